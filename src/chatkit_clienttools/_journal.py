@@ -1,0 +1,96 @@
+"""The newest items of a thread, read as the journal of its client tool calls."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from chatkit.types import ClientToolCallItem
+
+from ._lifecycle import State
+
+if TYPE_CHECKING:
+    from chatkit.store import Store
+    from chatkit.types import ThreadItem
+
+    from ._plan import Plan
+
+PAGE = 20
+"""How many items are read at once: as many as ChatKit itself looks through for pending calls."""
+
+_STATES = {"pending": State.PENDING, "completed": State.COMPLETED}
+
+
+class Journal:
+    """The newest items of a thread, newest first."""
+
+    def __init__(self, items: list[ThreadItem]) -> None:
+        self.items = items
+        self.calls = [item for item in items if isinstance(item, ClientToolCallItem)]
+        self.states = {call.id: _STATES[call.status] for call in self.calls}
+
+    @property
+    def newest(self) -> ThreadItem | None:
+        """The newest item."""
+        return self.items[0] if self.items else None
+
+    @property
+    def pending(self) -> ClientToolCallItem | None:
+        """The newest pending call, whoever has put it there."""
+        return next((call for call in self.calls if call.status == "pending"), None)
+
+    @property
+    def message(self) -> str | None:
+        """The id of the newest user message."""
+        return next((item.id for item in self.items if item.type == "user_message"), None)
+
+    @property
+    def has_answered_form(self) -> bool:
+        """Whether the user has filled in (or skipped) a form since the newest message: the model has to be told."""
+        for item in self.items:
+            if item.type == "user_message":
+                return False
+            if item.type == "structured_input" and item.status != "pending":
+                return True
+        return False
+
+    def holds(self, item_id: str) -> bool:
+        """Whether the item is among these."""
+        return any(item.id == item_id for item in self.items)
+
+    def call(self, item_id: str) -> ClientToolCallItem | None:
+        """The item of a call, if it is among these."""
+        return next((call for call in self.calls if call.id == item_id), None)
+
+    def strangers(self, plan: Plan) -> list[ClientToolCallItem]:
+        """The pending calls that no plan has put there, oldest first."""
+        return [call for call in reversed(self.calls) if call.status == "pending" and not plan.holds(call.id)]
+
+    def time_after_newest(self, now: float) -> datetime:
+        """Return `now`, or just after the newest item: a store that orders by time takes the older of two on a tie."""
+        if self.newest is None:
+            return datetime.fromtimestamp(now)  # noqa: DTZ006  naive local time, as ChatKit itself writes it
+        newest = self.newest.created_at
+        return max(datetime.fromtimestamp(now, newest.tzinfo), newest + timedelta(microseconds=1))
+
+
+async def read_journal(store: Store[Any], thread_id: str, plan: Plan, context: object) -> Journal:
+    """Read the newest items of a thread, far enough to see how far `plan` has come.
+
+    One page is enough as long as nothing but a few items came after the plan's latest call. Beyond that this reads on, at
+    most to the message under which the oldest of its calls was asked for.
+    """
+    items: dict[str, ThreadItem] = {}
+    after: str | None = None
+    while True:
+        page = await store.load_thread_items(thread_id, after, PAGE, "desc", context)
+        older = {item.id: item for item in page.data if item.id not in items}
+        items.update(older)
+        # a store whose cursor starts over brings nothing new: do not follow it for ever
+        if not page.has_more or not older or not plan.calls or any(_reaches(plan, item_id) for item_id in older):
+            return Journal(list(items.values()))
+        after = page.after
+
+
+def _reaches(plan: Plan, item_id: str) -> bool:
+    return plan.holds(item_id) or plan.calls[0].turn == item_id

@@ -1,0 +1,163 @@
+"""The plan of a thread: which calls were asked for, in order. Pure: it knows neither ChatKit nor asyncio nor a clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ._lifecycle import State
+from .errors import DamagedPlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+VERSION: Literal[1] = 1
+"""The format of the document. A document with another version is refused, never guessed at."""
+
+MODEL = "model"
+"""What a claim is for, when it is not the release of a call but the run that continues after the last answer."""
+
+
+class _Frozen(BaseModel):
+    # a field this version does not know would be lost with the next write: refuse the document instead
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlannedCall(_Frozen):
+    """One call, with the ids it will have when it is released."""
+
+    name: str
+    arguments: dict[str, Any]
+    item_id: str
+    call_id: str
+    wanted: bool
+    """Whether the model gets the answer."""
+    required: bool = False
+    """Whether it is still released when the rest of the plan is cancelled."""
+    turn: str | None = None
+    """The user message it was asked for under: a retry of that message starts over without the call."""
+    at: float
+    """When it was asked for, in seconds since the epoch."""
+
+
+class Claim(_Frozen):
+    """A worker's word that it is doing something right now: releasing a call (its item id) or running the model."""
+
+    what: str
+    by: str
+    until: float
+
+
+class Plan(_Frozen):
+    """The calls of a thread that are not yet behind us. Calls are added at the end and dropped; they never change."""
+
+    version: Literal[1] = VERSION
+    calls: tuple[PlannedCall, ...] = ()
+    revision: int = 0
+    last: str | None = None
+    """The item of the last call that was dropped after it was settled: what a repeated answer to it is known by."""
+    claim: Claim | None = None
+    writer: str = ""
+    """The process that wrote this revision."""
+
+    def holds(self, item_id: str) -> bool:
+        """Whether a call of this plan has, or will have, the item `item_id`."""
+        return any(call.item_id == item_id for call in self.calls)
+
+    def adding(self, calls: Iterable[PlannedCall]) -> Plan:
+        """Return this plan with `calls` at its end."""
+        return self.model_copy(update={"calls": (*self.calls, *calls)})
+
+    def keeping(self, keep: Callable[[PlannedCall], bool]) -> Plan:
+        """Return this plan with only the calls for which `keep` is true."""
+        return self.model_copy(update={"calls": tuple(call for call in self.calls if keep(call))})
+
+    def done_with(self, item_ids: Iterable[str]) -> Plan:
+        """Return this plan without the settled calls `item_ids`, remembering the last of them."""
+        settled = frozenset(item_ids)
+        done = [call.item_id for call in self.calls if call.item_id in settled]
+        if not done:
+            return self
+        return self.keeping(lambda call: call.item_id not in settled).model_copy(
+            update={"last": done[-1], "claim": None}
+        )
+
+    def claimed(self, claim: Claim | None) -> Plan:
+        """Return this plan with `claim` in the place of the one it had."""
+        return self.model_copy(update={"claim": claim})
+
+    def says_the_same_as(self, other: Plan) -> bool:
+        """Whether writing this plan over `other` would change nothing but the revision."""
+        return (self.calls, self.last, self.claim) == (other.calls, other.last, other.claim)
+
+    def following(self, revision: int, writer: str) -> Plan:
+        """Return this plan as the revision after `revision`."""
+        return self.model_copy(update={"revision": revision + 1, "writer": writer})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document to be stored."""
+        return {**self.model_dump(mode="json", exclude_defaults=True), "version": self.version}
+
+    @classmethod
+    def from_json(cls, document: object, thread_id: str) -> Plan:
+        """Read a stored document, or raise `DamagedPlanError` and name the thread."""
+        if not isinstance(document, dict):
+            raise DamagedPlanError(thread_id, f"it is a {type(document).__name__}, not a JSON object")
+        version = document.get("version")
+        if version != VERSION:
+            raise DamagedPlanError(thread_id, f"its format version is {version!r}, and this code knows {VERSION}")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            # name the first damaged field, without its value: a plan holds what users did
+            first = error.errors(include_input=False, include_url=False)[0]
+            raise DamagedPlanError(thread_id, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+class Progress:
+    """How far a plan has come: its calls, each with the state that the thread's items show."""
+
+    def __init__(self, plan: Plan, states: tuple[State, ...]) -> None:
+        """Hold `states` against the calls of `plan`."""
+        self.plan = plan
+        self.states = states
+
+    def _first(self, state: State) -> PlannedCall | None:
+        return next((call for call, its in zip(self.plan.calls, self.states, strict=True) if its is state), None)
+
+    @property
+    def pending(self) -> PlannedCall | None:
+        """The call the browser has, if there is one."""
+        return self._first(State.PENDING)
+
+    @property
+    def next(self) -> PlannedCall | None:
+        """The call to be released now: the first in the queue, unless one is pending."""
+        return None if self.pending else self._first(State.QUEUED)
+
+    @property
+    def settled(self) -> tuple[PlannedCall, ...]:
+        """The calls that were answered."""
+        return tuple(call for call, its in zip(self.plan.calls, self.states, strict=True) if its is State.COMPLETED)
+
+    @property
+    def open(self) -> tuple[PlannedCall, ...]:
+        """The calls that were not."""
+        return tuple(call for call, its in zip(self.plan.calls, self.states, strict=True) if its is not State.COMPLETED)
+
+
+def reconcile(plan: Plan, items: Mapping[str, State]) -> Progress:
+    """Read the progress of `plan` from the items of its thread. Pure and idempotent.
+
+    `items` holds the state of each client tool call item among the newest of the thread: enough of them to reach the
+    latest one of this plan. Calls go out in order, so a call before that one is settled even if its item is out of sight.
+    """
+    latest = max((n for n, call in enumerate(plan.calls) if call.item_id in items), default=-1)
+    return Progress(
+        plan,
+        tuple(
+            items.get(call.item_id, State.COMPLETED if n < latest else State.QUEUED)
+            for n, call in enumerate(plan.calls)
+        ),
+    )

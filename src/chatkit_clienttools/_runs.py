@@ -1,0 +1,228 @@
+"""The run that is open right now, and what it has asked for so far.
+
+Which run a tool belongs to is known by the context it runs in (`contextvars`), not by the thread object: a store that
+hands out live references gives two requests the same object. Tools run in tasks and threads that the body's run starts,
+and those inherit the context.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from chatkit.agents import AgentContext, ClientToolCall
+from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
+
+from .errors import InvalidArgumentsError, NotSequencedError, QueueFullError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+
+    from chatkit.types import ThreadStreamEvent
+
+MAX_PLAN_BYTES = 256 * 1024
+"""How large the arguments of a thread's calls may be, together: they are loaded with every request."""
+
+LEASE_SECONDS = 120.0
+"""How long a run may rest at a `yield` before others take its claim for abandoned."""
+
+_current: ContextVar[Run | None] = ContextVar("chatkit_clienttools_run", default=None)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call that a run has asked for."""
+
+    call: ClientToolCall
+    size: int
+    at: float
+    invocation: str | None = None
+    """The `tool_call_id` of the server tool that asked."""
+    item: ClientToolCallItem | None = None
+    """The item that ChatKit, or the body itself, has already made for it."""
+
+
+class Run:
+    """One `respond()` or `action()`, from its first event to its last."""
+
+    def __init__(self, owner: object, thread_id: str, max_queued: int, clock: Callable[[], float]) -> None:
+        self.owner = owner
+        self.thread_id = thread_id
+        self.asked: list[Asked] = []
+        self.ended = False
+        self.already_open = 0
+        self.already_bytes = 0
+        self.stream: Callable[[], RunStream | None] = lambda: None
+        self._max_queued = max_queued
+        self._clock = clock
+        self._slots: list[tuple[AgentContext[Any], ClientToolCall]] = []
+        self._held: list[ClientToolCallItem] = []
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Let what runs inside find this run."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            # a step that was abandoned may be closed from another context, where there is nothing to undo
+            with suppress(ValueError):
+                _current.reset(token)
+
+    def ask(self, context: AgentContext[Any], calls: Iterable[ClientToolCall], invocation: str | None = None) -> None:
+        """Queue `calls`, after one that was put into the slot directly, and leave the first of all in the slot."""
+        self._accept([*self._put_into_slot(context), *calls], invocation)
+        if self.asked:
+            self._fill_slot(context, self.asked[0].call)
+
+    def holds_back(self, event: ThreadStreamEvent) -> bool:
+        """Whether the event releases a call: that is the last thing a run does, so it is kept until the body has ended."""
+        if not (isinstance(event, ThreadItemDoneEvent) and isinstance(event.item, ClientToolCallItem)):
+            return False
+        if event.item.status != "pending":
+            return False
+        self._held.append(event.item)
+        return True
+
+    def collect(self) -> list[Asked]:
+        """Return all that was asked for, in order: what was queued, what is in a slot, what the body yielded itself."""
+        in_slots = [context.client_tool_call for context, _ in self._slots]
+        self._accept([call for context, _ in self._slots for call in self._put_into_slot(context)])
+        for item in self._held:
+            call = ClientToolCall(name=item.name, arguments=item.arguments)
+            if call not in in_slots:
+                self._accept([call], item=item)
+        self._held.clear()
+        self._slots.clear()
+        return self.asked
+
+    def _accept(
+        self, calls: list[ClientToolCall], invocation: str | None = None, item: ClientToolCallItem | None = None
+    ) -> None:
+        """Take all of `calls`, or none."""
+        now = self._clock()
+        asked = [*self.asked, *(_measured(call, now, invocation, item) for call in calls)]
+        if self.already_open + len(asked) > self._max_queued:
+            raise QueueFullError(
+                f"Thread {self.thread_id} would have {self.already_open + len(asked)} client tool calls waiting; "
+                f"at most {self._max_queued} are allowed (ClientToolSequencer(max_queued=...))"
+            )
+        size = self.already_bytes + sum(each.size for each in asked)
+        if size > MAX_PLAN_BYTES:
+            raise QueueFullError(
+                f"The arguments of the client tool calls of thread {self.thread_id} would take {size:,} bytes; at most "
+                f"{MAX_PLAN_BYTES:,} are allowed. Send an id, and let the frontend fetch what is large."
+            )
+        self.asked = asked
+
+    def _put_into_slot(self, context: AgentContext[Any]) -> list[ClientToolCall]:
+        """Return the call that somebody else has put into the slot of `context`, if there is one."""
+        inside = context.client_tool_call
+        if inside is None or any(context is known and inside is ours for known, ours in self._slots):
+            return []
+        return [inside]
+
+    def _fill_slot(self, context: AgentContext[Any], call: ClientToolCall) -> None:
+        AgentContext.__setattr__(context, "client_tool_call", call)
+        self._slots = [(known, ours) for known, ours in self._slots if known is not context]
+        self._slots.append((context, call))
+
+
+def run_for(thread_id: str) -> Run | None:
+    """Return the run that is open here for this thread."""
+    run = _current.get()
+    return run if run is not None and run.thread_id == thread_id and not run.ended else None
+
+
+def run_of(owner: object, context: AgentContext[Any]) -> Run:
+    """Return the run that `context` belongs to, or say which line is missing."""
+    run = run_for(context.thread.id)
+    if run is not None and (owner is None or run.owner is owner):
+        return run
+    if run is not None:
+        raise NotSequencedError("This run belongs to another ClientToolSequencer: share one between tools and server.")
+    elsewhere = _current.get()
+    if elsewhere is None:
+        problem = (
+            "No sequenced run is open here. Put `@sequencer.sequenced` above the server's `respond` (and `action`)."
+        )
+    elif elsewhere.ended:
+        problem = "The run has ended: a tool asks for client tools before it returns, not from a task that outlives it."
+    else:
+        problem = (
+            f"The run that is open here is for thread {elsewhere.thread_id}: give the AgentContext the `thread` "
+            "that `respond` was called with."
+        )
+    raise NotSequencedError(f"Thread {context.thread.id}: a client tool call cannot be queued. {problem}")
+
+
+class RunStream:
+    """The events of a run, as ChatKit iterates over them.
+
+    What the run has claimed in this process is held by this object: when ChatKit lets go of it, the claim is gone at
+    once, whatever becomes of the generator inside.
+    """
+
+    def __init__(self, run: Run, events: AsyncGenerator[ThreadStreamEvent, None], clock: Callable[[], float]) -> None:
+        self._events = events
+        self._clock = clock
+        self._busy_until = inf
+        run.stream = weakref.ref(self)
+
+    def __aiter__(self) -> RunStream:
+        return self
+
+    async def __anext__(self) -> ThreadStreamEvent:
+        self._busy_until = inf
+        try:
+            event = await self._events.__anext__()
+        except BaseException:  # over, whether it has ended, failed or been cancelled
+            self._busy_until = -inf
+            raise
+        # at a `yield` it may stay for ever: nobody tells a generator that its client has gone
+        self._busy_until = self._clock() + LEASE_SECONDS
+        return event
+
+    async def aclose(self) -> None:
+        """End the run early."""
+        await self._events.aclose()
+
+    def is_at_work(self, now: float) -> bool:
+        """Whether it is doing something, or rests only since a moment ago."""
+        return now < self._busy_until
+
+
+class Claims:
+    """What the runs of this process are doing right now, by thread and purpose."""
+
+    def __init__(self) -> None:
+        self._holders: weakref.WeakValueDictionary[tuple[str, str], RunStream] = weakref.WeakValueDictionary()
+
+    def take(self, thread_id: str, what: str, run: Run) -> None:
+        """Claim `what` for `run`."""
+        stream = run.stream()
+        if stream is not None:
+            self._holders[thread_id, what] = stream
+
+    def give_back(self, thread_id: str, what: str) -> None:
+        """Drop the claim to `what`."""
+        self._holders.pop((thread_id, what), None)
+
+    def are_held(self, thread_id: str, what: str, now: float) -> bool:
+        """Whether some run is at it."""
+        holder = self._holders.get((thread_id, what))
+        return holder is not None and holder.is_at_work(now)
+
+
+def _measured(call: ClientToolCall, now: float, invocation: str | None, item: ClientToolCallItem | None) -> Asked:
+    """Take the call as it is now, or refuse it: later it has to be JSON."""
+    try:
+        document = json.dumps(call.arguments, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentsError(call.name, [f"arguments are not JSON: {error}"]) from None
+    return Asked(ClientToolCall(name=call.name, arguments=json.loads(document)), len(document), now, invocation, item)

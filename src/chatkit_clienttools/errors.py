@@ -1,0 +1,101 @@
+"""What can go wrong, sorted by whose mistake it was.
+
+`UsageError`: the backend's code asked for something that cannot be done; raised where it was asked, before anything is
+written. `LifecycleError`: somebody tried to take a call through an illegal step; nothing was changed. `PlanError`: what
+the store holds of a queue is not what was put there.
+
+Errors carry their data as attributes, and never the arguments or the answer of a call.
+"""
+
+from __future__ import annotations
+
+from chatkit.errors import CustomStreamError
+
+
+class ClientToolError(Exception):
+    """The root of everything this package raises."""
+
+
+class UsageError(ClientToolError):
+    """The backend's own code has to change."""
+
+
+class NotSequencedError(UsageError):
+    """A call was enqueued where no sequenced run could release it."""
+
+
+class InvalidArgumentsError(UsageError):
+    """The arguments of a client tool or effect do not fit what was declared for it."""
+
+    def __init__(self, tool: str, problems: list[str]) -> None:
+        """Say which tool it is about and what is wrong with each field."""
+        self.tool = tool
+        self.problems = problems
+        super().__init__(f"Client tool {tool!r} was called with wrong arguments: {'; '.join(problems)}")
+
+
+class QueueFullError(UsageError):
+    """A thread would hold more calls, or larger ones, than the sequencer allows."""
+
+
+class LifecycleError(ClientToolError):
+    """A call was to take a step that its state does not allow."""
+
+
+class IllegalTransitionError(LifecycleError):
+    """The table in `_lifecycle` has no such step."""
+
+    def __init__(self, state: str, event: str) -> None:
+        """Name the state the call is in and the event that it cannot take there."""
+        self.state = state
+        self.event = event
+        super().__init__(f"A client tool call that is {state} cannot {event}")
+
+
+class LifecycleViolationError(LifecycleError):
+    """A write to the store would have broken the pending/completed lifecycle; it was not made."""
+
+    def __init__(self, thread_id: str, item_id: str, call_id: str, *, was: str, becomes: str, cure: str) -> None:
+        """Name thread and call, the state it is in, the one it was to get, and what to do instead."""
+        self.thread_id = thread_id
+        self.item_id = item_id
+        self.call_id = call_id
+        self.was = was
+        self.becomes = becomes
+        super().__init__(
+            f"Thread {thread_id}, client tool call {call_id} (item {item_id}): {was} -> {becomes} is not allowed. {cure}"
+        )
+
+
+class PlanError(ClientToolError, CustomStreamError):
+    """A thread's queue cannot be used. ChatKit shows the message in the chat instead of breaking the stream."""
+
+    def __init__(self, thread_id: str, problem: str) -> None:
+        """Name the thread, what is wrong with its plan, and how to get the thread going again."""
+        self.thread_id = thread_id
+        self.problem = problem
+        message = f"The queue of client tool calls of thread {thread_id} {problem}"
+        CustomStreamError.__init__(self, message, allow_retry=False)
+        self.args = (message,)
+
+
+class DamagedPlanError(PlanError):
+    """The stored plan is damaged, or was written in a format this version does not know."""
+
+    def __init__(self, thread_id: str, reason: str) -> None:
+        """Say what was found, and that nothing was changed."""
+        self.reason = reason
+        super().__init__(
+            thread_id,
+            f"cannot be read: {reason}. Nothing was changed. Upgrade chatkit-clienttools if a newer version wrote it; "
+            f"otherwise `await sequencer.cancel(store, {thread_id!r}, context)` drops it.",
+        )
+
+
+class ContendedPlanError(PlanError):
+    """Other writers changed a plan again and again while one change to it was tried."""
+
+    def __init__(self, thread_id: str, attempts: int) -> None:
+        """Say how often it was tried."""
+        self.attempts = attempts
+        super().__init__(thread_id, f"was changed by others {attempts} times while it was to be written. Try again.")

@@ -1,0 +1,91 @@
+"""What can be watched: one event for each step of each call, in the log and for observers.
+
+Neither ever carries the arguments or the answer of a call: a log is read by people who may not see the chat.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opentelemetry.metrics import Meter
+
+    from ._lifecycle import State
+
+logger = logging.getLogger("chatkit_clienttools")
+
+
+@dataclass(frozen=True)
+class LifecycleEvent:
+    """One step in the life of one call."""
+
+    thread_id: str
+    call_id: str
+    item_id: str
+    tool: str
+    position: int
+    """Its place in the plan, from 0."""
+    previous: State | None
+    """None for a call that has just been queued."""
+    state: State
+    waited_ms: int
+    """How long it was in its previous state."""
+
+
+class Observer(Protocol):
+    """Anything that can be called with an event. It must not block: it is called on the event loop."""
+
+    def __call__(self, event: LifecycleEvent, /) -> object:
+        """Take note of the event."""
+        ...
+
+
+def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
+    """Log the event as one line, and tell the observers; one that raises does no harm."""
+    fields: dict[str, Any] = {
+        **asdict(event),
+        "previous": event.previous.value if event.previous else None,
+        "state": event.state.value,
+    }
+    logger.info(
+        "client tool call %s: %s -> %s (thread %s, item %s, tool %s, position %d, after %d ms)",
+        event.call_id,
+        fields["previous"] or "new",
+        fields["state"],
+        event.thread_id,
+        event.item_id,
+        event.tool,
+        event.position,
+        event.waited_ms,
+        extra=fields,
+    )
+    for observer in observers:
+        try:
+            observer(event)
+        except Exception:
+            logger.exception("observer %r failed; the call goes on", observer)
+
+
+def metrics_observer(meter: Meter) -> Observer:
+    """Return an observer that counts steps and measures waits with OpenTelemetry (extra `otel`).
+
+    `chatkit_clienttools.transitions` counts, by tool, previous and new state; `chatkit_clienttools.wait` is a histogram
+    of the milliseconds a call was in its previous state.
+    """
+    transitions = meter.create_counter("chatkit_clienttools.transitions", description="Steps of client tool calls")
+    waits = meter.create_histogram("chatkit_clienttools.wait", unit="ms", description="Time in the previous state")
+
+    def observe(event: LifecycleEvent) -> None:
+        attributes = {
+            "tool": event.tool,
+            "previous": event.previous.value if event.previous else "new",
+            "state": event.state.value,
+        }
+        transitions.add(1, attributes)
+        waits.record(event.waited_ms, attributes)
+
+    return observe

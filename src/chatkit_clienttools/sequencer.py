@@ -1,0 +1,249 @@
+"""`ClientToolSequencer`: queue any number of client tool calls, release them one per run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from chatkit.agents import AgentContext, ClientToolCall
+from typing_extensions import ParamSpec
+
+from ._runs import Run, RunStream, run_for, run_of
+from ._turn import Rules, Turn
+from .errors import UsageError
+from .tools import agent_context_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from agents import RunContextWrapper
+    from chatkit.store import Store
+    from chatkit.types import ThreadStreamEvent
+
+    from ._lifecycle import State
+    from ._plan import PlannedCall
+    from .observe import Observer
+    from .tools import ClientTool
+
+P = ParamSpec("P")
+TContext = TypeVar("TContext")
+
+RESPOND_ARGUMENTS = 4
+ACTION_ARGUMENTS = 5
+
+
+@dataclass(frozen=True)
+class CallSnapshot:
+    """One call of a thread's plan, as a support page shows it: without its arguments and its answer."""
+
+    name: str
+    call_id: str
+    item_id: str
+    state: State
+    since: datetime
+    """When it was released if it is pending, or asked for if it waits (UTC)."""
+    answer_wanted: bool
+    required: bool
+
+
+class ClientToolSequencer:
+    """Queues client tool calls and releases them one per run, in order, through ChatKit's own slot.
+
+    One sequencer is shared by the tools (`enqueue`) and the server (`@sequencer.sequenced`); it serves every thread.
+
+    Args:
+        tools: The declared tools. A call by another name is released as well; its answer, whatever it is, is wanted.
+        on_user_message: What becomes of the calls still open when the user writes: "cancel" gives them up, "keep" keeps
+            them, the pending one included.
+        on_failure: What becomes of the calls after one that failed: "continue" releases them, "abort" gives them up but
+            the required ones.
+        max_queued: How many calls may be open in a thread.
+        lock: A factory of async context managers by thread id, for several workers over a store without plans of its own.
+            Claims are then written into the thread, one write for each release.
+        observers: Called with a `LifecycleEvent` for each step of each call.
+        clock: The time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[ClientTool[...]] = (),
+        *,
+        on_user_message: Literal["cancel", "keep"] = "cancel",
+        on_failure: Literal["continue", "abort"] = "continue",
+        max_queued: int = 64,
+        lock: Callable[[str], AbstractAsyncContextManager[Any]] | None = None,
+        observers: Iterable[Observer] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        _one_of("on_user_message", on_user_message, ("cancel", "keep"))
+        _one_of("on_failure", on_failure, ("continue", "abort"))
+        if max_queued < 1:
+            raise UsageError(f"max_queued must be at least 1, not {max_queued}")
+        self._rules = Rules(
+            tools=_by_name(tools),
+            on_user_message=on_user_message,
+            on_failure=on_failure,
+            max_queued=max_queued,
+            lock=lock,
+            observers=tuple(observers),
+            clock=clock,
+        )
+
+    def tool(self, name: str) -> ClientTool[...]:
+        """Return the declared tool of that name, or one that takes any answer."""
+        return self._rules.tool(name)
+
+    def enqueue(self, ctx: RunContextWrapper[AgentContext[Any]] | AgentContext[Any], *calls: ClientToolCall) -> None:
+        """Ask for `calls`, in order. They are released one by one once the run has ended well.
+
+        Raises at once, with nothing queued: `NotSequencedError` outside a sequenced run, `InvalidArgumentsError` for
+        arguments that are not JSON, `QueueFullError` for too many or too much.
+        """
+        for call in calls:
+            if not isinstance(call, ClientToolCall):
+                raise UsageError(f"enqueue() takes calls, not a {type(call).__name__}: call the tool, tool(field=...)")
+        context = agent_context_of(ctx)
+        run_of(self, context).ask(context, calls, getattr(ctx, "tool_call_id", None))
+
+    def sequenced(
+        self, method: Callable[P, AsyncIterator[ThreadStreamEvent]]
+    ) -> Callable[P, AsyncIterator[ThreadStreamEvent]]:
+        """Make a server's `respond` or `action` release the queue.
+
+        An answer releases the next call without running the body, so without the model. The body runs when no call is
+        left and one of them wanted an answer, or when there was nothing in the queue. Calling one sequenced method from
+        another for the same thread is part of the outer run.
+        """
+        signature = inspect.signature(method)
+
+        @functools.wraps(method)
+        def sequenced_method(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ThreadStreamEvent]:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            if len(bound.args) not in {RESPOND_ARGUMENTS, ACTION_ARGUMENTS}:
+                raise UsageError(
+                    f"{method.__qualname__} is not a `respond(self, thread, message, context)` or an "
+                    "`action(self, thread, action, sender, context)`; only those can be sequenced"
+                )
+
+            def body() -> AsyncIterator[ThreadStreamEvent]:
+                # by position, as ChatKit itself calls them: people name the second parameter as they like
+                return method(*bound.args, **bound.kwargs)
+
+            server, thread, subject, context = bound.args[0], bound.args[1], bound.args[2], bound.args[-1]
+            if run_for(thread.id) is not None:
+                return body()
+            run = Run(self, thread.id, self._rules.max_queued, self._rules.clock)
+            turn = Turn(self._rules, server.store, thread, context, run)
+            is_action = len(bound.args) == ACTION_ARGUMENTS
+            return RunStream(run, _events(turn, run, body, subject, is_action=is_action), self._rules.clock)
+
+        sequenced_method.__client_tool_sequencer__ = self  # type: ignore[attr-defined]  # for ClientToolServer to find
+        return sequenced_method
+
+    async def snapshot(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
+        """Tell what a thread's queue looks like: every call of its plan with its state, in order."""
+        turn = await self._turn(store, thread_id, context)
+        return tuple(_snapshot(call, state, since) for call, state, since in await turn.report())
+
+    async def cancel(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
+        """Give up what is left of a thread's queue, and return it as it was.
+
+        A pending call is removed from the store; a browser that has it hears of that with the next load, or at once if an
+        `action` yields a `ThreadItemRemovedEvent` for it. Required calls stay and go out with the next run. A plan that
+        cannot be read is dropped.
+        """
+        turn = await self._turn(store, thread_id, context)
+        return tuple(_snapshot(call, state, since) for call, state, since in await turn.cancel())
+
+    async def _turn(self, store: Store[TContext], thread_id: str, context: TContext) -> Turn:
+        thread = await store.load_thread(thread_id, context=context)
+        return Turn(
+            self._rules, store, thread, context, Run(self, thread_id, self._rules.max_queued, self._rules.clock)
+        )
+
+
+class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
+    """An `AgentContext` whose slot is a queue: every `ctx.context.client_tool_call = ...` in a sequenced run is released.
+
+    To use or to subclass, so that tools written for plain ChatKit work unchanged, however many of them run.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Queue what is assigned to the slot."""
+        if name == "client_tool_call" and isinstance(value, ClientToolCall):
+            run_of(None, self).ask(self, [value])
+        else:
+            super().__setattr__(name, value)
+
+
+async def _events(
+    turn: Turn, run: Run, body: Callable[[], AsyncIterator[ThreadStreamEvent]], subject: Any, *, is_action: bool
+) -> AsyncGenerator[ThreadStreamEvent, None]:
+    """Yield what a run streams: what it begins with, what the body yields, and the next call as the last of all."""
+    if is_action:
+        opening = await turn.begin_action()
+    elif subject is None:
+        opening = await turn.begin_answer()
+    else:
+        opening = await turn.begin_message(subject)
+    for event in opening.events:
+        yield event
+    if not opening.runs_body:
+        return
+    try:
+        async for event in _inside(run, body):
+            if not run.holds_back(event):
+                yield event
+        closing = await turn.conclude()
+    except Exception:
+        await turn.fail()
+        raise
+    for event in closing.events:
+        yield event
+
+
+async def _inside(
+    run: Run, body: Callable[[], AsyncIterator[ThreadStreamEvent]]
+) -> AsyncGenerator[ThreadStreamEvent, None]:
+    """Run the body step by step, with the run open during the steps and not while it rests at a `yield`."""
+    with run.open():
+        events = body()
+    while True:
+        with run.open():
+            try:
+                event = await anext(events)
+            except StopAsyncIteration:
+                return
+        yield event
+
+
+def _snapshot(call: PlannedCall, state: State, since: float) -> CallSnapshot:
+    return CallSnapshot(
+        name=call.name,
+        call_id=call.call_id,
+        item_id=call.item_id,
+        state=state,
+        since=datetime.fromtimestamp(since, timezone.utc),
+        answer_wanted=call.wanted,
+        required=call.required,
+    )
+
+
+def _by_name(tools: Iterable[ClientTool[...]]) -> dict[str, ClientTool[...]]:
+    by_name: dict[str, ClientTool[...]] = {}
+    for tool in tools:
+        if tool.name in by_name:
+            raise UsageError(f"Two client tools are named {tool.name!r}; the frontend could not tell them apart")
+        by_name[tool.name] = tool
+    return by_name
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{option} must be one of {', '.join(map(repr, allowed))}, not {value!r}")

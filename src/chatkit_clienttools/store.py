@@ -1,0 +1,262 @@
+"""`StoreWrapper`, which only delegates, and `ValidatingStore`, which guards the lifecycle and then delegates."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast
+from weakref import WeakValueDictionary
+
+from chatkit.store import NotFoundError, Store
+from chatkit.types import ClientToolCallItem
+from typing_extensions import TypeVar
+
+from ._journal import PAGE
+from ._lifecycle import Event, State, advance
+from ._plans import METADATA_KEY, plans_of, put_plan, revision_in
+from .errors import IllegalTransitionError, LifecycleViolationError, UsageError
+from .observe import logger
+
+if TYPE_CHECKING:
+    from chatkit.store import StoreItemType
+    from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
+
+TContext = TypeVar("TContext", default=Any)
+
+
+class StoreWrapper(Store[TContext], Generic[TContext]):
+    """A `Store` around a `Store`: passes everything on, the id generators and what the inner one has of its own too.
+
+    To be subclassed: guard in a method, then call `super()`.
+    """
+
+    def __init__(self, inner: Store[TContext]) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass on what `Store` does not have: an application's own methods, and the plans of a store that keeps them."""
+        if name == "inner":  # not built yet, as while it is copied or unpickled
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def generate_thread_id(self, context: TContext) -> str:
+        return self.inner.generate_thread_id(context)
+
+    def generate_item_id(self, item_type: StoreItemType, thread: ThreadMetadata, context: TContext) -> str:
+        return self.inner.generate_item_id(item_type, thread, context)
+
+    async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
+        return await self.inner.load_thread(thread_id, context=context)
+
+    async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
+        await self.inner.save_thread(thread, context=context)
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: TContext
+    ) -> Page[ThreadItem]:
+        return await self.inner.load_thread_items(thread_id, after, limit, order, context)
+
+    async def save_attachment(self, attachment: Attachment, context: TContext) -> None:
+        await self.inner.save_attachment(attachment, context=context)
+
+    async def load_attachment(self, attachment_id: str, context: TContext) -> Attachment:
+        return await self.inner.load_attachment(attachment_id, context=context)
+
+    async def delete_attachment(self, attachment_id: str, context: TContext) -> None:
+        await self.inner.delete_attachment(attachment_id, context=context)
+
+    async def load_threads(self, limit: int, after: str | None, order: str, context: TContext) -> Page[ThreadMetadata]:
+        return await self.inner.load_threads(limit, after, order, context)
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        await self.inner.add_thread_item(thread_id, item, context=context)
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        await self.inner.save_item(thread_id, item, context=context)
+
+    async def load_item(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem:
+        return await self.inner.load_item(thread_id, item_id, context=context)
+
+    async def delete_thread(self, thread_id: str, context: TContext) -> None:
+        await self.inner.delete_thread(thread_id, context=context)
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: TContext) -> None:
+        await self.inner.delete_thread_item(thread_id, item_id, context=context)
+
+
+class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
+    """A `Store` around any `Store` that keeps the pending/completed lifecycle of client tool calls.
+
+    A call enters a thread as `pending`, under an id that is new to it, while no other call is pending. It changes only
+    from `pending` to `completed`, once, and only in `status` and `output`; after that it never changes. Saving it
+    unchanged, or adding the same pending call again, is allowed and writes nothing. A plan in the thread's metadata
+    survives a save of an older copy of the thread.
+
+    Whatever comes in or goes out is copied: what the caller does with it afterwards does not change the store.
+
+    Args:
+        inner: The store that keeps everything.
+        mode: "strict" raises `LifecycleViolationError` and writes nothing; "observe" logs the violation as a warning and
+            lets the inner store do what it does.
+    """
+
+    def __init__(self, inner: Store[TContext], *, mode: Literal["strict", "observe"] = "strict") -> None:
+        if mode not in {"strict", "observe"}:
+            raise UsageError(f"mode must be 'strict' or 'observe', not {mode!r}")
+        super().__init__(inner)
+        self.mode = mode
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
+        return (await super().load_thread(thread_id, context)).model_copy(deep=True)
+
+    async def load_threads(self, limit: int, after: str | None, order: str, context: TContext) -> Page[ThreadMetadata]:
+        return (await super().load_threads(limit, after, order, context)).model_copy(deep=True)
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: TContext
+    ) -> Page[ThreadItem]:
+        return (await super().load_thread_items(thread_id, after, limit, order, context)).model_copy(deep=True)
+
+    async def load_item(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem:
+        return (await super().load_item(thread_id, item_id, context)).model_copy(deep=True)
+
+    async def load_attachment(self, attachment_id: str, context: TContext) -> Attachment:
+        return (await super().load_attachment(attachment_id, context)).model_copy(deep=True)
+
+    async def save_attachment(self, attachment: Attachment, context: TContext) -> None:
+        await super().save_attachment(attachment.model_copy(deep=True), context)
+
+    async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
+        copy = thread.model_copy(deep=True)
+        async with self._lock(thread.id):
+            if plans_of(self) is None:
+                await self._keep_newer_plan(copy, context)
+            await super().save_thread(copy, context)
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        copy = item.model_copy(deep=True)
+        async with self._lock(thread_id):
+            if await self._may_write(thread_id, copy, context):
+                await super().add_thread_item(thread_id, copy, context)
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        copy = item.model_copy(deep=True)
+        async with self._lock(thread_id):
+            if await self._may_write(thread_id, copy, context):
+                await super().save_item(thread_id, copy, context)
+
+    def _lock(self, thread_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(thread_id, asyncio.Lock())
+
+    async def _keep_newer_plan(self, thread: ThreadMetadata, context: TContext) -> None:
+        try:
+            stored = await super().load_thread(thread.id, context)
+        except NotFoundError:
+            return
+        if METADATA_KEY in stored.metadata and revision_in(stored) > revision_in(thread):
+            logger.debug("thread %s: an older copy of it is saved; its plan is kept", thread.id)
+            put_plan(thread, stored.metadata[METADATA_KEY])
+
+    async def _may_write(self, thread_id: str, item: ThreadItem, context: TContext) -> bool:
+        """Whether there is something to write; raises (or logs, in observe mode) if it must not be written."""
+        known = await self._known(thread_id, item.id, context)
+        if not isinstance(item, ClientToolCallItem) and not isinstance(known, ClientToolCallItem):
+            return True
+        if _says_the_same(known, item):
+            return False
+        try:
+            if known is None:
+                await self._check_new(thread_id, item, context)
+            else:
+                _check_change(thread_id, known, item)
+        except LifecycleViolationError as violation:
+            if self.mode == "strict":
+                raise
+            logger.warning("%s", violation)
+        return True
+
+    async def _known(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem | None:
+        try:
+            return await super().load_item(thread_id, item_id, context)
+        except NotFoundError:
+            return None
+
+    async def _check_new(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        call = cast("ClientToolCallItem", item)  # nothing else is checked under an id that is new
+        if call.status != "pending":
+            raise _violation(
+                thread_id,
+                call,
+                was="no item",
+                becomes=call.status,
+                cure="A call is stored as pending and completed by the browser's answer; one that was stored as completed "
+                "makes that answer fail. For something that needs no answer use ClientTool(..., result=None) or a "
+                "ClientEffect.",
+            )
+        newest = await super().load_thread_items(thread_id, None, PAGE, "desc", context)
+        for other in newest.data:
+            if isinstance(other, ClientToolCallItem) and other.status == "pending":
+                raise _violation(
+                    thread_id,
+                    call,
+                    was="no item",
+                    becomes="pending",
+                    cure=f"Call {other.call_id} (item {other.id}) is still pending, and the browser's answer does not say "
+                    "which call it is for. Queue the calls: sequencer.enqueue(ctx, ...).",
+                )
+
+
+def _check_change(thread_id: str, known: ThreadItem, item: ThreadItem) -> None:
+    if not (isinstance(known, ClientToolCallItem) and isinstance(item, ClientToolCallItem)):
+        call = item if isinstance(item, ClientToolCallItem) else cast("ClientToolCallItem", known)
+        raise _violation(
+            thread_id,
+            call,
+            was=_as_text(known),
+            becomes=_as_text(item),
+            cure="The id is taken by another item of this thread: give every item its own.",
+        )
+    if _fixed(known) != _fixed(item):
+        raise _violation(
+            thread_id,
+            item,
+            was=_as_text(known),
+            becomes=f"{item.status} with other contents",
+            cure="Only status and output of a call ever change: add another call under an id of its own.",
+        )
+    try:
+        if advance(State(known.status), Event.ANSWER).value == item.status:
+            return
+    except IllegalTransitionError:
+        pass  # a completed call has no way out; a pending one that stays pending ends below as well
+    raise _violation(
+        thread_id,
+        item,
+        was=_as_text(known),
+        becomes=f"{item.status} with another output",
+        cure="A call changes once, from pending to completed: this answer is late, repeated, or meant for another call.",
+    )
+
+
+def _violation(
+    thread_id: str, call: ClientToolCallItem, *, was: str, becomes: str, cure: str
+) -> LifecycleViolationError:
+    return LifecycleViolationError(thread_id, call.id, call.call_id, was=was, becomes=becomes, cure=cure)
+
+
+def _as_text(item: ThreadItem) -> str:
+    return item.status if isinstance(item, ClientToolCallItem) else f"a {item.type}"
+
+
+def _fixed(call: ClientToolCallItem) -> tuple[object, ...]:
+    """What of a call never changes."""
+    return call.name, call.call_id, call.arguments
+
+
+def _says_the_same(known: ThreadItem | None, item: ThreadItem) -> bool:
+    """Whether writing `item` over `known` would change nothing: a call released again differs in its time only."""
+    return (
+        isinstance(known, ClientToolCallItem)
+        and isinstance(item, ClientToolCallItem)
+        and (known.status, known.output, _fixed(known)) == (item.status, item.output, _fixed(item))
+    )

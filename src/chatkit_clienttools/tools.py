@@ -1,0 +1,160 @@
+"""Declared client tools and effects: what they take, and what is wanted back."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Generic, overload
+
+from chatkit.agents import AgentContext, ClientToolCall
+from chatkit.types import ClientEffectEvent
+from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
+from typing_extensions import ParamSpec
+
+from .errors import InvalidArgumentsError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from agents import RunContextWrapper
+
+P = ParamSpec("P")
+
+
+class _Declared(Generic[P]):
+    """A name and the pydantic model of what goes with it."""
+
+    def __init__(self, name: str, model: Callable[P, BaseModel] | None) -> None:
+        if not name:
+            raise UsageError(f"A {type(self).__name__} needs a name: the one the frontend knows it by")
+        self.name = name
+        self._model = None if model is None else _strict_about_names(name, model)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
+        if self._model is None:
+            return fields
+        try:
+            return self._model(**fields).model_dump(mode="json", by_alias=True)
+        except ValidationError as error:
+            raise InvalidArgumentsError(self.name, _problems(error)) from None
+
+
+class ClientTool(_Declared[P]):
+    """A client tool that the frontend's `onClientTool` handles. Calling it validates and returns a `ClientToolCall`.
+
+    Args:
+        name: What the frontend knows it by.
+        arguments: A pydantic model of its `params`. Without one anything that is JSON goes.
+        result: The type of the browser's answer, which then goes to the model. `None`: nothing is wanted back; the model
+            is not resumed for it and never sees it. `Any`, the default: whatever comes.
+        required: Still release it when the rest of its plan is cancelled (the call that stops an animation).
+    """
+
+    @overload
+    def __init__(
+        self: ClientTool[...], name: str, arguments: None = None, *, result: Any = Any, required: bool = False
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, name: str, arguments: Callable[P, BaseModel], *, result: Any = Any, required: bool = False
+    ) -> None: ...
+    def __init__(
+        self, name: str, arguments: Callable[P, BaseModel] | None = None, *, result: Any = Any, required: bool = False
+    ) -> None:
+        super().__init__(name, arguments)
+        self.answer_wanted = result is not None
+        self.required = required
+        self._answer: TypeAdapter[Any] = TypeAdapter(Any if result is None else result)
+        self._reports_errors = result is None or result is Any
+
+    def __call__(self, *args: P.args, **arguments: P.kwargs) -> ClientToolCall:
+        """Return a call of this tool; raise `InvalidArgumentsError` if its arguments are wrong."""
+        if args:
+            raise InvalidArgumentsError(self.name, ["arguments are given by name"])
+        return ClientToolCall(name=self.name, arguments=self._validated(arguments))
+
+    def problem_with(self, answer: object) -> str | None:
+        """Say why `answer` is none, or None if it is one.
+
+        An answer fails when it does not fit the declared type. Where none was declared it fails when it is an error
+        report: an object with one field, `error`, that holds a text.
+        """
+        if self._reports_errors:
+            return "the browser reported an error" if is_error_report(answer) else None
+        try:
+            self._answer.validate_python(answer)
+        except ValidationError as error:
+            return f"the browser's answer does not fit: {'; '.join(_problems(error))}"
+        return None
+
+
+class ClientEffect(_Declared[P]):
+    """A client effect that the frontend's `onEffect` handles. Calling it validates and returns a `ClientEffectEvent`.
+
+    An effect is fire-and-forget: streamed at once, never stored, never answered, any number per run.
+    """
+
+    @overload
+    def __init__(self: ClientEffect[...], name: str, data: None = None) -> None: ...
+    @overload
+    def __init__(self, name: str, data: Callable[P, BaseModel]) -> None: ...
+    def __init__(self, name: str, data: Callable[P, BaseModel] | None = None) -> None:
+        super().__init__(name, data)
+
+    def __call__(self, *args: P.args, **data: P.kwargs) -> ClientEffectEvent:
+        """Return an event of this effect; raise `InvalidArgumentsError` if its data are wrong."""
+        if args:
+            raise InvalidArgumentsError(self.name, ["data are given by name"])
+        return ClientEffectEvent(name=self.name, data=self._validated(data))
+
+
+@asynccontextmanager
+async def showing(
+    ctx: RunContextWrapper[AgentContext[Any]] | AgentContext[Any], begin: ClientEffectEvent, end: ClientEffectEvent
+) -> AsyncGenerator[None, None]:
+    """Stream `begin` at once, and `end` afterwards, whatever happens in between.
+
+    The right tool for an indicator that must spin WHILE the server works: client tool calls wait until the run has ended.
+    """
+    context = agent_context_of(ctx)
+    await context.stream(begin)
+    try:
+        yield
+    finally:
+        await context.stream(end)
+
+
+def agent_context_of(ctx: object) -> AgentContext[Any]:
+    """Return the `AgentContext` that a tool's `ctx` carries."""
+    inner = ctx if isinstance(ctx, AgentContext) else getattr(ctx, "context", None)
+    if not isinstance(inner, AgentContext):
+        found = type(ctx if inner is None else inner).__name__
+        raise UsageError(
+            f"A RunContextWrapper[AgentContext] or an AgentContext is needed, not a {found}: "
+            "run the agent with `context=AgentContext(thread=thread, store=self.store, request_context=context)`"
+        )
+    return inner
+
+
+def is_error_report(answer: object) -> bool:
+    """Whether an answer says that the browser's handler failed."""
+    return isinstance(answer, dict) and answer.keys() == {"error"} and isinstance(answer["error"], str)
+
+
+def _strict_about_names(name: str, model: Callable[P, BaseModel]) -> Callable[..., BaseModel]:
+    """Return `model`, refusing fields it does not have unless it says otherwise: a misspelt one would be lost."""
+    if not (isinstance(model, type) and issubclass(model, BaseModel)) or issubclass(model, RootModel):
+        raise UsageError(f"What {name!r} takes is declared as a pydantic model with named fields, not as {model!r}")
+    if "extra" in model.model_config:
+        return model
+    return type(model.__name__, (model,), {"__module__": model.__module__, "model_config": ConfigDict(extra="forbid")})
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """Say for each field what is wrong with it, and the type of what was given instead of the value."""
+    return [
+        f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['msg']} (got {type(each['input']).__name__})"
+        for each in error.errors(include_url=False)
+    ]

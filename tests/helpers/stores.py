@@ -1,0 +1,207 @@
+"""Stores for the tests: a dull right one, and what real ones do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from chatkit.store import NotFoundError, Store
+from chatkit.types import Page
+
+from chatkit_clienttools import StoreWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from chatkit.types import Attachment, ThreadItem, ThreadMetadata
+
+    from chatkit_clienttools._plans import StoredPlan
+
+
+class PlainStore(Store[Any]):
+    """A store with plain reads and writes, right in all of them: order by insertion, upsert, nothing shared."""
+
+    def __init__(self) -> None:
+        self.threads: dict[str, ThreadMetadata] = {}
+        self.items: dict[str, dict[str, ThreadItem]] = {}
+        self.attachments: dict[str, Attachment] = {}
+
+    async def load_thread(self, thread_id: str, context: Any) -> ThreadMetadata:
+        return self._out(self._found(self.threads, thread_id))
+
+    async def save_thread(self, thread: ThreadMetadata, context: Any) -> None:
+        self.threads[thread.id] = self._in(thread)
+        self.items.setdefault(thread.id, {})
+
+    async def load_threads(self, limit: int, after: str | None, order: str, context: Any) -> Page[ThreadMetadata]:
+        return self._page(list(self.threads.values()), limit, after, order)
+
+    async def delete_thread(self, thread_id: str, context: Any) -> None:
+        self.threads.pop(thread_id, None)
+        self.items.pop(thread_id, None)
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: Any
+    ) -> Page[ThreadItem]:
+        return self._page(list(self.items.get(thread_id, {}).values()), limit, after, order)
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: Any) -> None:
+        self.items.setdefault(thread_id, {})[item.id] = self._in(item)
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: Any) -> None:
+        await self.add_thread_item(thread_id, item, context)
+
+    async def load_item(self, thread_id: str, item_id: str, context: Any) -> ThreadItem:
+        return self._out(self._found(self.items.get(thread_id, {}), item_id))
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: Any) -> None:
+        self.items.get(thread_id, {}).pop(item_id, None)
+
+    async def save_attachment(self, attachment: Attachment, context: Any) -> None:
+        self.attachments[attachment.id] = self._in(attachment)
+
+    async def load_attachment(self, attachment_id: str, context: Any) -> Attachment:
+        return self._out(self._found(self.attachments, attachment_id))
+
+    async def delete_attachment(self, attachment_id: str, context: Any) -> None:
+        self.attachments.pop(attachment_id, None)
+
+    def _in(self, value: Any) -> Any:
+        return value.model_copy(deep=True)
+
+    def _out(self, value: Any) -> Any:
+        return value.model_copy(deep=True)
+
+    def _page(self, values: list[Any], limit: int, after: str | None, order: str) -> Page[Any]:
+        if order == "desc":
+            values = values[::-1]
+        start = next((n + 1 for n, value in enumerate(values) if value.id == after), 0) if after else 0
+        shown = values[start : start + limit]
+        has_more = start + limit < len(values)
+        return Page(data=[self._out(v) for v in shown], has_more=has_more, after=shown[-1].id if has_more else None)
+
+    @staticmethod
+    def _found(mapping: dict[str, Any], key: str) -> Any:
+        try:
+            return mapping[key]
+        except KeyError:
+            raise NotFoundError(key) from None
+
+
+class PlansStore(PlainStore):
+    """A store that keeps plans under their own key, with compare-and-set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plans: dict[str, StoredPlan] = {}
+
+    async def load_plan(self, thread_id: str, context: Any) -> StoredPlan | None:
+        return self.plans.get(thread_id)
+
+    async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: Any) -> bool:
+        stored = self.plans.get(thread_id)
+        if (stored.revision if stored else 0) != expected:
+            return False
+        self.plans[thread_id] = plan
+        return True
+
+
+class LiveStore(PlainStore):
+    """Hands out the objects it holds, so that ChatKit's changes are in the store before they are saved."""
+
+    def _in(self, value: Any) -> Any:
+        return value
+
+    def _out(self, value: Any) -> Any:
+        return value
+
+
+class ClockStore(PlainStore):
+    """Orders items by `created_at` alone, as the sample stores do: on a tie it takes the OLDER one for the newest."""
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: Any
+    ) -> Page[ThreadItem]:
+        values = sorted(self.items.get(thread_id, {}).values(), key=lambda i: i.created_at, reverse=order == "desc")
+        return self._page(values if order == "asc" else values[::-1], limit, after, order)
+
+
+class InsertStore(PlainStore):
+    """Inserts: an id that is there already is an error, as with a primary key."""
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: Any) -> None:
+        if item.id in self.items.get(thread_id, {}):
+            raise RuntimeError(f"UNIQUE constraint failed: {item.id}")
+        await super().add_thread_item(thread_id, item, context)
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: Any) -> None:
+        await PlainStore.add_thread_item(self, thread_id, item, context)
+
+
+class ForgetfulStore(PlainStore):
+    """Its cursor starts over at page one, whatever it is given."""
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: Any
+    ) -> Page[ThreadItem]:
+        return await super().load_thread_items(thread_id, None, limit, order, context)
+
+
+OPERATIONS = (
+    "load_thread save_thread load_threads delete_thread load_thread_items add_thread_item save_item load_item "
+    "delete_thread_item load_plan save_plan"
+).split()
+
+
+class WatchedStore(StoreWrapper[Any]):
+    """Counts every operation, and lets a test act before or after one: that is how an order is made to happen."""
+
+    def __init__(self, inner: Store[Any]) -> None:
+        super().__init__(inner)
+        self.counts: Counter[str] = Counter()
+        self.before: Callable[[str, tuple[Any, ...]], Awaitable[None]] | None = None
+        self.after: Callable[[str, tuple[Any, ...]], Awaitable[None]] | None = None
+        for name in OPERATIONS:
+            if hasattr(inner, name):
+                setattr(self, name, self._watched(name, getattr(inner, name)))
+
+    def _watched(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def watched(*args: Any, **kwargs: Any) -> Any:
+            self.counts[name] += 1
+            if self.before:
+                await self.before(name, args)
+            result = await method(*args, **kwargs)
+            if self.after:
+                await self.after(name, args)
+            return result
+
+        return watched
+
+    def take_turns(self) -> None:
+        """Let other tasks go on before every operation, so that requests posted together go in lockstep."""
+
+        async def pause(name: str, args: tuple[Any, ...]) -> None:
+            await asyncio.sleep(0)
+
+        self.before = pause
+
+    def gate(self, operation: str, nth: int = 1) -> Gate:
+        """Stop the nth call of an operation, before it happens, until the test lets it go on."""
+        gate = Gate()
+        seen = Counter[str]()
+
+        async def stop(name: str, args: tuple[Any, ...]) -> None:
+            seen[name] += 1
+            if name == operation and seen[name] == nth:
+                gate.reached.set()
+                await gate.open.wait()
+
+        self.before = stop
+        return gate
+
+
+class Gate:
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.open = asyncio.Event()

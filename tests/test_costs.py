@@ -1,0 +1,110 @@
+"""What it costs, in store operations: counted, because counts say it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from chatkit.types import ClientToolCallItem, HiddenContextItem, ThreadItemDoneEvent
+
+from chatkit_clienttools import ClientToolSequencer
+from tests.helpers.conversation import Conversation, at
+from tests.helpers.merak import TOOLS, PlainServer, anything
+from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
+from tests.test_sequencer import Scripted, asks, foreign, says
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
+
+async def plain_acknowledgement(*, emits: bool) -> Counter[str]:
+    """What an acknowledgement costs plain ChatKit, with a `respond` that does nothing, or only emits the next call."""
+
+    class Server(PlainServer):
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> Any:
+            if emits:
+                item = ClientToolCallItem(
+                    id="tc_2", thread_id=thread.id, created_at=at(2), call_id="c", name="x", arguments={}
+                )
+                yield ThreadItemDoneEvent(item=item)
+
+    store = WatchedStore(PlainStore())
+    chat = Conversation(Server(store))
+    await chat.say("go")
+    await chat.touch(foreign(chat))
+    store.counts.clear()
+    await chat.answer()
+    return store.counts
+
+
+async def intermediate_acknowledgement(make: Callable[[], Any], *, calls: int, items: int = 0) -> Counter[str]:
+    """What an acknowledgement costs that only releases the next call."""
+    store = WatchedStore(make())
+    server = Scripted(store, ClientToolSequencer(TOOLS), says("hi"), asks(*[anything(n=n) for n in range(calls)]))
+    chat = Conversation(server)
+    await chat.say("hello")
+    for n in range(items):
+        await chat.touch(HiddenContextItem(id=f"h{n}", thread_id=chat.thread_id or "", created_at=at(1), content="x"))
+    await chat.say("go")
+    store.counts.clear()
+    reply = await chat.answer()
+    assert [("anything", {"n": 1})] == reply.calls
+    assert 2 == server.runs
+    return store.counts
+
+
+async def test_an_intermediate_acknowledgement_costs_three_operations_more() -> None:
+    """Than plain ChatKit's own, the one that stores the released call included; no thread is written."""
+    plain = await plain_acknowledgement(emits=False)
+
+    ours = await intermediate_acknowledgement(PlainStore, calls=3)
+
+    assert {"load_thread": 1, "load_thread_items": 1, "add_thread_item": 1} == dict(ours - plain)
+
+
+async def test_with_plans_of_its_own_three_more_than_one_that_emits_a_call() -> None:
+    """A store that keeps plans is read and written once for each release: that is the claim."""
+    plain = await plain_acknowledgement(emits=True)
+
+    ours = await intermediate_acknowledgement(PlansStore, calls=3)
+
+    assert {"load_plan": 1, "load_thread_items": 1, "save_plan": 1} == dict(ours - plain)
+
+
+@pytest.mark.parametrize("make", [PlainStore, PlansStore])
+async def test_the_cost_depends_on_neither_plan_nor_thread(make: Callable[[], Any]) -> None:
+    """The same number of operations for 3 and 60 calls, and for 10 and 10,000 items."""
+    small = await intermediate_acknowledgement(make, calls=3, items=10)
+
+    assert small == await intermediate_acknowledgement(make, calls=60, items=10)
+    assert small == await intermediate_acknowledgement(make, calls=3, items=10_000)
+
+
+@pytest.mark.parametrize("calls", [1, 3, 60])
+async def test_a_plan_in_the_metadata_writes_the_thread_twice(calls: int) -> None:
+    """Once when the calls are asked for and once when they are done with, however many they are."""
+    store = WatchedStore(PlainStore())
+    server = Scripted(store, ClientToolSequencer(TOOLS), says("hi"), asks(*[anything()] * calls), says("done"))
+    chat = Conversation(server)
+    await chat.say("hello")
+    store.counts.clear()
+
+    await chat.say("go")
+    for _ in range(calls):
+        last = await chat.answer()
+
+    assert ["done"] == last.texts
+    assert 2 == store.counts["save_thread"]
+
+
+async def test_a_message_costs_two_reads() -> None:
+    """A message in a thread without a plan costs two reads more than plain ChatKit, and no write."""
+    store = WatchedStore(PlainStore())
+    chat = Conversation(Scripted(store, ClientToolSequencer(TOOLS), says("hi"), says("hi again")))
+    await chat.say("hello")
+    store.counts.clear()
+
+    await chat.say("hello again")
+
+    assert {"load_thread": 2, "load_thread_items": 1, "add_thread_item": 2} == dict(store.counts)

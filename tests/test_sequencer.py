@@ -1,0 +1,1028 @@
+"""The sequencer, from the outside: what a backend that uses it may rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from agents import Agent, RunContextWrapper, Runner, StopAtTools, function_tool
+from agents.tool_context import ToolContext
+from agents.testing import ScriptedModel, function_call
+from chatkit.agents import AgentContext, ClientToolCall, stream_agent_response
+from chatkit.server import ChatKitServer
+from chatkit.types import (
+    AssistantMessageItem,
+    ClientToolCallItem,
+    CustomTask,
+    HiddenContextItem,
+    ThreadItemDoneEvent,
+    ThreadMetadata,
+    Workflow,
+)
+
+from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext, ValidatingStore
+from chatkit_clienttools._plans import METADATA_KEY
+from chatkit_clienttools.errors import (
+    InvalidArgumentsError,
+    NotSequencedError,
+    QueueFullError,
+    UsageError,
+)
+from tests.helpers.conversation import Conversation, at
+from tests.helpers.merak import TOOLS, SequencedServer, animation, anything, calls, profiles, selection, speaks
+from tests.helpers.stores import ForgetfulStore, LiveStore, PlainStore, PlansStore, WatchedStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from chatkit.store import Store
+
+Ctx = RunContextWrapper[AgentContext[Any]]
+Body = "Callable[[Any, AgentContext[Any]], AsyncIterator[Any]]"
+
+
+def message(text: str, thread: ThreadMetadata, item_id: str) -> ThreadItemDoneEvent:
+    content: Any = [{"text": text, "annotations": []}]
+    return ThreadItemDoneEvent(
+        item=AssistantMessageItem(id=item_id, thread_id=thread.id, created_at=at(1), content=content)
+    )
+
+
+class Scripted(ChatKitServer[Any]):
+    """A server whose runs are written by the test: one function for each body that is run, in order."""
+
+    def __init__(self, store: Store[Any], sequencer: ClientToolSequencer, *bodies: Any) -> None:
+        super().__init__(store)
+        self.sequencer = sequencer
+        self.bodies = list(bodies)
+        self.runs = 0
+
+    async def _run(self, thread: ThreadMetadata, subject: Any, context: Any) -> AsyncIterator[Any]:
+        self.runs += 1
+        body = self.bodies.pop(0)
+        agent_context = SequencedAgentContext(thread=thread, store=self.store, request_context=context)
+        async for event in body(self, agent_context):
+            yield event
+
+    def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        return self.sequencer.sequenced(Scripted._run_respond)(self, thread, input_user_message, context)
+
+    async def _run_respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+        async for event in self._run(thread, item, context):
+            yield event
+
+    def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
+        return self.sequencer.sequenced(Scripted._run_action)(self, thread, action, sender, context)
+
+    async def _run_action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
+        async for event in self._run(thread, action, context):
+            yield event
+
+
+def asks(*wanted: ClientToolCall, says: str | None = None) -> Any:
+    """A body that enqueues calls."""
+
+    async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+        server.sequencer.enqueue(context, *wanted)
+        if says:
+            yield message(says, context.thread, says)
+
+    return body
+
+
+def says(text: str) -> Any:
+    async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+        yield message(text, context.thread, text)
+
+    return body
+
+
+def fails(*wanted: ClientToolCall, text: str | None = None) -> Any:
+    """A body that enqueues calls and then fails."""
+
+    async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+        server.sequencer.enqueue(context, *wanted)
+        if text:
+            yield message(text, context.thread, text)
+        raise RuntimeError("the model is away")
+
+    return body
+
+
+def answers_itself(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+    """The body of an action that lets the model run."""
+    return server.respond(context.thread, None, context.request_context)
+
+
+async def saved_thread(store: Store[Any]) -> ThreadMetadata:
+    thread = ThreadMetadata(id="thr_1", created_at=at(0))
+    await store.save_thread(thread, None)
+    return await store.load_thread("thr_1", None)
+
+
+def names(items: list[Any]) -> list[str]:
+    return [item.name if item.type == "client_tool_call" else item.type for item in items]
+
+
+@pytest.fixture(params=[PlainStore, PlansStore, LiveStore], ids=["plain", "plans", "live"])
+def store(request: pytest.FixtureRequest) -> Store[Any]:
+    made: Store[Any] = request.param()
+    return made
+
+
+def scripted(store: Store[Any], *bodies: Any, **options: Any) -> tuple[Scripted, Conversation]:
+    server = Scripted(store, ClientToolSequencer(TOOLS, **options), *bodies)
+    return server, Conversation(server)
+
+
+class TestWhenTheModelRuns:
+    @pytest.mark.parametrize(
+        ("wanted", "runs"),
+        [
+            ([animation(state="stop")], 1),
+            ([selection()], 2),
+            ([selection(), animation(state="stop")], 2),
+            ([animation(state="start"), selection(), selection()], 2),
+            ([ClientToolCall(name="unknown to us", arguments={})], 2),
+        ],
+    )
+    async def test_it_is_resumed_exactly_when_an_answer_was_wanted(
+        self, store: Store[Any], wanted: list[ClientToolCall], runs: int
+    ) -> None:
+        """The body runs again once, after the last answer, if one of the calls wanted an answer."""
+        server, chat = scripted(store, asks(*wanted), says("done"))
+        await chat.say("go")
+
+        texts = [(await chat.answer([])).texts for _ in wanted]
+
+        assert runs == server.runs
+        assert [[] for _ in wanted[1:]] == texts[:-1]
+        assert [["done"] if runs == 2 else []] == texts[-1:]
+
+    async def test_an_answer_without_a_plan_runs_the_body(self, store: Store[Any]) -> None:
+        """A call that ChatKit emitted outside a sequenced run is answered as ever."""
+        server, chat = scripted(store, says("hello"), says("thanks"))
+        await chat.say("go")
+        await chat.touch(
+            ClientToolCallItem(
+                id="tc", thread_id=chat.thread_id or "", created_at=at(5), call_id="c", name="x", arguments={}
+            )
+        )
+
+        assert ["thanks"] == (await chat.answer()).texts
+
+    async def test_a_continuation_can_ask_again(self, store: Store[Any]) -> None:
+        """The run after the last answer may enqueue calls of its own: they are a new plan."""
+        server, chat = scripted(store, asks(selection()), asks(selection(), animation(state="stop")), says("done"))
+        await chat.say("go")
+
+        replies = [await chat.answer([]), await chat.answer([]), await chat.answer([])]
+
+        assert [["get_selected_canvas_nodes"], ["run_search_animation"], []] == [
+            [name for name, _ in reply.calls] for reply in replies
+        ]
+        assert ["done"] == replies[-1].texts
+
+    async def test_the_model_reads_the_wanted_answers(self) -> None:
+        """With the converter, the resumed model sees the call under the invocation's id, and the answer."""
+        sequencer = ClientToolSequencer(TOOLS)
+
+        @function_tool
+        async def look(ctx: Ctx) -> str:
+            """Look at the canvas."""
+            sequencer.enqueue(ctx, animation(state="start"), selection(), selection())
+            return "asked"
+
+        steps = [[calls("look", call_id="call_look")], speaks("wait"), speaks("seen")]
+        server = SequencedServer(PlainStore(), steps, [look], sequencer=sequencer)
+        chat = Conversation(server)
+        await chat.say("go")
+        for result in (None, ["a"], ["b"]):
+            await chat.answer(result)
+
+        last = server.model.last_call
+        assert last is not None
+        assert isinstance(last.input, list)
+        read = [each for each in last.input if str(each.get("type", "")).startswith("function_call")]
+
+        assert ["call_look", "call_look"] == [each["call_id"] for each in read[:2]]  # type: ignore[typeddict-item]
+        assert ['["a"]', '["b"]'] == [each["output"] for each in read if each["type"] == "function_call_output"]  # type: ignore[typeddict-item]
+
+
+class TestWhatIsInTheQueue:
+    async def test_parallel_tools_keep_their_order(self, store: Store[Any]) -> None:
+        """Calls keep the order in which parallel tools enqueued them."""
+        sequencer = ClientToolSequencer(TOOLS)
+        second_first = asyncio.Event()
+
+        @function_tool
+        async def one(ctx: Ctx) -> str:
+            """Ask second."""
+            await second_first.wait()
+            sequencer.enqueue(ctx, anything(n=2))
+            return "ok"
+
+        @function_tool
+        async def two(ctx: Ctx) -> str:
+            """Ask first."""
+            sequencer.enqueue(ctx, anything(n=1))
+            second_first.set()
+            return "ok"
+
+        @function_tool
+        def three(ctx: Ctx) -> str:
+            """Ask from a thread: a synchronous tool."""
+            sequencer.enqueue(ctx, anything(n=3))
+            return "ok"
+
+        steps = [[calls("one"), calls("two")], [calls("three")], speaks("ok"), speaks("done")]
+        chat = Conversation(SequencedServer(store, steps, [one, two, three], sequencer=sequencer))
+
+        seen = (await chat.say("go")).calls + (await chat.answer()).calls + (await chat.answer()).calls
+
+        assert [1, 2, 3] == [arguments["n"] for _, arguments in seen]
+
+    async def test_the_slot_is_filled(self) -> None:
+        """`enqueue` leaves the first call in ChatKit's own slot."""
+        seen: list[Any] = []
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            server.sequencer.enqueue(context, anything(n=1), anything(n=2))
+            seen.append(context.client_tool_call)
+            return
+            yield
+
+        _, chat = scripted(PlainStore(), body)
+        await chat.say("go")
+
+        assert [anything(n=1)] == seen
+
+    @pytest.mark.parametrize("make_context", [AgentContext, SequencedAgentContext])
+    async def test_what_is_put_into_the_slot_is_queued(self, make_context: Any) -> None:
+        """A call put into the slot before an enqueue goes first, one put there after it goes last."""
+
+        async def body(server: Scripted, given: AgentContext[Any]) -> AsyncIterator[Any]:
+            context = make_context(thread=given.thread, store=given.store, request_context=None)
+            context.client_tool_call = anything(n=1)
+            server.sequencer.enqueue(context, anything(n=2), anything(n=3))
+            context.client_tool_call = anything(n=4)
+            return
+            yield
+
+        _, chat = scripted(PlainStore(), body, says("done"))
+
+        seen = (await chat.say("go")).calls
+        for _ in range(4):
+            seen += (await chat.answer()).calls
+
+        assert [1, 2, 3, 4] == [arguments["n"] for _, arguments in seen]
+
+    async def test_tools_written_for_plain_chatkit_work_unchanged(self, store: Store[Any]) -> None:
+        """With a SequencedAgentContext every assignment of every tool in a run is released."""
+        sequencer = ClientToolSequencer()
+
+        @function_tool
+        async def switch_theme(ctx: Ctx) -> str:
+            """Switch the theme."""
+            ctx.context.client_tool_call = ClientToolCall(name="switch_theme", arguments={"theme": "dark"})
+            return "ok"
+
+        @function_tool
+        async def record_fact(ctx: Ctx) -> str:
+            """Record a fact."""
+            ctx.context.client_tool_call = ClientToolCall(name="record_fact", arguments={"fact": "blue"})
+            return "ok"
+
+        agent = Agent[Any](
+            name="facts",
+            model=ScriptedModel([[calls("record_fact"), calls("switch_theme")], speaks("ok")]),
+            tools=[switch_theme, record_fact],
+        )
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            async for event in stream_agent_response(context, Runner.run_streamed(agent, "go", context=context)):
+                yield event
+
+        chat = Conversation(Scripted(store, sequencer, body, says("done")))
+
+        seen = (await chat.say("go")).calls + (await chat.answer()).calls
+
+        assert ["record_fact", "switch_theme"] == sorted(name for name, _ in seen)
+
+    async def test_one_plain_call_keeps_chatkits_ids(self, store: Store[Any]) -> None:
+        """A single call in the slot is released with the ids that ChatKit gives it: those of the function call."""
+
+        @function_tool
+        async def select(ctx: Ctx) -> str:
+            """Ask for the selection."""
+            ctx.context.client_tool_call = ClientToolCall(name="get_selected_canvas_nodes", arguments={})
+            return "asked"
+
+        steps = [[function_call("select", {}, call_id="call_7", item_id="fc_7")], speaks("ok"), speaks("done")]
+        chat = Conversation(SequencedServer(store, steps, [select]))
+
+        item = (await chat.say("go")).call_items[0]
+
+        assert ("fc_7", "call_7") == (item["id"], item["call_id"])
+        assert ["done"] == (await chat.answer([])).texts
+
+    async def test_what_a_body_yields_itself_is_queued(self, store: Store[Any]) -> None:
+        """Pending calls that a body yields by hand are released one by one, under their own ids."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            for n in (1, 2):
+                yield ThreadItemDoneEvent(
+                    item=ClientToolCallItem(
+                        id=f"tc_{n}",
+                        thread_id=context.thread.id,
+                        created_at=at(n),
+                        call_id=f"c_{n}",
+                        name="anything",
+                        arguments={"n": n},
+                    )
+                )
+
+        _, chat = scripted(store, body, says("done"))
+
+        items = (await chat.say("go")).call_items + (await chat.answer()).call_items
+
+        assert [("tc_1", "c_1"), ("tc_2", "c_2")] == [(item["id"], item["call_id"]) for item in items]
+
+    async def test_the_first_wanted_answer_carries_the_invocations_id(self, store: Store[Any]) -> None:
+        """Of the calls that one tool invocation enqueues, the first that wants an answer has its `tool_call_id`."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            for call_id in ("call_a", "call_b", "call_a", "__fake_id__"):
+                ctx = ToolContext(context, tool_name="t", tool_call_id=call_id, tool_arguments="{}")
+                server.sequencer.enqueue(ctx, animation(state="start"), selection(), selection())
+            return
+            yield
+
+        _, chat = scripted(store, body, says("done"))
+        items = (await chat.say("go")).call_items
+        for _ in range(11):
+            items += (await chat.answer([])).call_items
+        call_ids = [item["call_id"] for item in items]
+
+        assert ["call_a", "call_b"] == [call_id for call_id in call_ids if not call_id.startswith("tc_")]
+        assert (1, 4) == (call_ids.index("call_a"), call_ids.index("call_b"))
+        assert len(set(call_ids)) == 12
+
+    async def test_a_call_is_what_it_was_when_it_was_enqueued(self) -> None:
+        """What a tool does to its arguments afterwards does not change the call."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            shared = ["a"]
+            server.sequencer.enqueue(context, anything(names=shared))
+            shared.append("b")
+            return
+            yield
+
+        _, chat = scripted(PlainStore(), body)
+
+        assert [("anything", {"names": ["a"]})] == (await chat.say("go")).calls
+
+    async def test_a_store_that_repeats_its_ids_is_refused(self) -> None:
+        """A store whose `generate_item_id` gives an id twice gets an error that names it, not an overwritten call."""
+
+        class Stuck(PlainStore):
+            def generate_item_id(self, item_type: Any, thread: Any, context: Any) -> str:
+                return "same" if item_type == "tool_call" else super().generate_item_id(item_type, thread, context)
+
+        _, chat = scripted(Stuck(), asks(anything(), anything()))
+
+        assert 1 == len((await chat.say("go")).errors)
+        assert [] == await chat.calls()
+
+
+class TestRefusals:
+    async def refusal(self, *wanted: Any, **options: Any) -> tuple[Exception, Conversation]:
+        caught: list[Exception] = []
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            try:
+                server.sequencer.enqueue(context, *wanted)
+            except Exception as error:  # noqa: BLE001  the test looks at it
+                caught.append(error)
+            return
+            yield
+
+        _, chat = scripted(PlainStore(), body, **options)
+        reply = await chat.say("go")
+        assert [] == reply.calls
+        return caught[0], chat
+
+    async def test_arguments_that_are_not_json(self) -> None:
+        """Arguments that are not JSON raise at the tool, and nothing of that enqueue is queued."""
+        error, _ = await self.refusal(anything(), anything(x={1, 2}))
+
+        assert isinstance(error, InvalidArgumentsError)
+        assert "anything" in str(error)
+        assert "set is not JSON serializable" in str(error)
+
+    async def test_not_a_number(self) -> None:
+        """NaN is not JSON."""
+        error, _ = await self.refusal(anything(x=float("nan")))
+
+        assert isinstance(error, InvalidArgumentsError)
+
+    async def test_too_many(self) -> None:
+        """More calls than `max_queued` raise, with nothing queued."""
+        error, _ = await self.refusal(*[anything()] * 4, max_queued=3)
+
+        assert isinstance(error, QueueFullError)
+        assert "max_queued" in str(error)
+
+    async def test_too_large(self) -> None:
+        """More than 256 KiB of arguments raise, with nothing queued."""
+        error, _ = await self.refusal(anything(x="x" * 200_000), anything(x="x" * 70_000))
+
+        assert isinstance(error, QueueFullError)
+        assert "262,144" in str(error)
+
+    async def test_what_is_no_call(self) -> None:
+        """Enqueueing a tool instead of a call says what is missing."""
+        error, _ = await self.refusal(animation)
+
+        assert isinstance(error, UsageError)
+        assert "call the tool" in str(error)
+
+    async def test_open_calls_count(self) -> None:
+        """Calls that wait since an earlier run count for the limit."""
+        server, chat = scripted(PlainStore(), asks(anything(), anything()), asks(anything(), anything()), max_queued=3)
+        await chat.say("go")
+
+        reply = await chat.act("more")
+
+        assert (1, []) == (len(reply.errors), reply.calls)
+        assert 2 == len(await server.sequencer.snapshot(server.store, chat.thread_id or "", None))
+
+    async def test_outside_a_sequenced_run(self) -> None:
+        """`enqueue` outside a sequenced run says which line is missing."""
+        store = PlainStore()
+        context = AgentContext(thread=await saved_thread(store), store=store, request_context=None)
+
+        with pytest.raises(NotSequencedError, match="Put `@sequencer.sequenced` above"):
+            ClientToolSequencer().enqueue(context, anything())
+
+    async def test_assignment_outside_a_sequenced_run(self) -> None:
+        """So does an assignment to the slot of a SequencedAgentContext; clearing the slot is allowed anywhere."""
+        store = PlainStore()
+        context = SequencedAgentContext(thread=await saved_thread(store), store=store, request_context=None)
+        context.client_tool_call = None
+
+        with pytest.raises(NotSequencedError, match="Put `@sequencer.sequenced` above"):
+            context.client_tool_call = anything()
+
+    async def test_for_another_thread(self) -> None:
+        """A context with a thread that is not the run's is told to use the run's."""
+        error: list[Exception] = []
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            other = AgentContext(
+                thread=ThreadMetadata(id="other", created_at=at(0)), store=context.store, request_context=None
+            )
+            try:
+                server.sequencer.enqueue(other, anything())
+            except NotSequencedError as caught:
+                error.append(caught)
+            return
+            yield
+
+        _, chat = scripted(PlainStore(), body)
+        await chat.say("go")
+
+        assert "give the AgentContext the `thread`" in str(error[0])
+
+    async def test_with_another_sequencer(self) -> None:
+        """A call for another sequencer than the server's is told to share one."""
+        error: list[Exception] = []
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            try:
+                ClientToolSequencer().enqueue(context, anything())
+            except NotSequencedError as caught:
+                error.append(caught)
+            return
+            yield
+
+        _, chat = scripted(PlainStore(), body)
+        await chat.say("go")
+
+        assert "share one" in str(error[0])
+
+    async def test_after_the_run(self) -> None:
+        """A task that outlives the run cannot enqueue any more."""
+        over = asyncio.Event()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            async def late() -> None:
+                await over.wait()
+                server.sequencer.enqueue(context, anything())
+
+            tasks.append(asyncio.create_task(late()))
+            return
+            yield
+
+        _, chat = scripted(PlainStore(), body)
+        await chat.say("go")
+        over.set()
+
+        with pytest.raises(NotSequencedError, match="The run has ended"):
+            await tasks[0]
+
+    def test_options(self) -> None:
+        """A wrong option is refused where the sequencer is built, with the values that are allowed."""
+        with pytest.raises(UsageError, match="'cancel', 'keep'"):
+            ClientToolSequencer(on_user_message="drop")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="'continue', 'abort'"):
+            ClientToolSequencer(on_failure="stop")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="at least 1"):
+            ClientToolSequencer(max_queued=0)
+        with pytest.raises(UsageError, match="Two client tools are named 'x'"):
+            ClientToolSequencer([ClientTool("x"), ClientTool("x")])
+
+    async def test_what_is_neither_respond_nor_action(self) -> None:
+        """Sequencing another method is refused with the two signatures that can be."""
+
+        class Server:
+            @ClientToolSequencer().sequenced
+            async def title(self, thread: Any) -> AsyncIterator[Any]:
+                yield thread
+
+        with pytest.raises(UsageError, match="is not a `respond"):
+            Server().title(None)
+
+
+class TestRuns:
+    async def test_a_run_that_fails_leaves_nothing(self, store: Store[Any]) -> None:
+        """Calls enqueued by a run that fails are dropped with it."""
+        server, chat = scripted(store, fails(anything(), text="half"), asks(animation(state="start")))
+
+        reply = await chat.say("go")
+
+        assert ([], 1) == (reply.calls, len(reply.errors))
+        assert () == await server.sequencer.snapshot(store, chat.thread_id or "", None)
+        assert [("run_search_animation", {"state": "start"})] == (await chat.say("again")).calls
+
+    async def test_a_body_that_fails_after_its_call_was_made(self, store: Store[Any]) -> None:
+        """A pending call that ChatKit has made already is held back, and gone when the rest of the body fails."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            yield ThreadItemDoneEvent(
+                item=ClientToolCallItem(
+                    id="tc", thread_id=context.thread.id, created_at=at(1), call_id="c", name="x", arguments={}
+                )
+            )
+            raise RuntimeError("the title task failed")
+
+        _, chat = scripted(store, body)
+
+        assert [] == (await chat.say("go")).calls
+        assert [] == await chat.calls()
+
+    async def test_the_run_after_the_last_answer_can_be_repeated_when_it_failed(self, store: Store[Any]) -> None:
+        """A failed continuation gives its claim back: the next one runs, and no call is released again."""
+        server, chat = scripted(store, asks(selection()), fails(anything()), answers_itself, says("done"))
+        await chat.say("go")
+        failed = await chat.answer([])
+
+        assert 1 == len(failed.errors)
+        assert ["done"] == (await chat.act("continue")).texts
+        assert [("get_selected_canvas_nodes", "completed")] == await chat.calls()
+
+    async def test_the_body_is_called_by_position(self, store: Store[Any]) -> None:
+        """Bodies name their parameters as they like, and may be called by keyword with those names."""
+        sequencer = ClientToolSequencer(TOOLS)
+        given: list[Any] = []
+
+        class Server(ChatKitServer[Any]):
+            @sequencer.sequenced
+            async def respond(self, a_thread: Any, item: Any, ctx: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+                given.append((a_thread.id, item, ctx))
+                return
+                yield
+
+        server = Server(store)
+        thread = await saved_thread(store)
+
+        async for _ in server.respond(a_thread=thread, item=None, ctx="me"):
+            raise AssertionError
+
+        assert [("thr_1", None, "me")] == given
+
+    async def test_a_body_may_be_a_plain_function(self, store: Store[Any]) -> None:
+        """A `respond` that returns an async iterator is sequenced like one that is a generator."""
+        sequencer = ClientToolSequencer(TOOLS)
+
+        class Server(ChatKitServer[Any]):
+            @sequencer.sequenced
+            def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+                sequencer.enqueue(AgentContext(thread=thread, store=self.store, request_context=context), anything())
+                return self.nothing()
+
+            async def nothing(self) -> AsyncIterator[Any]:
+                return
+                yield
+
+        chat = Conversation(Server(store))
+
+        assert [("anything", {})] == (await chat.say("go")).calls
+
+    async def test_an_action_that_calls_respond_is_one_run(self, store: Store[Any]) -> None:
+        """Nested use is part of the outer run: no deadlock, one queue, one pending call at the end."""
+
+        async def nested(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            server.sequencer.enqueue(context, anything(n=1))
+            async for event in server.respond(context.thread, None, context.request_context):
+                yield event
+            server.sequencer.enqueue(context, anything(n=3))
+
+        server, chat = scripted(store, says("hi"), nested, asks(anything(n=2), says="inner"), says("done"))
+        await chat.say("go")
+
+        async with asyncio.timeout(5) if hasattr(asyncio, "timeout") else _unlimited():
+            reply = await chat.act("press")
+        seen = reply.calls + (await chat.answer()).calls + (await chat.answer()).calls
+
+        assert ["inner"] == reply.texts
+        assert [1, 2, 3] == [arguments["n"] for _, arguments in seen]
+
+    async def test_two_requests_that_share_a_thread_object_are_two_runs(self) -> None:
+        """A store with live references hands both the same object; what one enqueues is not the other's."""
+        store = LiveStore()
+        go_on = asyncio.Event()
+
+        async def slow(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            yield message("working", context.thread, "working")
+            await go_on.wait()
+            server.sequencer.enqueue(context, anything(n=2))
+
+        server, chat = scripted(store, says("hi"), slow, asks(anything(n=1)))
+        await chat.say("hello")
+        other = Conversation(server, thread_id=chat.thread_id)
+        first = asyncio.create_task(chat.act("slow"))
+        while server.runs < 2:
+            await asyncio.sleep(0)
+
+        second = await other.act("quick")
+        go_on.set()
+
+        assert [1] == [arguments["n"] for _, arguments in second.calls]
+        assert [] == (await first).calls
+        assert [2] == [arguments["n"] for _, arguments in (await chat.answer()).calls]
+
+    async def test_a_stale_thread_object_does_no_harm(self, store: Store[Any]) -> None:
+        """The thread that `respond` gets may be older than the plan: it is read again, and a rename is kept."""
+        server, chat = scripted(store, asks(anything(n=1), anything(n=2)), says("done"))
+        stale = await saved_thread(store)
+        chat.thread_id = stale.id
+        stale = stale.model_copy(deep=True)
+        await chat.say("go")
+        await chat.rename("Search")
+        items = await chat.items()
+        await store.save_item(stale.id, items[-1].model_copy(update={"status": "completed"}), None)
+
+        events = [event async for event in server.respond(stale, None, None)]
+
+        assert [{"n": 2}] == [event.item.arguments for event in events]
+        assert "Search" == (await store.load_thread(stale.id, None)).title
+
+    async def test_a_changed_thread_is_saved_with_its_plan(self, store: Store[Any]) -> None:
+        """What ChatKit saves of a thread that the body has changed does not lose the plan."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            context.thread.title = "A title"
+            server.sequencer.enqueue(context, anything(n=1), anything(n=2))
+            return
+            yield
+
+        _, chat = scripted(store, body, says("done"))
+
+        reply = await chat.say("go")
+
+        assert "thread.updated" in reply.types
+        assert [("anything", {"n": 2})] == (await chat.answer()).calls
+
+    async def test_the_browser_never_sees_the_plan(self, store: Store[Any]) -> None:
+        """The plan is in the thread's metadata or under its own key, and in no event and no response."""
+        _, chat = scripted(store, asks(anything(secret="s3cret")), says("done"))
+        await chat.say("go")
+        await chat.rename("x")
+
+        shown = await chat.server.process(chat._request("threads.get_by_id"), None)
+
+        assert METADATA_KEY not in getattr(shown, "json", b"").decode()
+
+
+@asynccontextmanager
+async def _unlimited() -> AsyncIterator[None]:  # Python 3.10 has no asyncio.timeout()
+    yield
+
+
+class TestOpenCalls:
+    async def test_an_action_leaves_them_and_appends(self, store: Store[Any]) -> None:
+        """Calls that an action enqueues while a plan is unfinished go to its end; the pending one stays the newest."""
+        server, chat = scripted(
+            store, asks(anything(n=1), anything(n=2)), asks(anything(n=3), says="pressed"), says("done")
+        )
+        await chat.say("go")
+
+        pressed = await chat.act("press")
+        seen = (await chat.answer()).calls + (await chat.answer()).calls + (await chat.answer()).calls
+
+        assert ([], ["pressed"]) == (pressed.calls, pressed.texts)
+        assert [2, 3] == [arguments["n"] for _, arguments in seen]
+        assert 3 == server.runs
+
+    async def test_an_action_with_nothing_open_costs_no_write(self) -> None:
+        """An action that enqueues nothing in a thread without a plan writes nothing."""
+        store = WatchedStore(PlainStore())
+        _, chat = scripted(store, says("hi"), says("pressed"))
+        await chat.say("go")
+        store.counts.clear()
+
+        await chat.act("press")
+
+        assert {"load_thread": 2, "load_thread_items": 1, "add_thread_item": 1} == dict(store.counts)
+
+    async def test_keep_leaves_them_open(self, store: Store[Any]) -> None:
+        """With "keep" a message is answered while the calls stay; the pending one can still be answered, then the rest."""
+        server, chat = scripted(
+            store,
+            asks(selection(), anything(n=2)),
+            asks(anything(n=3), says="meanwhile"),
+            says("done"),
+            on_user_message="keep",
+        )
+        first = (await chat.say("go")).call_items
+
+        reply = await chat.say("and?")
+        items = await chat.items()
+        seen = (await chat.answer([])).calls + (await chat.answer()).calls
+        last = await chat.answer()
+
+        assert (["meanwhile"], [], []) == (reply.texts, reply.removed, reply.errors)
+        assert first[0]["id"] == items[-1].id or reply.calls == [("get_selected_canvas_nodes", {})]
+        assert [2, 3] == [arguments["n"] for _, arguments in seen]
+        assert ["done"] == last.texts
+        assert 3 == server.runs
+
+    @pytest.mark.parametrize("policy", ["cancel", "keep"])
+    async def test_a_retry_starts_the_turn_over(self, store: Store[Any], policy: Any) -> None:
+        """After a retry of the message nothing of the old plan is left, not even required calls."""
+        server, chat = scripted(
+            store,
+            asks(animation(state="start"), animation(state="stop")),
+            asks(anything(n=1)),
+            says("done"),
+            on_user_message=policy,
+        )
+        await chat.say("go")
+        await chat.answer()
+        said = (await chat.items())[0]
+
+        reply = await chat.retry(said.id)
+
+        assert [("anything", {"n": 1})] == reply.calls
+        assert [("anything", "pending")] == await chat.calls()
+        assert ["done"] == (await chat.answer()).texts
+
+    @pytest.mark.parametrize("policy", ["cancel", "keep"])
+    async def test_a_retry_of_an_earlier_message_drops_the_later_plan(self, store: Store[Any], policy: Any) -> None:
+        """When the message that a plan was made under is deleted by a retry, the plan goes with it."""
+        server, chat = scripted(
+            store, says("hi"), asks(animation(state="start")), says("hi again"), on_user_message=policy
+        )
+        await chat.say("hello")
+        await chat.say("go")
+        first = (await chat.items())[0]
+
+        reply = await chat.retry(first.id)
+
+        assert (["hi again"], []) == (reply.texts, reply.calls)
+        assert () == await server.sequencer.snapshot(store, chat.thread_id or "", None)
+
+    async def test_required_calls_wait_for_the_end_of_the_new_answer(self, store: Store[Any]) -> None:
+        """Of a cancelled plan the required calls are released after the new run's body, before its own calls."""
+        _, chat = scripted(
+            store, asks(profiles(agents=[]), animation(state="stop")), asks(anything(n=1), says="ok"), says("done")
+        )
+        await chat.say("go")
+
+        reply = await chat.say("never mind")
+
+        assert [("run_search_animation", {"state": "stop"})] == reply.calls
+        assert reply.types.index("thread.item.removed") < len(reply.types) - 1 or not reply.removed
+        assert [("anything", {"n": 1})] == (await chat.answer()).calls
+        assert ["done"] == (await chat.answer()).texts
+
+    async def test_a_failed_new_run_keeps_required_calls(self, store: Store[Any]) -> None:
+        """Required calls survive a failing run and go out with the next one."""
+        _, chat = scripted(store, asks(profiles(agents=[]), animation(state="stop")), fails(), says("ok"))
+        await chat.say("go")
+        await chat.say("never mind")
+
+        reply = await chat.say("hello?")
+
+        assert [("run_search_animation", {"state": "stop"})] == reply.calls
+
+    async def test_a_pending_call_of_nobody_is_cancelled_too(self) -> None:
+        """A pending call that no plan knows of would be stuck behind a new message: it is removed."""
+        _, chat = scripted(PlainStore(), says("hi"), says("ok"))
+        await chat.say("go")
+        await chat.touch(foreign(chat))
+
+        await chat.say("never mind")
+
+        assert [] == await chat.calls()
+
+    async def test_a_pending_call_of_nobody_comes_first(self, store: Store[Any]) -> None:
+        """An action's calls wait behind a pending call that no plan knows of, and the model gets that one's answer."""
+        server, chat = scripted(store, says("hi"), asks(animation(state="start"), says="pressed"), says("done"))
+        await chat.say("go")
+        await chat.touch(foreign(chat))
+
+        pressed = await chat.act("press")
+        second, last = await chat.answer("theirs"), await chat.answer()
+
+        assert [] == pressed.calls
+        assert [("run_search_animation", {"state": "start"})] == second.calls
+        assert ["done"] == last.texts
+
+    async def test_a_pending_call_of_nobody_stays_the_newest(self, store: Store[Any]) -> None:
+        """What a kept or an action's run adds does not end up behind a pending call that no plan knows of."""
+        _, chat = scripted(store, says("hi"), says("pressed"), says("done"))
+        await chat.say("go")
+        await chat.touch(foreign(chat))
+
+        await chat.act("press")
+
+        assert ["done"] == (await chat.answer("theirs")).texts
+
+
+def foreign(chat: Conversation) -> ClientToolCallItem:
+    return ClientToolCallItem(
+        id="tc_foreign", thread_id=chat.thread_id or "", created_at=at(59), call_id="c", name="theirs", arguments={}
+    )
+
+
+class TestFailures:
+    async def test_continue_goes_on(self, store: Store[Any]) -> None:
+        """An answer that does not fit makes the call fail; the calls after it are released all the same."""
+        _, chat = scripted(store, asks(selection(), anything(n=2)), says("done"))
+        await chat.say("go")
+
+        assert [("anything", {"n": 2})] == (await chat.answer("not a list")).calls
+
+    async def test_abort_gives_up_the_rest_but_the_required(self, store: Store[Any]) -> None:
+        """With "abort" only the required calls are released after a failure; then the model runs."""
+        server, chat = scripted(
+            store,
+            asks(animation(state="start"), selection(), anything(n=3), animation(state="stop")),
+            says("that went wrong"),
+            on_failure="abort",
+        )
+        await chat.say("go")
+        await chat.answer()
+
+        assert [("run_search_animation", {"state": "stop"})] == (await chat.answer({"error": "no canvas"})).calls
+        assert ["that went wrong"] == (await chat.answer()).texts
+        assert () == await server.sequencer.snapshot(store, chat.thread_id or "", None)
+
+    async def test_abort_with_nothing_left_ends(self, store: Store[Any]) -> None:
+        """A failing call that wanted no answer, with "abort", ends the plan without the model."""
+        server, chat = scripted(store, asks(profiles(agents=[]), profiles(agents=[])), on_failure="abort")
+        await chat.say("go")
+
+        reply = await chat.answer({"error": "no stage"})
+
+        assert ([], []) == (reply.calls, reply.errors)
+        assert 1 == server.runs
+
+
+class TestWorkflows:
+    async def test_a_release_never_adds_the_workflow_again(self) -> None:
+        """A workflow left open before several calls is in the store once, however many of them are released."""
+        from tests.helpers.stores import InsertStore
+
+        store = WatchedStore(InsertStore())
+        agent = Agent[Any](name="a", model=ScriptedModel([speaks("...")]))
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            result = Runner.run_streamed(agent, "go", context=context)
+            async for event in stream_agent_response(context, result):
+                yield event
+                if event.type == "thread.item.done":
+                    await context.start_workflow(Workflow(type="custom", tasks=[CustomTask(title="Searching")]))
+                    server.sequencer.enqueue(context, anything(n=1), anything(n=2), anything(n=3))
+
+        _, chat = scripted(store, body, says("done"))
+        await chat.say("go")
+        added = store.counts["add_thread_item"]
+
+        replies = [await chat.answer(), await chat.answer(), await chat.answer()]
+
+        assert ["workflow", "anything"] == names(await chat.items())[2:4]
+        assert 1 == [item.type for item in await chat.items()].count("workflow")
+        assert added + 3 == store.counts["add_thread_item"]
+        assert [] == [reply.errors for reply in replies if reply.errors]
+
+
+class TestSupport:
+    async def test_snapshot_tells_every_call_and_its_state(self, store: Store[Any]) -> None:
+        """A snapshot shows what a thread waits for, without arguments and answers."""
+        server, chat = scripted(store, asks(animation(state="start"), selection(), anything(n=3)))
+        await chat.say("go")
+        await chat.answer()
+
+        shown = await server.sequencer.snapshot(store, chat.thread_id or "", None)
+
+        assert [
+            ("run_search_animation", "completed", False, True),
+            ("get_selected_canvas_nodes", "pending", True, False),
+            ("anything", "queued", True, False),
+        ] == [(each.name, each.state.value, each.answer_wanted, each.required) for each in shown]
+
+    async def test_snapshot_tells_failures(self, store: Store[Any]) -> None:
+        """A call whose answer is none is shown as failed."""
+        server, chat = scripted(store, asks(selection(), anything()))
+        await chat.say("go")
+        await chat.answer("not a list")
+
+        shown = await server.sequencer.snapshot(store, chat.thread_id or "", None)
+
+        assert ["failed", "pending"] == [each.state.value for each in shown]
+
+    async def test_cancel_drops_what_is_left(self, store: Store[Any]) -> None:
+        """`cancel` removes the pending call and the queued ones, returns them as they were, and keeps required ones."""
+        server, chat = scripted(store, asks(anything(n=1), anything(n=2), animation(state="stop")), says("hi"))
+        await chat.say("go")
+
+        gone = await server.sequencer.cancel(store, chat.thread_id or "", None)
+
+        assert [("anything", "pending"), ("anything", "queued")] == [(each.name, each.state.value) for each in gone]
+        assert [] == await chat.calls()
+        assert [("run_search_animation", {"state": "stop"})] == (await chat.say("hi")).calls
+
+    async def test_cancel_of_nothing(self, store: Store[Any]) -> None:
+        """Cancelling a thread without a plan returns nothing and writes nothing."""
+        server, chat = scripted(store, says("hi"))
+        await chat.say("hello")
+
+        assert () == await server.sequencer.cancel(store, chat.thread_id or "", None)
+
+    @pytest.mark.parametrize("damage", [{"version": 99, "revision": 3}, "nonsense", {"version": 1, "calls": [1]}])
+    async def test_a_damaged_plan_is_an_error_that_names_the_thread(self, damage: Any) -> None:
+        """The request gets one error event with the thread and the cure; `cancel` gets the thread going again."""
+        store = PlainStore()
+        server, chat = scripted(store, asks(anything(n=1)), says("fine"))
+        await chat.say("go")
+        thread = await store.load_thread(chat.thread_id or "", None)
+        thread.metadata[METADATA_KEY] = damage
+        await store.save_thread(thread, None)
+
+        reply = await chat.answer()
+        assert 1 == len(reply.errors)
+        assert str(chat.thread_id) in reply.errors[0]["message"]
+        assert "sequencer.cancel" in reply.errors[0]["message"]
+        assert damage == (await store.load_thread(thread.id, None)).metadata[METADATA_KEY]
+
+        assert () == await server.sequencer.cancel(store, thread.id, None)
+        assert ["fine"] == (await chat.say("hello")).texts
+
+    async def test_a_damaged_plan_under_its_own_key(self) -> None:
+        """So it is in a store that keeps plans of its own."""
+        store = PlansStore()
+        server, chat = scripted(store, asks(anything(n=1)), says("fine"))
+        await chat.say("go")
+        thread_id = chat.thread_id or ""
+        store.plans[thread_id] = store.plans[thread_id]._replace(document="{")
+
+        assert "it is not JSON" in (await chat.say("hello")).errors[0]["message"]
+        await server.sequencer.cancel(store, thread_id, None)
+        assert ["fine"] == (await chat.say("hello")).texts
+
+
+class TestLongThreads:
+    @pytest.mark.parametrize("make", [PlainStore, ForgetfulStore])
+    async def test_a_plan_whose_calls_are_out_of_sight_is_found(self, make: Any) -> None:
+        """Items written behind the plan's calls, however many, do not make them look unreleased."""
+        store = make()
+        server, chat = scripted(store, asks(anything(n=1), anything(n=2)), asks(anything(n=3)), says("done"))
+        await chat.say("go")
+        await chat.answer()
+        for n in range(50):
+            await chat.touch(
+                HiddenContextItem(id=f"h_{n}", thread_id=chat.thread_id or "", created_at=at(30), content="x")
+            )
+
+        await chat.act("press")
+
+        expected = ["completed", "pending"] if make is PlainStore else None
+        if expected:
+            assert expected == [status for _, status in await chat.calls()]

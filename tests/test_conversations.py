@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from agents import RunContextWrapper, function_tool
+from agents.testing import function_call
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, HiddenContextItem, ThreadItemDoneEvent
 
-from chatkit_clienttools import ClientToolSequencer, SequencedAgentContext, ValidatingStore
+from chatkit_clienttools import ClientToolSequencer, ValidatingStore
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import (
     THREE,
@@ -129,7 +130,7 @@ class TestThreeCallsInOneRun:
                 return "find"
 
             @sequencer.sequenced
-            async def respond(self, thread: Any, message: Any, context: Any) -> Any:  # type: ignore[override]
+            async def respond(self, thread: Any, message: Any, context: Any) -> Any:
                 async for event in PlainServer.respond(self, thread, message, context):
                     yield event
                 hidden = HiddenContextItem(id="hidden", thread_id=thread.id, created_at=at(59), content="!")
@@ -186,7 +187,7 @@ class TestStoredAsCompleted:
 
 
 async def overtaken(chat: Conversation, store: WatchedStore) -> list[Any]:
-    """Post two answers so that ChatKit accepts both, one after the other: the first is held when it has read the call."""
+    """Post two answers so that ChatKit accepts both, one after the other: the first is held."""
     gate = store.gate("save_item")
     first = asyncio.create_task(chat.answer(["same"]))
     await gate.reached.wait()
@@ -249,7 +250,7 @@ class TestTwoAnswersAtOnce:
         assert server.runs == 2
 
     async def test_a_call_that_chatkit_deletes_is_released_again_under_its_id(self) -> None:
-        """An overtaken answer makes ChatKit delete the next call, which was out already: it comes again, the same one."""
+        """An overtaken answer makes ChatKit delete the next call, which was out already: it comes again."""
         store = WatchedStore(PlainStore())
         server = searching(store)
         chat = Conversation(server)
@@ -343,8 +344,6 @@ class TestTies:
 class TestFakeIds:
     @staticmethod
     def steps() -> list[Any]:
-        from agents.testing import function_call
-
         return [
             [function_call("slot", {}, call_id="__fake_id__", item_id="__fake_id__")],
             speaks("1"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agents import Agent, RunContextWrapper, Runner, StopAtTools, function_tool
-from agents.tool_context import ToolContext
+from agents import Agent, RunContextWrapper, Runner, function_tool
 from agents.testing import ScriptedModel, function_call
+from agents.tool_context import ToolContext
 from chatkit.agents import AgentContext, ClientToolCall, stream_agent_response
 from chatkit.server import ChatKitServer
 from chatkit.types import (
@@ -23,7 +22,7 @@ from chatkit.types import (
     Workflow,
 )
 
-from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext, ValidatingStore
+from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext
 from chatkit_clienttools._plans import METADATA_KEY
 from chatkit_clienttools.errors import (
     InvalidArgumentsError,
@@ -33,10 +32,10 @@ from chatkit_clienttools.errors import (
 )
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import TOOLS, SequencedServer, animation, anything, calls, profiles, selection, speaks
-from tests.helpers.stores import ForgetfulStore, LiveStore, PlainStore, PlansStore, WatchedStore
+from tests.helpers.stores import ForgetfulStore, InsertStore, LiveStore, PlainStore, PlansStore, WatchedStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from chatkit.store import Store
 
@@ -164,7 +163,7 @@ class TestWhenTheModelRuns:
 
     async def test_an_answer_without_a_plan_runs_the_body(self, store: Store[Any]) -> None:
         """A call that ChatKit emitted outside a sequenced run is answered as ever."""
-        server, chat = scripted(store, says("hello"), says("thanks"))
+        _, chat = scripted(store, says("hello"), says("thanks"))
         await chat.say("go")
         await chat.touch(
             ClientToolCallItem(
@@ -176,7 +175,7 @@ class TestWhenTheModelRuns:
 
     async def test_a_continuation_can_ask_again(self, store: Store[Any]) -> None:
         """The run after the last answer may enqueue calls of its own: they are a new plan."""
-        server, chat = scripted(store, asks(selection()), asks(selection(), animation(state="stop")), says("done"))
+        _, chat = scripted(store, asks(selection()), asks(selection(), animation(state="stop")), says("done"))
         await chat.say("go")
 
         replies = [await chat.answer([]), await chat.answer([]), await chat.answer([])]
@@ -208,8 +207,8 @@ class TestWhenTheModelRuns:
         assert isinstance(last.input, list)
         read = [each for each in last.input if str(each.get("type", "")).startswith("function_call")]
 
-        assert ["call_look", "call_look"] == [each["call_id"] for each in read[:2]]  # type: ignore[typeddict-item]
-        assert ['["a"]', '["b"]'] == [each["output"] for each in read if each["type"] == "function_call_output"]  # type: ignore[typeddict-item]
+        assert ["call_look", "call_look"] == [each["call_id"] for each in read[:2]]
+        assert ['["a"]', '["b"]'] == [each["output"] for each in read if each["type"] == "function_call_output"]
 
 
 class TestWhatIsInTheQueue:
@@ -465,7 +464,7 @@ class TestRefusals:
         store = PlainStore()
         context = AgentContext(thread=await saved_thread(store), store=store, request_context=None)
 
-        with pytest.raises(NotSequencedError, match="Put `@sequencer.sequenced` above"):
+        with pytest.raises(NotSequencedError, match=r"Put `@sequencer\.sequenced` above"):
             ClientToolSequencer().enqueue(context, anything())
 
     async def test_assignment_outside_a_sequenced_run(self) -> None:
@@ -474,7 +473,7 @@ class TestRefusals:
         context = SequencedAgentContext(thread=await saved_thread(store), store=store, request_context=None)
         context.client_tool_call = None
 
-        with pytest.raises(NotSequencedError, match="Put `@sequencer.sequenced` above"):
+        with pytest.raises(NotSequencedError, match=r"Put `@sequencer\.sequenced` above"):
             context.client_tool_call = anything()
 
     async def test_for_another_thread(self) -> None:
@@ -587,7 +586,7 @@ class TestRuns:
 
     async def test_the_run_after_the_last_answer_can_be_repeated_when_it_failed(self, store: Store[Any]) -> None:
         """A failed continuation gives its claim back: the next one runs, and no call is released again."""
-        server, chat = scripted(store, asks(selection()), fails(anything()), answers_itself, says("done"))
+        _, chat = scripted(store, asks(selection()), fails(anything()), answers_itself, says("done"))
         await chat.say("go")
         failed = await chat.answer([])
 
@@ -602,7 +601,7 @@ class TestRuns:
 
         class Server(ChatKitServer[Any]):
             @sequencer.sequenced
-            async def respond(self, a_thread: Any, item: Any, ctx: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+            async def respond(self, a_thread: Any, item: Any, ctx: Any) -> AsyncIterator[Any]:
                 given.append((a_thread.id, item, ctx))
                 return
                 yield
@@ -642,7 +641,7 @@ class TestRuns:
                 yield event
             server.sequencer.enqueue(context, anything(n=3))
 
-        server, chat = scripted(store, says("hi"), nested, asks(anything(n=2), says="inner"), says("done"))
+        _, chat = scripted(store, says("hi"), nested, asks(anything(n=2), says="inner"), says("done"))
         await chat.say("go")
 
         async with asyncio.timeout(5) if hasattr(asyncio, "timeout") else _unlimited():
@@ -655,10 +654,11 @@ class TestRuns:
     async def test_two_requests_that_share_a_thread_object_are_two_runs(self) -> None:
         """A store with live references hands both the same object; what one enqueues is not the other's."""
         store = LiveStore()
-        go_on = asyncio.Event()
+        started, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
             yield message("working", context.thread, "working")
+            started.set()
             await go_on.wait()
             server.sequencer.enqueue(context, anything(n=2))
 
@@ -666,8 +666,7 @@ class TestRuns:
         await chat.say("hello")
         other = Conversation(server, thread_id=chat.thread_id)
         first = asyncio.create_task(chat.act("slow"))
-        while server.runs < 2:
-            await asyncio.sleep(0)
+        await started.wait()
 
         second = await other.act("quick")
         go_on.set()
@@ -710,12 +709,13 @@ class TestRuns:
 
     async def test_the_browser_never_sees_the_plan(self, store: Store[Any]) -> None:
         """The plan is in the thread's metadata or under its own key, and in no event and no response."""
-        _, chat = scripted(store, asks(anything(secret="s3cret")), says("done"))
+        _, chat = scripted(store, asks(anything(note="s3cret")), says("done"))
         await chat.say("go")
         await chat.rename("x")
 
         shown = await chat.server.process(chat._request("threads.get_by_id"), None)
 
+        assert "s3cret" not in getattr(shown, "json", b"").decode().replace('"arguments":{"note":"s3cret"}', "")
         assert METADATA_KEY not in getattr(shown, "json", b"").decode()
 
 
@@ -751,7 +751,7 @@ class TestOpenCalls:
         assert {"load_thread": 2, "load_thread_items": 1, "add_thread_item": 1} == dict(store.counts)
 
     async def test_keep_leaves_them_open(self, store: Store[Any]) -> None:
-        """With "keep" a message is answered while the calls stay; the pending one can still be answered, then the rest."""
+        """With "keep" a message is answered while the calls stay; the pending one can be answered, then the rest."""
         server, chat = scripted(
             store,
             asks(selection(), anything(n=2)),
@@ -775,7 +775,7 @@ class TestOpenCalls:
     @pytest.mark.parametrize("policy", ["cancel", "keep"])
     async def test_a_retry_starts_the_turn_over(self, store: Store[Any], policy: Any) -> None:
         """After a retry of the message nothing of the old plan is left, not even required calls."""
-        server, chat = scripted(
+        _, chat = scripted(
             store,
             asks(animation(state="start"), animation(state="stop")),
             asks(anything(n=1)),
@@ -843,7 +843,7 @@ class TestOpenCalls:
 
     async def test_a_pending_call_of_nobody_comes_first(self, store: Store[Any]) -> None:
         """An action's calls wait behind a pending call that no plan knows of, and the model gets that one's answer."""
-        server, chat = scripted(store, says("hi"), asks(animation(state="start"), says="pressed"), says("done"))
+        _, chat = scripted(store, says("hi"), asks(animation(state="start"), says="pressed"), says("done"))
         await chat.say("go")
         await chat.touch(foreign(chat))
 
@@ -908,8 +908,6 @@ class TestFailures:
 class TestWorkflows:
     async def test_a_release_never_adds_the_workflow_again(self) -> None:
         """A workflow left open before several calls is in the store once, however many of them are released."""
-        from tests.helpers.stores import InsertStore
-
         store = WatchedStore(InsertStore())
         agent = Agent[Any](name="a", model=ScriptedModel([speaks("...")]))
 
@@ -1009,20 +1007,57 @@ class TestSupport:
 
 
 class TestLongThreads:
-    @pytest.mark.parametrize("make", [PlainStore, ForgetfulStore])
-    async def test_a_plan_whose_calls_are_out_of_sight_is_found(self, make: Any) -> None:
+    async def test_a_plan_whose_calls_are_out_of_sight_is_found(self, store: Store[Any]) -> None:
         """Items written behind the plan's calls, however many, do not make them look unreleased."""
-        store = make()
-        server, chat = scripted(store, asks(anything(n=1), anything(n=2)), asks(anything(n=3)), says("done"))
+        _, chat = scripted(store, asks(anything(n=1), anything(n=2)), asks(anything(n=3)), says("done"))
         await chat.say("go")
         await chat.answer()
         for n in range(50):
-            await chat.touch(
-                HiddenContextItem(id=f"h_{n}", thread_id=chat.thread_id or "", created_at=at(30), content="x")
-            )
+            await chat.touch(hidden(chat, n))
 
-        await chat.act("press")
+        pressed = await chat.act("press")
 
-        expected = ["completed", "pending"] if make is PlainStore else None
-        if expected:
-            assert expected == [status for _, status in await chat.calls()]
+        assert [] == pressed.calls
+        assert ["completed", "pending"] == [status for _, status in await chat.calls()]
+        assert [("anything", {"n": 3})] == (await chat.answer()).calls
+
+    async def test_a_long_plan_keeps_its_order_when_calls_are_appended(self, store: Store[Any]) -> None:
+        """Calls settled long ago, are not taken for waiting ones when an action adds to the plan."""
+        _, chat = scripted(store, asks(*[anything(n=n) for n in range(30)]), asks(anything(n=30)), says("done"))
+        seen = (await chat.say("go")).calls
+        for _ in range(25):
+            seen += (await chat.answer()).calls
+
+        seen += (await chat.act("press")).calls
+        for _ in range(5):
+            seen += (await chat.answer()).calls
+
+        assert list(range(31)) == [arguments["n"] for _, arguments in seen]
+        assert ["done"] == (await chat.answer()).texts
+
+    async def test_a_cursor_that_starts_over_is_not_followed_for_ever(self) -> None:
+        """A store whose cursor restarts at page one does not hang the request."""
+        server, chat = scripted(ForgetfulStore(), asks(anything(n=1)))
+        await chat.say("go")
+        for n in range(50):
+            await chat.touch(hidden(chat, n))
+
+        shown = await server.sequencer.snapshot(server.store, chat.thread_id or "", None)
+
+        assert 1 == len(shown)
+
+    async def test_a_snapshot_sees_the_whole_plan(self, store: Store[Any]) -> None:
+        """A failure long ago is still shown as one."""
+        server, chat = scripted(store, asks(selection(), *[anything()] * 40))
+        await chat.say("go")
+        await chat.answer("not a list")
+        for _ in range(30):
+            await chat.answer()
+
+        shown = await server.sequencer.snapshot(store, chat.thread_id or "", None)
+
+        assert "failed" == shown[0].state.value
+
+
+def hidden(chat: Conversation, n: int) -> HiddenContextItem:
+    return HiddenContextItem(id=f"h_{n}", thread_id=chat.thread_id or "", created_at=at(30), content="x")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools._rules import RELEASE_LEASE_SECONDS
 from chatkit_clienttools._runs import LEASE_SECONDS
-from chatkit_clienttools._turn import ATTEMPTS, RELEASE_LEASE_SECONDS
+from chatkit_clienttools._turn import ATTEMPTS
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, animation, anything, selection
 from tests.helpers.stores import OPERATIONS, PlainStore, PlansStore, WatchedStore
@@ -140,7 +141,7 @@ class TestTwoWorkers:
 
 class TestClaims:
     async def test_a_release_of_a_worker_that_died_is_free_after_its_lease(self) -> None:
-        """A call claimed by a worker that died before it stored it is released by another one when the lease is over."""
+        """A call claimed by a worker that died is released by another one when the lease is over."""
         store, clock = WatchedStore(PlansStore()), Clock()
         _, two, chat, _ = two_workers(store, asks(anything(n=1), anything(n=2)), clock=clock)
         await chat.say("go")
@@ -241,7 +242,7 @@ class Died(BaseException):
 @pytest.mark.parametrize("make", [PlainStore, PlansStore])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_death_at_any_store_operation_loses_nothing(make: Any, when: str) -> None:
-    """Whatever operation a worker dies at, a new one goes on: no call is stuck, none is out of order, one is pending."""
+    """Whatever operation a worker dies at, a new one goes on: no call is stuck, at most one is pending."""
     points = 0
     for point in range(1, 1000):
         store = WatchedStore(make())
@@ -277,7 +278,8 @@ async def _until_death(store: WatchedStore, point: int, when: str) -> tuple[Conv
     setattr(store, when, die)
     try:
         await chat.say("go")
-        for result in (None, [], None, None):
+        answers: list[Any] = [None, [], None, None]
+        for result in answers:
             await chat.answer(result)
     except Died:
         return chat, True

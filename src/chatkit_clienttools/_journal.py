@@ -74,12 +74,15 @@ class Journal:
         return max(datetime.fromtimestamp(now, newest.tzinfo), newest + timedelta(microseconds=1))
 
 
-async def read_journal(store: Store[Any], thread_id: str, plan: Plan, context: object) -> Journal:
-    """Read the newest items of a thread, far enough to see how far `plan` has come.
+async def read_journal(
+    store: Store[Any], thread_id: str, plan: Plan, context: object, *, whole: bool = False
+) -> Journal:
+    """Read the newest items of a thread, far enough to see how far `plan` has come, or its `whole` story.
 
-    One page is enough as long as nothing but a few items came after the plan's latest call. Beyond that this reads on, at
-    most to the message under which the oldest of its calls was asked for.
+    One page is enough for the former as long as nothing but a few items came after the plan's latest call. Beyond that
+    this reads on, at most to the message under which the oldest of its calls was asked for.
     """
+    seen = {call.item_id for call in (plan.calls[:1] if whole else plan.calls)} | {call.turn for call in plan.calls[:1]}
     items: dict[str, ThreadItem] = {}
     after: str | None = None
     while True:
@@ -87,10 +90,6 @@ async def read_journal(store: Store[Any], thread_id: str, plan: Plan, context: o
         older = {item.id: item for item in page.data if item.id not in items}
         items.update(older)
         # a store whose cursor starts over brings nothing new: do not follow it for ever
-        if not page.has_more or not older or not plan.calls or any(_reaches(plan, item_id) for item_id in older):
+        if not page.has_more or not older or not plan.calls or not seen.isdisjoint(older):
             return Journal(list(items.values()))
         after = page.after
-
-
-def _reaches(plan: Plan, item_id: str) -> bool:
-    return plan.holds(item_id) or plan.calls[0].turn == item_id

@@ -3,14 +3,15 @@
 Theory of operation
 ===================
 
-ChatKit gives an agent run one slot for a client tool call. What is in it when the run has ended is stored as a `pending`
-item and streamed; the browser runs it and posts the answer; ChatKit completes the newest item of the thread, if that is a
-pending call, and calls `respond()` again. There is never more than one pending call in a thread, and the answer does not
-say which call it belongs to. So several calls have to wait somewhere, and each has to look like the only one.
+ChatKit gives an agent run one slot for a client tool call. What is in it when the run has ended is stored as a
+`pending` item and streamed; the browser runs it and posts the answer; ChatKit completes the newest item of the thread,
+if that is a pending call, and calls `respond()` again. There is never more than one pending call in a thread, and the
+answer does not say which call it belongs to. So several calls have to wait somewhere, and each has to look like the
+only one.
 
 **The thread's items are the journal; the plan is only a list of intentions.** The plan (`_plan.Plan`) is one small JSON
-document per thread: the calls that were asked for, in order, each with the ids it will have. It is written when calls are
-asked for or given up, and not when they progress. How far it has come is read from the items:
+document per thread: the calls that were asked for, in order, each with the ids it will have. It is written when calls
+are asked for or given up, and not when they progress. How far it has come is read from the items:
 
     no item          the call still waits                    QUEUED
     pending item     ChatKit released it, nobody answered    PENDING
@@ -27,8 +28,8 @@ lock (and, where the store offers it, one compare-and-set). No lock is held whil
 ever. Nothing is left for `finally` to clean up.
 
 **A run is a transaction.** What a run enqueues is written when its body has ended well, before the first call is
-streamed; a run that fails leaves no trace of it. The run after the last answer is claimed before it starts, and the plan
-is dropped when it has succeeded.
+streamed; a run that fails leaves no trace of it. The run after the last answer is claimed before it starts, and the
+plan is dropped when it has succeeded.
 
 What does not fit the table below: a *required* call that is cancelled while it is pending is put back into the queue
 under a new item id, so that the browser sees a fresh call. For the table that is one call cancelled and another one

@@ -1,4 +1,4 @@
-"""The plan of a thread: which calls were asked for, in order. Pure: it knows neither ChatKit nor asyncio nor a clock."""
+"""The plan of a thread: which calls were asked for, in order. It knows neither ChatKit nor asyncio nor a clock."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 VERSION: Literal[1] = 1
 """The format of the document. A document with another version is refused, never guessed at."""
 
-MODEL = "model"
-"""What a claim is for, when it is not the release of a call but the run that continues after the last answer."""
+MODEL = "the model"
+"""How a claim begins that is not for the release of a call but for the run that continues after the last answer."""
 
 
 class _Frozen(BaseModel):
@@ -105,8 +105,10 @@ class Plan(_Frozen):
         if not isinstance(document, dict):
             raise DamagedPlanError(thread_id, f"it is a {type(document).__name__}, not a JSON object")
         version = document.get("version")
+        if not isinstance(version, int):
+            raise DamagedPlanError(thread_id, "it has no format version")
         if version != VERSION:
-            raise DamagedPlanError(thread_id, f"its format version is {version!r}, and this code knows {VERSION}")
+            raise DamagedPlanError(thread_id, f"its format version is {version}, and this code knows {VERSION}")
         try:
             return cls.model_validate(document)
         except ValidationError as error:
@@ -151,7 +153,8 @@ def reconcile(plan: Plan, items: Mapping[str, State]) -> Progress:
     """Read the progress of `plan` from the items of its thread. Pure and idempotent.
 
     `items` holds the state of each client tool call item among the newest of the thread: enough of them to reach the
-    latest one of this plan. Calls go out in order, so a call before that one is settled even if its item is out of sight.
+    latest one of this plan. Calls go out in order, so a call before that one is settled even if its item is out of
+    sight.
     """
     latest = max((n for n, call in enumerate(plan.calls) if call.item_id in items), default=-1)
     return Progress(

@@ -1,7 +1,7 @@
 """Where a plan is kept: under its own key, in a store that offers it, or in the thread's metadata.
 
-A store that implements `SupportsPlans` keeps the plan where no other write can reach it, and its compare-and-set makes a
-claim exact across processes. Any other store keeps it under one key of `ThreadMetadata.metadata`, which every store
+A store that implements `SupportsPlans` keeps the plan where no other write can reach it, and its compare-and-set makes
+a claim exact across processes. Any other store keeps it under one key of `ThreadMetadata.metadata`, which every store
 persists and ChatKit never sends to the browser.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "chatkit_clienttools"
 """Where the plan is in a thread's metadata."""
 
-_Context = TypeVar("_Context", contravariant=True)
+TContext_contra = TypeVar("TContext_contra", contravariant=True)
 
 
 class StoredPlan(NamedTuple):
@@ -30,14 +30,14 @@ class StoredPlan(NamedTuple):
     document: str
 
 
-class SupportsPlans(Protocol[_Context]):
+class SupportsPlans(Protocol[TContext_contra]):
     """What a `Store` may offer in addition: to keep the plan of a thread under its own key, with compare-and-set."""
 
-    async def load_plan(self, thread_id: str, context: _Context) -> StoredPlan | None:
+    async def load_plan(self, thread_id: str, context: TContext_contra) -> StoredPlan | None:
         """Load the plan of a thread and its revision; None if there was never one."""
         ...
 
-    async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: _Context) -> bool:
+    async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: TContext_contra) -> bool:
         """Save `plan` if the stored revision is `expected` (0: there is none yet), in one step; say whether it was."""
         ...
 
@@ -94,11 +94,11 @@ def put_plan(thread: ThreadMetadata, document: object) -> None:
 class _QuietMetadata(dict[str, Any]):
     """Metadata that compares equal whatever plan it holds.
 
-    ChatKit saves a thread again when it differs from the copy it made before. The plan is saved by us, but it must be on
-    the thread object too, for whoever saves that one next. Without this each plan would be written twice.
+    ChatKit saves a thread again when it differs from the copy it made before. The plan is saved by us, but it must be
+    on the thread object too, for whoever saves that one next. Without this each plan would be written twice.
     """
 
-    __hash__ = None  # type: ignore[assignment]  # like any dict
+    __hash__ = None  # like any dict
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, dict) and _without_plan(self) == _without_plan(other)

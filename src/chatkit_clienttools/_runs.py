@@ -81,7 +81,7 @@ class Run:
             self._fill_slot(context, self.asked[0].call)
 
     def holds_back(self, event: ThreadStreamEvent) -> bool:
-        """Whether the event releases a call: that is the last thing a run does, so it is kept until the body has ended."""
+        """Whether the event releases a call: the last thing a run does, so it is kept until the body has ended."""
         if not (isinstance(event, ThreadItemDoneEvent) and isinstance(event.item, ClientToolCallItem)):
             return False
         if event.item.status != "pending":
@@ -208,10 +208,6 @@ class Claims:
         stream = run.stream()
         if stream is not None:
             self._holders[thread_id, what] = stream
-
-    def give_back(self, thread_id: str, what: str) -> None:
-        """Drop the claim to `what`."""
-        self._holders.pop((thread_id, what), None)
 
     def are_held(self, thread_id: str, what: str, now: float) -> bool:
         """Whether some run is at it."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class ClientToolConverter(ThreadItemConverter):
     """A `ThreadItemConverter` that knows which client tool calls concern the model.
 
-    A call whose answer nobody wanted does not reach it. A call that failed reaches it as `{"error": ...}`, so that it can
-    say so or try something else. To use, to subclass, or to put before a converter of your own:
+    A call whose answer nobody wanted does not reach it. A call that failed reaches it as `{"error": ...}`, so that it
+    can say so or try something else. To use, to subclass, or to put before a converter of your own:
     `class MyConverter(ClientToolConverter, TheConverterIHave)`.
     """
 

@@ -62,8 +62,10 @@ class LifecycleViolationError(LifecycleError):
         self.call_id = call_id
         self.was = was
         self.becomes = becomes
+        self.cure = cure
         super().__init__(
-            f"Thread {thread_id}, client tool call {call_id} (item {item_id}): {was} -> {becomes} is not allowed. {cure}"
+            f"Thread {thread_id}, client tool call {call_id} (item {item_id}): "
+            f"{was} -> {becomes} is not allowed. {cure}"
         )
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from chatkit.agents import AgentContext, ClientToolCall
 from typing_extensions import ParamSpec
 
+from ._rules import Rules
 from ._runs import Run, RunStream, run_for, run_of
-from ._turn import Rules, Turn
+from ._turn import Turn
 from .errors import UsageError
 from .tools import agent_context_of
 
@@ -63,7 +64,8 @@ class ClientToolSequencer:
         on_failure: What becomes of the calls after one that failed: "continue" releases them, "abort" gives them up but
             the required ones.
         max_queued: How many calls may be open in a thread.
-        lock: A factory of async context managers by thread id, for several workers over a store without plans of its own.
+        lock: A factory of async context managers by thread id, for several workers over a store without plans of its
+        own.
             Claims are then written into the thread, one write for each release.
         observers: Called with a `LifecycleEvent` for each step of each call.
         clock: The time in seconds since the epoch.
@@ -154,9 +156,9 @@ class ClientToolSequencer:
     async def cancel(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
         """Give up what is left of a thread's queue, and return it as it was.
 
-        A pending call is removed from the store; a browser that has it hears of that with the next load, or at once if an
-        `action` yields a `ThreadItemRemovedEvent` for it. Required calls stay and go out with the next run. A plan that
-        cannot be read is dropped.
+        A pending call is removed from the store; a browser that has it hears of that with the next load, or at once if
+        an `action` yields a `ThreadItemRemovedEvent` for it. Required calls stay and go out with the next run. A plan
+        that cannot be read is dropped.
         """
         turn = await self._turn(store, thread_id, context)
         return tuple(_snapshot(call, state, since) for call, state, since in await turn.cancel())
@@ -169,7 +171,7 @@ class ClientToolSequencer:
 
 
 class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
-    """An `AgentContext` whose slot is a queue: every `ctx.context.client_tool_call = ...` in a sequenced run is released.
+    """An `AgentContext` whose slot is a queue: every `ctx.context.client_tool_call = ...` of a run is released.
 
     To use or to subclass, so that tools written for plain ChatKit work unchanged, however many of them run.
     """

@@ -11,9 +11,9 @@ from chatkit.types import ClientToolCallItem
 from typing_extensions import TypeVar
 
 from ._journal import PAGE
-from ._lifecycle import Event, State, advance
+from ._lifecycle import TRANSITIONS, Event, State
 from ._plans import METADATA_KEY, plans_of, put_plan, revision_in
-from .errors import IllegalTransitionError, LifecycleViolationError, UsageError
+from .errors import LifecycleViolationError, UsageError
 from .observe import logger
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ class StoreWrapper(Store[TContext], Generic[TContext]):
         self.inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        """Pass on what `Store` does not have: an application's own methods, and the plans of a store that keeps them."""
-        if name == "inner":  # not built yet, as while it is copied or unpickled
+        """Pass on what `Store` does not have: an application's own methods, the plans of a store that keeps them."""
+        # not built yet, as while it is unpickled; or how the inner store is copied, which is not how this one is
+        if name == "inner" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.inner, name)
 
@@ -95,7 +96,8 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
 
     Args:
         inner: The store that keeps everything.
-        mode: "strict" raises `LifecycleViolationError` and writes nothing; "observe" logs the violation as a warning and
+        mode: "strict" raises `LifecycleViolationError` and writes nothing; "observe" logs the violation as a warning
+        and
             lets the inner store do what it does.
     """
 
@@ -145,6 +147,14 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
             if await self._may_write(thread_id, copy, context):
                 await super().save_item(thread_id, copy, context)
 
+    async def delete_thread(self, thread_id: str, context: TContext) -> None:
+        async with self._lock(thread_id):
+            await super().delete_thread(thread_id, context)
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: TContext) -> None:
+        async with self._lock(thread_id):
+            await super().delete_thread_item(thread_id, item_id, context)
+
     def _lock(self, thread_id: str) -> asyncio.Lock:
         return self._locks.setdefault(thread_id, asyncio.Lock())
 
@@ -184,63 +194,36 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
     async def _check_new(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         call = cast("ClientToolCallItem", item)  # nothing else is checked under an id that is new
         if call.status != "pending":
-            raise _violation(
-                thread_id,
-                call,
-                was="no item",
-                becomes=call.status,
-                cure="A call is stored as pending and completed by the browser's answer; one that was stored as completed "
-                "makes that answer fail. For something that needs no answer use ClientTool(..., result=None) or a "
-                "ClientEffect.",
+            cure = (
+                "A call is stored as pending and completed by the browser's answer; that answer fails for one that was "
+                "stored as completed. For what needs no answer use ClientTool(..., result=None) or a ClientEffect."
             )
+            raise _violation(thread_id, call, "no item", call.status, cure)
         newest = await super().load_thread_items(thread_id, None, PAGE, "desc", context)
         for other in newest.data:
             if isinstance(other, ClientToolCallItem) and other.status == "pending":
-                raise _violation(
-                    thread_id,
-                    call,
-                    was="no item",
-                    becomes="pending",
-                    cure=f"Call {other.call_id} (item {other.id}) is still pending, and the browser's answer does not say "
-                    "which call it is for. Queue the calls: sequencer.enqueue(ctx, ...).",
+                cure = (
+                    f"Call {other.call_id} (item {other.id}) is still pending, and the browser's answer does not say "
+                    "which call it is for. Queue the calls: sequencer.enqueue(ctx, ...)."
                 )
+                raise _violation(thread_id, call, "no item", "pending", cure)
 
 
 def _check_change(thread_id: str, known: ThreadItem, item: ThreadItem) -> None:
-    if not (isinstance(known, ClientToolCallItem) and isinstance(item, ClientToolCallItem)):
-        call = item if isinstance(item, ClientToolCallItem) else cast("ClientToolCallItem", known)
-        raise _violation(
-            thread_id,
-            call,
-            was=_as_text(known),
-            becomes=_as_text(item),
-            cure="The id is taken by another item of this thread: give every item its own.",
-        )
+    if not isinstance(known, ClientToolCallItem) or not isinstance(item, ClientToolCallItem):
+        call = cast("ClientToolCallItem", item if isinstance(item, ClientToolCallItem) else known)
+        cure = "The id is taken by another item of this thread: give every item its own."
+        raise _violation(thread_id, call, _as_text(known), _as_text(item), cure)
     if _fixed(known) != _fixed(item):
-        raise _violation(
-            thread_id,
-            item,
-            was=_as_text(known),
-            becomes=f"{item.status} with other contents",
-            cure="Only status and output of a call ever change: add another call under an id of its own.",
-        )
-    try:
-        if advance(State(known.status), Event.ANSWER).value == item.status:
-            return
-    except IllegalTransitionError:
-        pass  # a completed call has no way out; a pending one that stays pending ends below as well
-    raise _violation(
-        thread_id,
-        item,
-        was=_as_text(known),
-        becomes=f"{item.status} with another output",
-        cure="A call changes once, from pending to completed: this answer is late, repeated, or meant for another call.",
-    )
+        cure = "Only status and output of a call ever change: add another call under an id of its own."
+        raise _violation(thread_id, item, known.status, f"{item.status} with other contents", cure)
+    if TRANSITIONS[State(known.status)].get(Event.ANSWER) != State(item.status):
+        becomes = item.status if item.status != known.status else f"{item.status} with another output"
+        cure = "A call changes once, from pending to completed: this answer is late, repeated, or for another call."
+        raise _violation(thread_id, item, known.status, becomes, cure)
 
 
-def _violation(
-    thread_id: str, call: ClientToolCallItem, *, was: str, becomes: str, cure: str
-) -> LifecycleViolationError:
+def _violation(thread_id: str, call: ClientToolCallItem, was: str, becomes: str, cure: str) -> LifecycleViolationError:
     return LifecycleViolationError(thread_id, call.id, call.call_id, was=was, becomes=becomes, cure=cure)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, overload
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientEffectEvent
 from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 from typing_extensions import ParamSpec
 
 from .errors import InvalidArgumentsError, UsageError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from agents import RunContextWrapper
+    from pydantic_core import ErrorDetails
 
 P = ParamSpec("P")
 
@@ -39,6 +41,8 @@ class _Declared(Generic[P]):
             return self._model(**fields).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
             raise InvalidArgumentsError(self.name, _problems(error)) from None
+        except PydanticSerializationError as error:  # a field that takes anything has got what is not JSON
+            raise InvalidArgumentsError(self.name, [f"arguments are not JSON: {error}"]) from None
 
 
 class ClientTool(_Declared[P]):
@@ -47,7 +51,8 @@ class ClientTool(_Declared[P]):
     Args:
         name: What the frontend knows it by.
         arguments: A pydantic model of its `params`. Without one anything that is JSON goes.
-        result: The type of the browser's answer, which then goes to the model. `None`: nothing is wanted back; the model
+        result: The type of the browser's answer, which then goes to the model. `None`: nothing is wanted back; the
+        model
             is not resumed for it and never sees it. `Any`, the default: whatever comes.
         required: Still release it when the rest of its plan is cancelled (the call that stops an animation).
     """
@@ -116,7 +121,8 @@ async def showing(
 ) -> AsyncGenerator[None, None]:
     """Stream `begin` at once, and `end` afterwards, whatever happens in between.
 
-    The right tool for an indicator that must spin WHILE the server works: client tool calls wait until the run has ended.
+    The right tool for an indicator that must spin WHILE the server works: client tool calls wait until the run has
+    ended.
     """
     context = agent_context_of(ctx)
     await context.stream(begin)
@@ -155,6 +161,14 @@ def _strict_about_names(name: str, model: Callable[P, BaseModel]) -> Callable[..
 def _problems(error: ValidationError) -> list[str]:
     """Say for each field what is wrong with it, and the type of what was given instead of the value."""
     return [
-        f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['msg']} (got {type(each['input']).__name__})"
-        for each in error.errors(include_url=False)
+        f"{'.'.join(map(str, each['loc'])) or 'value'}: {_problem(each)}" for each in error.errors(include_url=False)
     ]
+
+
+def _problem(each: ErrorDetails) -> str:
+    if each["type"] == "missing":
+        return each["msg"]  # what was given is the object around it
+    if each["type"] == "union_tag_invalid":  # pydantic's own sentence quotes the value
+        context = each.get("ctx", {})
+        return f"The tag under {context['discriminator']} is none of {context['expected_tags']}"
+    return f"{each['msg']} (got {type(each['input']).__name__})"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agents import Agent, RunContextWrapper, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
-from chatkit.agents import AgentContext, ClientToolCall, stream_agent_response
+from chatkit.agents import AgentContext, ClientToolCall, simple_to_agent_input, stream_agent_response
 from chatkit.server import ChatKitServer
 from pydantic import BaseModel
 
@@ -34,7 +34,7 @@ selection = ClientTool("get_selected_canvas_nodes", result=list[str])
 anything = ClientTool("anything")
 TOOLS = (animation, profiles, selection, anything)
 
-THREE = [
+THREE: list[tuple[str, dict[str, Any]]] = [
     ("run_search_animation", {"state": "start"}),
     ("display_agent_profiles", {"agents": ["Ada"]}),
     ("run_search_animation", {"state": "stop"}),
@@ -77,8 +77,6 @@ class PlainServer(ChatKitServer[Any]):
             yield event
 
     async def to_input(self, items: list[Any]) -> Any:
-        from chatkit.agents import simple_to_agent_input
-
         return await simple_to_agent_input(items)
 
 

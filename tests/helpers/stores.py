@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatkit.store import NotFoundError, Store
 from chatkit.types import Page
+from pydantic import BaseModel
 
 from chatkit_clienttools import StoreWrapper
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from chatkit.types import Attachment, ThreadItem, ThreadMetadata
 
     from chatkit_clienttools._plans import StoredPlan
+
+
+T = TypeVar("T", bound=BaseModel)
 
 
 class PlainStore(Store[Any]):
@@ -67,22 +71,21 @@ class PlainStore(Store[Any]):
     async def delete_attachment(self, attachment_id: str, context: Any) -> None:
         self.attachments.pop(attachment_id, None)
 
-    def _in(self, value: Any) -> Any:
+    def _in(self, value: T) -> T:
         return value.model_copy(deep=True)
 
-    def _out(self, value: Any) -> Any:
+    def _out(self, value: T) -> T:
         return value.model_copy(deep=True)
 
     def _page(self, values: list[Any], limit: int, after: str | None, order: str) -> Page[Any]:
-        if order == "desc":
-            values = values[::-1]
+        values = values if order == "asc" else list(reversed(values))
         start = next((n + 1 for n, value in enumerate(values) if value.id == after), 0) if after else 0
         shown = values[start : start + limit]
         has_more = start + limit < len(values)
         return Page(data=[self._out(v) for v in shown], has_more=has_more, after=shown[-1].id if has_more else None)
 
     @staticmethod
-    def _found(mapping: dict[str, Any], key: str) -> Any:
+    def _found(mapping: dict[str, T], key: str) -> T:
         try:
             return mapping[key]
         except KeyError:
@@ -110,10 +113,10 @@ class PlansStore(PlainStore):
 class LiveStore(PlainStore):
     """Hands out the objects it holds, so that ChatKit's changes are in the store before they are saved."""
 
-    def _in(self, value: Any) -> Any:
+    def _in(self, value: T) -> T:
         return value
 
-    def _out(self, value: Any) -> Any:
+    def _out(self, value: T) -> T:
         return value
 
 
@@ -149,9 +152,18 @@ class ForgetfulStore(PlainStore):
 
 
 OPERATIONS = (
-    "load_thread save_thread load_threads delete_thread load_thread_items add_thread_item save_item load_item "
-    "delete_thread_item load_plan save_plan"
-).split()
+    "load_thread",
+    "save_thread",
+    "load_threads",
+    "delete_thread",
+    "load_thread_items",
+    "add_thread_item",
+    "save_item",
+    "load_item",
+    "delete_thread_item",
+    "load_plan",
+    "save_plan",
+)
 
 
 class WatchedStore(StoreWrapper[Any]):

@@ -1,0 +1,86 @@
+"""What a sequencer was built with, and what its runs share in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from ._plan import MODEL, Claim, Plan
+from ._runs import LEASE_SECONDS, Claims
+from .observe import logger
+from .tools import ClientTool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from .observe import Observer
+
+RELEASE_LEASE_SECONDS = 10.0
+"""How long another worker may take to store a call that it has claimed."""
+
+_UNDECLARED: ClientTool[...] = ClientTool("undeclared")
+
+
+@dataclass
+class Rules:
+    """The options of a sequencer, its claims and its locks."""
+
+    tools: Mapping[str, ClientTool[...]]
+    on_user_message: Literal["cancel", "keep"]
+    on_failure: Literal["continue", "abort"]
+    max_queued: int
+    lock: Callable[[str], AbstractAsyncContextManager[Any]] | None
+    observers: Sequence[Observer]
+    clock: Callable[[], float]
+    claims: Claims = field(default_factory=Claims)
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    _name: str = field(default_factory=lambda: uuid4().hex[:8])
+    _has_warned: bool = False
+
+    @property
+    def worker(self) -> str:
+        """What this process is known by: other after a fork, and on another machine."""
+        return f"{os.getpid()}-{self._name}"
+
+    def tool(self, name: str) -> ClientTool[...]:
+        """The declared tool of that name, or one that takes any answer."""
+        return self.tools.get(name, _UNDECLARED)
+
+    @asynccontextmanager
+    async def alone_on(self, thread_id: str) -> AsyncGenerator[None, None]:
+        """Keep the other requests on this thread out: those of this process, and with `lock` everybody's."""
+        # the local name keeps the lock in the dictionary for as long as somebody waits for it
+        mine = self._locks.setdefault(thread_id, asyncio.Lock())
+        async with mine, self.lock(thread_id) if self.lock else nullcontext():
+            yield
+
+    def a_claim(self, what: str) -> Claim:
+        """This worker's claim to `what`, for other workers to read."""
+        lease = LEASE_SECONDS if what.startswith(MODEL) else RELEASE_LEASE_SECONDS
+        return Claim(what=what, by=self.worker, until=self.clock() + lease)
+
+    def is_claimed(self, thread_id: str, plan: Plan, what: str) -> bool:
+        """Whether a run of this process is at `what`, or another worker has said so in the plan."""
+        now = self.clock()
+        claim = plan.claim
+        return self.claims.are_held(thread_id, what, now) or (
+            claim is not None and claim.what == what and claim.by != self.worker and now < claim.until
+        )
+
+    def warn_about_others(self, thread_id: str, plan: Plan) -> None:
+        """Say once, loudly, that another worker has a hand in this and that nothing keeps the two apart."""
+        if self._has_warned or not plan.calls or plan.writer == self.worker:
+            return
+        self._has_warned = True
+        logger.warning(
+            "thread %s: its plan was written by another process. After a restart that is fine. With several workers "
+            "two of them can release the same call: use a store with plans of its own (SupportsPlans), or give the "
+            "ClientToolSequencer a lock= that all workers share.",
+            thread_id,
+        )

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, ValidatingStore
-from tests.helpers.conversation import Conversation
+from chatkit_clienttools._runs import LEASE_SECONDS
+from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE, Conversation
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
 from tests.test_sequencer import Scripted, asks, fails
 
@@ -96,6 +97,8 @@ class Oracle:
                 call.state = "queued"
         else:
             self.turn += 1
+            if CHATKIT_DROPS_PENDING_ON_MESSAGE and self.pending:
+                self.pending.state = "queued"
         if self.policy == "cancel":
             self.give_up()
         self.runs += 1
@@ -121,6 +124,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.store = WatchedStore(type(self).make())
         self.oracle = Oracle(self.policy, self.on_failure)
         self.bodies: list[Any] = []
+        self.now = 1_700_000_000.0
         self.ran = 0
         self.seen: list[int] = []
         self.chat: Conversation | None = None
@@ -130,7 +134,11 @@ class ServerMachine(RuleBasedStateMachine):
 
     def a_worker(self) -> Scripted:
         sequencer = ClientToolSequencer(
-            TOOLS.values(), on_user_message=self.policy, on_failure=self.on_failure, max_queued=1000
+            TOOLS.values(),
+            on_user_message=self.policy,
+            on_failure=self.on_failure,
+            max_queued=1000,
+            clock=lambda: self.now,
         )
         server = Scripted(self.store, sequencer)
         server.bodies = self.bodies
@@ -210,6 +218,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule()
     def worker_is_replaced(self) -> None:
+        self.now += LEASE_SECONDS
         self.server = self.a_worker()
 
     @rule()

@@ -97,8 +97,7 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
     Args:
         inner: The store that keeps everything.
         mode: "strict" raises `LifecycleViolationError` and writes nothing; "observe" logs the violation as a warning
-        and
-            lets the inner store do what it does.
+            and lets the inner store do what it does.
     """
 
     def __init__(self, inner: Store[TContext], *, mode: Literal["strict", "observe"] = "strict") -> None:
@@ -219,7 +218,9 @@ def _check_change(thread_id: str, known: ThreadItem, item: ThreadItem) -> None:
         raise _violation(thread_id, item, known.status, f"{item.status} with other contents", cure)
     if TRANSITIONS[State(known.status)].get(Event.ANSWER) != State(item.status):
         becomes = item.status if item.status != known.status else f"{item.status} with another output"
-        cure = "A call changes once, from pending to completed: this answer is late, repeated, or for another call."
+        cure = (
+            "A call changes once, from pending to completed: this answer is late, repeated, or meant for another call."
+        )
         raise _violation(thread_id, item, known.status, becomes, cure)
 
 

@@ -52,8 +52,7 @@ class ClientTool(_Declared[P]):
         name: What the frontend knows it by.
         arguments: A pydantic model of its `params`. Without one anything that is JSON goes.
         result: The type of the browser's answer, which then goes to the model. `None`: nothing is wanted back; the
-        model
-            is not resumed for it and never sees it. `Any`, the default: whatever comes.
+            model is not resumed for it and never sees it. `Any`, the default: whatever comes.
         required: Still release it when the rest of its plan is cancelled (the call that stops an animation).
     """
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from chatkit.server import StreamingResult
+from chatkit.server import ChatKitServer, StreamingResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chatkit.server import ChatKitServer
-
 Wire = dict[str, Any]
+
+CHATKIT_DROPS_PENDING_ON_MESSAGE = "cleanup" in inspect.getsource(ChatKitServer._process_new_thread_item_respond)
+"""Older ChatKits delete a pending call, silently, before `respond` hears of a new message."""
 
 
 class Conversation:
@@ -36,6 +38,10 @@ class Conversation:
     async def act(self, kind: str, **payload: Any) -> Reply:
         action = {"type": kind, "payload": payload}
         return await self._streamed(self._request("threads.custom_action", action=action))
+
+    async def fill_in(self, item_id: str) -> Reply:
+        submission = {"status": "answered", "answers": {}}
+        return await self._streamed(self._request("threads.add_structured_input", item_id=item_id, input=submission))
 
     async def rename(self, title: str) -> None:
         await self.server.process(self._request("threads.update", title=title), self.context)

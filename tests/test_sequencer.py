@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +248,34 @@ class TestWhatIsInTheQueue:
         seen = (await chat.say("go")).calls + (await chat.answer()).calls + (await chat.answer()).calls
 
         assert [1, 2, 3] == [arguments["n"] for _, arguments in seen]
+
+    async def test_tools_in_threads_lose_nothing(self) -> None:
+        """Synchronous tools run in threads: what they enqueue at the same moment is all there."""
+        ready = threading.Barrier(8)
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            def tool(n: int) -> None:
+                ready.wait()
+                for i in range(8):
+                    server.sequencer.enqueue(context, anything(n=8 * n + i))
+
+            with ThreadPoolExecutor(8) as pool:
+                jobs = [pool.submit(contextvars.copy_context().run, tool, n) for n in range(8)]
+            for job in jobs:
+                job.result()
+            return
+            yield
+
+        server, chat = scripted(PlainStore(), *[body] * 20, on_user_message="cancel")
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(20):
+                await chat.say("go")
+                shown = await server.sequencer.snapshot(server.store, chat.thread_id or "", None)
+                assert 64 == len(shown)
+        finally:
+            sys.setswitchinterval(interval)
 
     async def test_the_slot_is_filled(self) -> None:
         """`enqueue` leaves the first call in ChatKit's own slot."""

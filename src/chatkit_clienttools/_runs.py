@@ -8,6 +8,7 @@ and those inherit the context.
 from __future__ import annotations
 
 import json
+import threading
 import weakref
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -58,6 +59,7 @@ class Run:
         self.already_open = 0
         self.already_bytes = 0
         self.stream: Callable[[], RunStream | None] = lambda: None
+        self._lock = threading.Lock()
         self._max_queued = max_queued
         self._clock = clock
         self._slots: list[tuple[AgentContext[Any], ClientToolCall]] = []
@@ -76,9 +78,10 @@ class Run:
 
     def ask(self, context: AgentContext[Any], calls: Iterable[ClientToolCall], invocation: str | None = None) -> None:
         """Queue `calls`, after one that was put into the slot directly, and leave the first of all in the slot."""
-        self._accept([*self._put_into_slot(context), *calls], invocation)
-        if self.asked:
-            self._fill_slot(context, self.asked[0].call)
+        with self._lock:  # synchronous tools run in threads, several at a time
+            self._accept([*self._put_into_slot(context), *calls], invocation)
+            if self.asked:
+                self._fill_slot(context, self.asked[0].call)
 
     def holds_back(self, event: ThreadStreamEvent) -> bool:
         """Whether the event releases a call: the last thing a run does, so it is kept until the body has ended."""

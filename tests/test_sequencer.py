@@ -724,6 +724,39 @@ class TestRuns:
         assert [{"n": 2}] == [event.item.arguments for event in events]
         assert "Search" == (await store.load_thread(stale.id, None)).title
 
+    async def test_a_thread_without_items(self, store: Store[Any]) -> None:
+        """A run in a thread that has no item yet, of a server that is driven by hand, releases its call as well."""
+        server, _ = scripted(store, asks(anything(n=1)))
+
+        events = [event async for event in server.respond(await saved_thread(store), None, None)]
+
+        assert [{"n": 1}] == [event.item.arguments for event in events]
+
+    async def test_a_cancelled_run_takes_no_more_calls(self) -> None:
+        """A task that outlives a cancelled run cannot enqueue any more, as with one that has ended."""
+        stuck, over = asyncio.Event(), asyncio.Event()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            async def late() -> None:
+                await over.wait()
+                server.sequencer.enqueue(context, anything())
+
+            tasks.append(asyncio.create_task(late()))
+            stuck.set()
+            await asyncio.Event().wait()
+            yield
+
+        _, chat = scripted(PlainStore(), body)
+        run = asyncio.create_task(chat.say("go"))
+        await stuck.wait()
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        over.set()
+
+        with pytest.raises(NotSequencedError, match="The run has ended"):
+            await tasks[0]
+
     async def test_a_changed_thread_is_saved_with_its_plan(self, store: Store[Any]) -> None:
         """What ChatKit saves of a thread that the body has changed does not lose the plan."""
 
@@ -897,6 +930,25 @@ class TestOpenCalls:
         await chat.act("press")
 
         assert ["done"] == (await chat.answer("theirs")).texts
+
+    async def test_an_answer_saved_while_the_call_is_moved_is_not_undone(self) -> None:
+        """When the answer of a call is saved in the moment it is put behind new items, it stays answered."""
+        store = WatchedStore(PlainStore())
+        server, chat = scripted(store, asks(anything(n=1)), says("pressed"))
+        item = (await chat.say("go")).call_items[0]
+        answered = (await store.load_item(chat.thread_id or "", item["id"], None)).model_copy(
+            update={"status": "completed"}
+        )
+
+        async def answer_now(name: str, args: tuple[Any, ...]) -> None:
+            if name == "delete_thread_item":
+                await store.inner.save_item(chat.thread_id or "", answered, None)
+
+        store.after = answer_now
+        await chat.act("press")
+
+        assert [("anything", "completed")] == await chat.calls()
+        assert 2 == server.runs
 
 
 def foreign(chat: Conversation) -> ClientToolCallItem:

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chatkit.types import ThreadMetadata
 
 from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools._plans import put_plan
 from chatkit_clienttools._rules import RELEASE_LEASE_SECONDS
-from chatkit_clienttools._runs import LEASE_SECONDS
+from chatkit_clienttools._runs import LEASE_SECONDS, Claims, Run
 from chatkit_clienttools._turn import ATTEMPTS
-from tests.helpers.conversation import Conversation
+from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import TOOLS, animation, anything, selection
 from tests.helpers.stores import OPERATIONS, PlainStore, PlansStore, WatchedStore
 from tests.test_sequencer import Scripted, asks, fails, says
@@ -233,6 +235,42 @@ class TestClaims:
         thread = await store.load_thread(chat.thread_id or "", None)
 
         assert 1 == len([event async for event in two.respond(thread, None, None)])
+
+
+def test_a_run_whose_stream_is_gone_claims_nothing() -> None:
+    """Nobody reads the events of such a run any more: it is not at work."""
+    claims = Claims()
+
+    claims.take("thr_1", "something", Run(None, "thr_1", 1, lambda: 0.0))
+
+    assert not claims.are_held("thr_1", "something", 0.0)
+
+
+async def test_a_run_can_be_ended_early() -> None:
+    """Closing the events of a run, as a wrapper around `respond` may do, ends it and frees what it has claimed."""
+    store = PlainStore()
+    one, _, chat, _ = two_workers(store, asks(selection()), says("first"), says("second"))
+    await chat.say("go")
+    gate_thread = await store.load_thread(chat.thread_id or "", None)
+    item = (await chat.items())[-1]
+    await store.save_item(gate_thread.id, item.model_copy(update={"status": "completed", "output": []}), None)
+    stream: Any = one.respond(gate_thread, None, None)
+    await anext(stream)
+
+    await stream.aclose()
+
+    assert 1 == len([event async for event in one.respond(gate_thread, None, None)])
+
+
+def test_metadata_that_differ_in_the_plan_alone_are_equal() -> None:
+    """ChatKit does not save a thread again for the plan; for anything else it does."""
+    thread, other = (ThreadMetadata(id="thr_1", created_at=at(0), metadata={"a": 1}) for _ in range(2))
+    put_plan(thread, {"version": 1, "revision": 1})
+
+    assert thread == other
+    assert not thread.metadata != other.metadata  # noqa: SIM202  both operators are ours
+    other.metadata["a"] = 2
+    assert thread.metadata != other.metadata
 
 
 class Died(BaseException):

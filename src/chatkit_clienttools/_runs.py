@@ -85,12 +85,11 @@ class Run:
 
     def holds_back(self, event: ThreadStreamEvent) -> bool:
         """Whether the event releases a call: the last thing a run does, so it is kept until the body has ended."""
-        if not (isinstance(event, ThreadItemDoneEvent) and isinstance(event.item, ClientToolCallItem)):
-            return False
-        if event.item.status != "pending":
-            return False
-        self._held.append(event.item)
-        return True
+        match event:
+            case ThreadItemDoneEvent(item=ClientToolCallItem(status="pending") as item):
+                self._held.append(item)
+                return True
+        return False
 
     def collect(self) -> list[Asked]:
         """Return all that was asked for, in order: what was queued, what is in a slot, what the body yielded itself."""
@@ -172,6 +171,7 @@ class RunStream:
     """
 
     def __init__(self, run: Run, events: AsyncGenerator[ThreadStreamEvent, None], clock: Callable[[], float]) -> None:
+        self._run = run
         self._events = events
         self._clock = clock
         self._busy_until = inf
@@ -185,7 +185,7 @@ class RunStream:
         try:
             event = await self._events.__anext__()
         except BaseException:  # over, whether it has ended, failed or been cancelled
-            self._busy_until = -inf
+            self._end()
             raise
         # at a `yield` it may stay for ever: nobody tells a generator that its client has gone
         self._busy_until = self._clock() + LEASE_SECONDS
@@ -193,7 +193,12 @@ class RunStream:
 
     async def aclose(self) -> None:
         """End the run early."""
+        self._end()
         await self._events.aclose()
+
+    def _end(self) -> None:
+        self._busy_until = -inf
+        self._run.ended = True
 
     def is_at_work(self, now: float) -> bool:
         """Whether it is doing something, or rests only since a moment ago."""

@@ -76,7 +76,6 @@ class Turn:
 
     async def fail(self) -> None:
         """End a run whose body has raised: what it asked for is gone with it."""
-        self._run.ended = True
         if self._must_conclude:
             await self._change(lambda view: self._decider.at_failure(view, self._claim), then=self._keep_pending_newest)
 
@@ -159,8 +158,7 @@ class Turn:
             try:
                 await plans.load()
             except DamagedPlanError:
-                if not await plans.save(Plan().following(plans.revision, self._rules.worker)):
-                    raise ContendedPlanError(self._thread.id, 1) from None
+                await plans.save(Plan().following(plans.revision, self._rules.worker))
 
     def _new_id(self, is_free: Callable[[str], bool]) -> str:
         for _ in range(ATTEMPTS):
@@ -187,9 +185,8 @@ class Turn:
             await self._store.add_thread_item(self._thread.id, again, context=self._context)
 
     async def _remove_items(self, _view: View, decision: Decision) -> None:
-        for event in decision.events:
-            if isinstance(event, ThreadItemRemovedEvent):
-                await self._store.delete_thread_item(self._thread.id, event.item_id, context=self._context)
+        for item_id in [event.item_id for event in decision.events if isinstance(event, ThreadItemRemovedEvent)]:
+            await self._store.delete_thread_item(self._thread.id, item_id, context=self._context)
 
     def _announce(self, step: Step) -> None:
         announce(

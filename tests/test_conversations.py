@@ -28,7 +28,7 @@ from tests.helpers.merak import (
 from tests.helpers.stores import ClockStore, InsertStore, LiveStore, PlainStore, PlansStore, WatchedStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from agents import Tool
     from chatkit.store import Store
@@ -130,7 +130,7 @@ class TestThreeCallsInOneRun:
                 return "find"
 
             @sequencer.sequenced
-            async def respond(self, thread: Any, message: Any, context: Any) -> Any:
+            async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
                 async for event in PlainServer.respond(self, thread, message, context):
                     yield event
                 hidden = HiddenContextItem(id="hidden", thread_id=thread.id, created_at=at(59), content="!")
@@ -153,7 +153,7 @@ class TestStoredAsCompleted:
     @staticmethod
     def server(store: Store[Any]) -> PlainServer:
         class Server(PlainServer):
-            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> Any:
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 yield ThreadItemDoneEvent(
                     item=ClientToolCallItem(
                         id="tc_1",
@@ -312,7 +312,7 @@ class TestTies:
         """In a store that orders by time, a call with the time of the message before it cannot be acknowledged."""
 
         class Server(PlainServer):
-            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> Any:
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 page = await self.store.load_thread_items(thread.id, None, 1, "desc", context)
                 yield ThreadItemDoneEvent(
                     item=ClientToolCallItem(

@@ -15,14 +15,14 @@ from tests.test_sequencer import Scripted, asks, foreign, says
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 
 async def plain_acknowledgement(*, emits: bool) -> Counter[str]:
     """What an acknowledgement costs plain ChatKit, with a `respond` that does nothing, or only emits the next call."""
 
     class Server(PlainServer):
-        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> Any:
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
             if emits:
                 item = ClientToolCallItem(
                     id="tc_2", thread_id=thread.id, created_at=at(2), call_id="c", name="x", arguments={}
@@ -91,10 +91,9 @@ async def test_a_plan_in_the_metadata_writes_the_thread_twice(calls: int) -> Non
     store.counts.clear()
 
     await chat.say("go")
-    for _ in range(calls):
-        last = await chat.answer()
+    replies = [await chat.answer() for _ in range(calls)]
 
-    assert ["done"] == last.texts
+    assert ["done"] == replies[-1].texts
     assert 2 == store.counts["save_thread"]
 
 
@@ -102,7 +101,8 @@ async def test_a_message_costs_two_reads() -> None:
     """A message in a thread without a plan costs two reads more than plain ChatKit, and no write."""
 
     class Plain(Scripted):
-        respond = Scripted._run_respond
+        def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            return self._run_respond(thread, input_user_message, context)
 
     async def message_to(kind: type[Scripted]) -> Counter[str]:
         store = WatchedStore(PlainStore())

@@ -20,7 +20,7 @@ from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
 from tests.test_sequencer import Scripted, asks, fails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from chatkit.store import Store
 
@@ -114,14 +114,14 @@ class Oracle:
 class ServerMachine(RuleBasedStateMachine):
     """Whatever a user, a browser and a model do: order kept, nothing lost, nothing doubled, at most one pending."""
 
-    make: Callable[[], Store[Any]] = PlainStore
+    make: type[Store[Any]] = PlainStore
     policy: Any = "cancel"
     on_failure: Any = "continue"
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.store = WatchedStore(type(self).make())
+        self.store = WatchedStore(self.make())
         self.oracle = Oracle(self.policy, self.on_failure)
         self.bodies: list[Any] = []
         self.now = 1_700_000_000.0
@@ -298,8 +298,10 @@ def variant(name: str, **attributes: Any) -> Any:
 
 TestPlain = variant("Plain", make=PlainStore)
 TestPlans = variant("Plans", make=PlansStore)
-TestLive = variant("Live", make=lambda: ValidatingStore(LiveStore()))
-TestValidatedPlans = variant("ValidatedPlans", make=lambda: ValidatingStore(PlansStore()), on_failure="abort")
+TestLive = variant("Live", make=staticmethod(lambda: ValidatingStore(LiveStore())))
+TestValidatedPlans = variant(
+    "ValidatedPlans", make=staticmethod(lambda: ValidatingStore(PlansStore())), on_failure="abort"
+)
 TestKeep = variant("Keep", make=PlainStore, policy="keep")
 TestKeepAbort = variant("KeepAbort", make=PlansStore, policy="keep", on_failure="abort")
 TestAbort = variant("Abort", make=PlainStore, on_failure="abort")

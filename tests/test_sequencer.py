@@ -491,13 +491,14 @@ class TestRefusals:
         assert (1, []) == (len(reply.errors), reply.calls)
         assert 2 == len(await server.sequencer.snapshot(server.store, chat.thread_id or "", None))
 
-    async def test_outside_a_sequenced_run(self) -> None:
-        """`enqueue` outside a sequenced run says which line is missing."""
+    async def test_outside_a_sequenced_run(self, caplog: pytest.LogCaptureFixture) -> None:
+        """`enqueue` outside a sequenced run says which line is missing, in the log too."""
         store = PlainStore()
         context = AgentContext(thread=await saved_thread(store), store=store, request_context=None)
 
         with pytest.raises(NotSequencedError, match=r"Put `@sequencer\.sequenced` above"):
             ClientToolSequencer().enqueue(context, anything())
+        assert ["ERROR"] == [record.levelname for record in caplog.records]
 
     async def test_assignment_outside_a_sequenced_run(self) -> None:
         """So does an assignment to the slot of a SequencedAgentContext; clearing the slot is allowed anywhere."""

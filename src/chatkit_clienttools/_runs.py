@@ -20,6 +20,7 @@ from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
 
 from .errors import InvalidArgumentsError, NotSequencedError, QueueFullError
+from .observe import logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -146,13 +147,11 @@ def run_of(owner: object, context: AgentContext[Any]) -> Run:
     run = run_for(context.thread.id)
     if run is not None and (owner is None or run.owner is owner):
         return run
-    if run is not None:
-        raise NotSequencedError("This run belongs to another ClientToolSequencer: share one between tools and server.")
     elsewhere = _current.get()
-    if elsewhere is None:
-        problem = (
-            "No sequenced run is open here. Put `@sequencer.sequenced` above the server's `respond` (and `action`)."
-        )
+    if run is not None:
+        problem = "The run belongs to another ClientToolSequencer: share one between tools and server."
+    elif elsewhere is None:
+        problem = "No sequenced run is open here. Put `@sequencer.sequenced` above the server's `respond` and `action`."
     elif elsewhere.ended:
         problem = "The run has ended: a tool asks for client tools before it returns, not from a task that outlives it."
     else:
@@ -160,7 +159,9 @@ def run_of(owner: object, context: AgentContext[Any]) -> Run:
             f"The run that is open here is for thread {elsewhere.thread_id}: give the AgentContext the `thread` "
             "that `respond` was called with."
         )
-    raise NotSequencedError(f"Thread {context.thread.id}: a client tool call cannot be queued. {problem}")
+    error = NotSequencedError(f"Thread {context.thread.id}: a client tool call cannot be queued. {problem}")
+    logger.error("%s", error)  # the Agents SDK tells the model that the tool has failed, and nobody else
+    raise error
 
 
 class RunStream:

@@ -1,0 +1,227 @@
+"""What can be watched: a line in the log, an event for observers, numbers for OpenTelemetry. Never what users did."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from agents import RunContextWrapper, function_tool
+from chatkit.agents import AgentContext
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+from pydantic import BaseModel
+
+from chatkit_clienttools import ClientTool, ClientToolSequencer, LifecycleEvent
+from chatkit_clienttools._lifecycle import State
+from chatkit_clienttools.observe import announce, metrics_observer
+from tests.helpers.conversation import Conversation
+from tests.helpers.merak import SequencedServer, calls, speaks
+from tests.helpers.stores import PlainStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Ctx = RunContextWrapper[AgentContext[Any]]
+
+SECRET = "do-not-show-me"  # noqa: S105  it stands for what a user did
+
+QUEUED = LifecycleEvent(
+    thread_id="thr_1",
+    call_id="call_1",
+    item_id="tc_1",
+    tool="animate",
+    position=0,
+    previous=None,
+    state=State.QUEUED,
+    waited_ms=0,
+)
+RELEASED = LifecycleEvent(
+    thread_id="thr_1",
+    call_id="call_1",
+    item_id="tc_1",
+    tool="animate",
+    position=2,
+    previous=State.QUEUED,
+    state=State.PENDING,
+    waited_ms=40,
+)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, "chatkit_clienttools")
+    return caplog
+
+
+def extra(record: logging.LogRecord) -> dict[str, Any]:
+    """What a record carries besides what every record does."""
+    ordinary = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+    return {key: value for key, value in vars(record).items() if key not in ordinary}
+
+
+class TestLog:
+    def test_an_event_is_one_line(self, log: pytest.LogCaptureFixture) -> None:
+        """Each event is one line at INFO, with all of its fields."""
+        announce(RELEASED, ())
+
+        line = (
+            "client tool call call_1: queued -> pending "
+            "(thread thr_1, item tc_1, tool animate, position 2, after 40 ms)"
+        )
+        assert [("chatkit_clienttools", logging.INFO, line)] == log.record_tuples
+
+    def test_a_new_call_comes_from_nowhere(self, log: pytest.LogCaptureFixture) -> None:
+        """A call that has just been queued has no previous state."""
+        announce(QUEUED, ())
+
+        assert [
+            "client tool call call_1: new -> queued (thread thr_1, item tc_1, tool animate, position 0, after 0 ms)"
+        ] == log.messages
+
+    @pytest.mark.parametrize(
+        ("event", "previous", "state"), [(QUEUED, None, "queued"), (RELEASED, "queued", "pending")]
+    )
+    def test_the_fields_are_there_for_machines(
+        self, log: pytest.LogCaptureFixture, event: LifecycleEvent, previous: str | None, state: str
+    ) -> None:
+        """The record carries exactly the event's fields as `extra`, as plain JSON values under their own names."""
+        announce(event, ())
+
+        fields = extra(log.records[0])
+
+        assert {**vars(event), "previous": previous, "state": state} == fields
+        assert [type(previous), str] == [type(fields["previous"]), type(fields["state"])]
+        assert fields == json.loads(json.dumps(fields))
+
+    def test_nothing_is_configured_at_import(self) -> None:
+        """Handlers and levels are the application's business."""
+        logger = logging.getLogger("chatkit_clienttools")
+
+        assert ([], True) == (logger.handlers, logger.propagate)
+
+
+class TestObservers:
+    def test_each_gets_the_event(self) -> None:
+        """Every observer is called once with the event, in order."""
+        seen: list[tuple[str, LifecycleEvent]] = []
+
+        announce(RELEASED, [lambda event: seen.append(("a", event)), lambda event: seen.append(("b", event))])
+
+        assert [("a", RELEASED), ("b", RELEASED)] == seen
+
+    def test_one_that_raises_does_no_harm(self, log: pytest.LogCaptureFixture) -> None:
+        """An observer that raises is logged with its traceback, and those after it are called all the same."""
+        seen: list[LifecycleEvent] = []
+
+        def broken(_event: LifecycleEvent) -> None:
+            raise LookupError("no such metric")
+
+        announce(RELEASED, [broken, seen.append])
+
+        failure = log.records[1]
+        assert [RELEASED] == seen
+        assert logging.ERROR == failure.levelno
+        assert f"observer {broken!r} failed; the call goes on" == failure.getMessage()
+        assert failure.exc_info
+        assert LookupError is failure.exc_info[0]
+
+    def test_a_cancellation_is_not_swallowed(self) -> None:
+        """What is no `Exception` (a cancellation, Ctrl-C) goes through."""
+
+        def cancelled(_event: LifecycleEvent) -> None:
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            announce(RELEASED, [cancelled])
+
+
+class Metrics:
+    """A meter, and what an exporter would read from it."""
+
+    def __init__(self) -> None:
+        self.reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self.reader])
+        self.observer = metrics_observer(self.provider.get_meter("test"))
+
+    def points(self) -> dict[str, list[Any]]:
+        data = self.reader.get_metrics_data()
+        assert data
+        return {
+            metric.name: list(metric.data.data_points)
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+
+class TestMetrics:
+    @pytest.fixture
+    def metrics(self) -> Iterator[Metrics]:
+        metrics = Metrics()
+        yield metrics
+        metrics.provider.shutdown()
+
+    def test_steps_are_counted_and_waits_measured(self, metrics: Metrics) -> None:
+        """Each step counts once under tool, previous and new state; its wait goes into a histogram of the same."""
+        queued = {"tool": "animate", "previous": "new", "state": "queued"}
+        released = {"tool": "animate", "previous": "queued", "state": "pending"}
+
+        for event in (QUEUED, RELEASED, RELEASED):
+            announce(event, [metrics.observer])
+        points = metrics.points()
+
+        counted: list[NumberDataPoint] = points.pop("chatkit_clienttools.transitions")
+        waited: list[HistogramDataPoint] = points.pop("chatkit_clienttools.wait")
+        assert [(queued, 1), (released, 2)] == [(point.attributes, point.value) for point in counted]
+        assert [(queued, 1, 0), (released, 2, 80)] == [(point.attributes, point.count, point.sum) for point in waited]
+        assert {} == points
+
+    def test_no_id_is_an_attribute(self, metrics: Metrics) -> None:
+        """The number of time series does not grow with the number of threads: two threads are one series."""
+        for event in (RELEASED, replace(RELEASED, thread_id="thr_2", call_id="call_2", item_id="tc_2", position=7)):
+            announce(event, [metrics.observer])
+
+        assert [1, 1] == [len(points) for points in metrics.points().values()]
+
+
+class TestSecrecy:
+    async def test_a_log_never_holds_what_users_did(self, log: pytest.LogCaptureFixture) -> None:
+        """In a whole conversation neither the arguments nor the answer of a call get into a record or an event."""
+
+        class Shapes(BaseModel):
+            near: str
+
+        select = ClientTool("select", Shapes, result=list[str])
+        events: list[LifecycleEvent] = []
+        sequencer = ClientToolSequencer([select], observers=[events.append])
+
+        @function_tool
+        async def ask(ctx: Ctx) -> str:
+            """Ask for shapes."""
+            sequencer.enqueue(ctx, select(near=SECRET), select(near=SECRET))
+            return "asked"
+
+        steps = [[calls("ask")], speaks("One moment."), speaks("Two shapes.")]
+        server = SequencedServer(PlainStore(), steps, [ask], sequencer=sequencer)
+        chat = Conversation(server)
+
+        await chat.say("which?")
+        await chat.answer([SECRET])
+        await chat.answer({"error": SECRET})
+
+        ours = [record for record in log.records if record.name == "chatkit_clienttools"]
+        assert [
+            (0, None, "queued"),
+            (1, None, "queued"),
+            (0, "queued", "pending"),
+            (0, "pending", "completed"),
+            (1, "queued", "pending"),
+            (1, "pending", "failed"),
+        ] == [(event.position, event.previous, event.state) for event in events]
+        assert len(events) == len(ours)
+        assert SECRET not in repr([vars(record) for record in ours])
+        assert SECRET not in repr(events)

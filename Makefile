@@ -1,26 +1,65 @@
-# `make test` and `make demo` need git, make and python3 with venv; everything else comes into .venv.
+# git, make and a python3 (3.10 or later) with venv are enough: everything else comes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
-CHATKIT ?=
-READY := $(VENV)/.ready
+CHATKIT ?= 1.6.5
+OLDEST_CHATKIT := 1.4.1
+PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
-.PHONY: help demo test test-oldest test-pythons cover lint format types docs build check clean
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(CHATKIT)
+
 .DEFAULT_GOAL := help
+.PHONY: help demo test test-oldest test-pythons suite lint format types docs build clean
 
 help: ## say what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
 
+# the environment, made once and again when what it is made from has changed
 $(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q --constraint constraints.txt --group dev --editable '.[otel,testing]'
-	$(if $(CHATKIT),$(BIN)/python -m pip install -q 'openai-chatkit==$(CHATKIT)')
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
+		--group dev --editable '.[otel,testing]' 'openai-chatkit==$(CHATKIT)'
+	@rm -f $(VENV)/.ready-*
 	@touch $@
 
-demo: $(READY) ## play the three-call Merak conversation in the terminal
+demo: $(READY) ## play a search with three client tools in the terminal
 	@$(BIN)/python -m examples.merak_search
 
-test: $(READY) ## run the whole suite
+test: $(READY) ## run the whole suite, with branch coverage
 	$(BIN)/python -m coverage run -m pytest
-	$(BIN)/python -m coverage report
+	@$(BIN)/python -m coverage report
+
+suite: $(READY)
+	$(BIN)/python -m pytest
+
+test-oldest: ## run the suite against the oldest ChatKit that is supported
+	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT)
+
+test-pythons: ## run the suite on every Python that is here
+	@sh tools/each_python.sh $(PYTHONS)
+
+lint: $(READY) ## check the code's rules and its format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY) ## fix what can be fixed of both
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(READY) ## check the types with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+docs: $(READY) ## regenerate the state table in docs/, then run every fence
+	$(BIN)/python -m tools.lifecycle_diagram
+	$(BIN)/python -m pytest -q README.md docs tests/test_docs.py
+
+build: $(READY) ## build wheel and sdist, and try the wheel in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m tools.check_dist
+
+clean: ## remove what was made
+	rm -rf .venv .venv-* dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

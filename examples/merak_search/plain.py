@@ -1,0 +1,44 @@
+"""Merak as it was, on plain ChatKit: kept to show what becomes of three calls in one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agents import Agent, RunContextWrapper, Runner, function_tool
+from chatkit.agents import AgentContext, ClientToolCall, simple_to_agent_input, stream_agent_response
+from chatkit.server import ChatKitServer
+
+from .people import RequestContext, find
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agents import Model
+    from chatkit.store import Store
+    from chatkit.types import ThreadMetadata, ThreadStreamEvent, UserMessageItem
+
+
+@function_tool
+async def search_agents(ctx: RunContextWrapper[AgentContext[RequestContext]], query: str) -> str:
+    """Find people who can answer a question, and show them on the user's canvas."""
+    found = [person.model_dump() for person in await find(query)]
+    ctx.context.client_tool_call = ClientToolCall(name="run_search_animation", arguments={"state": "start"})
+    ctx.context.client_tool_call = ClientToolCall(name="display_agent_profiles", arguments={"agents": found})
+    ctx.context.client_tool_call = ClientToolCall(name="run_search_animation", arguments={"state": "stop"})
+    return f"{len(found)} people are on screen."
+
+
+class PlainMerakServer(ChatKitServer[RequestContext]):
+    def __init__(self, store: Store[RequestContext], model: Model | str | None = None) -> None:
+        super().__init__(store)
+        self.agent = Agent[AgentContext[RequestContext]](name="Merak", model=model, tools=[search_agents])
+
+    async def respond(
+        self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+        newest = await self.store.load_thread_items(thread.id, None, 30, "desc", context)
+        history = await simple_to_agent_input(newest.data[::-1])
+        result = Runner.run_streamed(self.agent, history, context=agent_context)
+        async for event in stream_agent_response(agent_context, result):
+            yield event

@@ -1,0 +1,40 @@
+"""Merak's ChatKit server. The lines that came with chatkit-clienttools: the decorator, and the converter of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agents import Agent, Runner
+from chatkit.agents import AgentContext, stream_agent_response
+from chatkit.server import ChatKitServer
+
+from .people import RequestContext
+from .tools import converter, search_agents, sequencer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agents import Model
+    from chatkit.store import Store
+    from chatkit.types import ThreadMetadata, ThreadStreamEvent, UserMessageItem
+
+INSTRUCTIONS = "You find people. Call search_agents with what the user needs help with, then say who is on screen."
+
+
+class MerakServer(ChatKitServer[RequestContext]):
+    def __init__(self, store: Store[RequestContext], model: Model | str | None = None) -> None:
+        super().__init__(store)
+        self.agent = Agent[AgentContext[RequestContext]](
+            name="Merak", instructions=INSTRUCTIONS, model=model, tools=[search_agents]
+        )
+
+    @sequencer.sequenced
+    async def respond(
+        self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+        newest = await self.store.load_thread_items(thread.id, None, 30, "desc", context)
+        history = await converter.to_agent_input(newest.data[::-1])
+        result = Runner.run_streamed(self.agent, history, context=agent_context)
+        async for event in stream_agent_response(agent_context, result):
+            yield event

@@ -1,0 +1,42 @@
+"""The assistant's ChatKit server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agents import Agent, Runner
+from chatkit.agents import AgentContext, stream_agent_response
+from chatkit.server import ChatKitServer
+
+from chatkit_clienttools import SequencedAgentContext
+
+from .tools import RequestContext, converter, record_fact, sequencer, switch_theme
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agents import Model
+    from chatkit.store import Store
+    from chatkit.types import ThreadMetadata, ThreadStreamEvent, UserMessageItem
+
+
+class FactServer(ChatKitServer[RequestContext]):
+    def __init__(self, store: Store[RequestContext], model: Model | str | None = None) -> None:
+        super().__init__(store)
+        self.agent = Agent[AgentContext[RequestContext]](
+            name="Facts",
+            instructions="Note what the user tells about themselves. Switch the theme when asked.",
+            model=model,
+            tools=[record_fact, switch_theme],
+        )
+
+    @sequencer.sequenced
+    async def respond(
+        self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        agent_context = SequencedAgentContext(thread=thread, store=self.store, request_context=context)
+        newest = await self.store.load_thread_items(thread.id, None, 30, "desc", context)
+        history = await converter.to_agent_input(newest.data[::-1])
+        result = Runner.run_streamed(self.agent, history, context=agent_context)
+        async for event in stream_agent_response(agent_context, result):
+            yield event

@@ -177,6 +177,15 @@ class TestWhenTheModelRuns:
 
         assert ["thanks"] == (await chat.answer()).texts
 
+    async def test_a_repeat_of_the_last_answer_ends_without_a_word(self, store: Store[Any]) -> None:
+        """An answer that was overtaken by its own repeat, and finds nothing left to do, does not run the body."""
+        server, chat = scripted(store, asks(animation(state="stop")), says("twice"))
+        await chat.say("go")
+        await chat.answer()
+        thread = await store.load_thread(chat.thread_id or "", None)
+
+        assert [] == [event async for event in server.respond(thread, None, None)]
+
     async def test_a_continuation_can_ask_again(self, store: Store[Any]) -> None:
         """The run after the last answer may enqueue calls of its own: they are a new plan."""
         _, chat = scripted(store, asks(selection()), asks(selection(), animation(state="stop")), says("done"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import FrozenInstanceError, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from agents import RunContextWrapper, function_tool
@@ -113,6 +113,15 @@ class TestObservers:
 
         assert [("a", RELEASED), ("b", RELEASED)] == seen
 
+    def test_none_can_change_it(self) -> None:
+        """All observers get the same event: it is a value."""
+
+        def greedy(event: LifecycleEvent) -> None:
+            cast("Any", event).tool = "mine"
+
+        with pytest.raises(FrozenInstanceError):
+            greedy(RELEASED)
+
     def test_one_that_raises_does_no_harm(self, log: pytest.LogCaptureFixture) -> None:
         """An observer that raises is logged with its traceback, and those after it are called all the same."""
         seen: list[LifecycleEvent] = []
@@ -151,7 +160,7 @@ class Metrics:
         data = self.reader.get_metrics_data()
         assert data
         return {
-            metric.name: list(metric.data.data_points)
+            f"{metric.name} {metric.unit}".strip(): list(metric.data.data_points)
             for resource in data.resource_metrics
             for scope in resource.scope_metrics
             for metric in scope.metrics
@@ -175,7 +184,7 @@ class TestMetrics:
         points = metrics.points()
 
         counted: list[NumberDataPoint] = points.pop("chatkit_clienttools.transitions")
-        waited: list[HistogramDataPoint] = points.pop("chatkit_clienttools.wait")
+        waited: list[HistogramDataPoint] = points.pop("chatkit_clienttools.wait ms")
         assert [(queued, 1), (released, 2)] == [(point.attributes, point.value) for point in counted]
         assert [(queued, 1, 0), (released, 2, 80)] == [(point.attributes, point.count, point.sum) for point in waited]
         assert {} == points

@@ -225,6 +225,12 @@ class ShapeOnly(BaseModel):
     shape: Circle
 
 
+ONE_BY_ONE = (
+    "0: Input should be a valid integer, unable to parse string as an integer (got str); "
+    "1: Input should be a valid integer (got NoneType)"
+)
+
+
 class TestAnswers:
     @pytest.mark.parametrize(
         ("tool", "expected"),
@@ -258,6 +264,7 @@ class TestAnswers:
             (list[str], [], ["a", 2], "1: Input should be a valid string (got int)"),
             (Animation, {"state": "stop"}, {"error": SECRET}, "state: Field required"),
             (Animation, {"state": "stop"}, {"state": SECRET}, "state: Input should be 'start' or 'stop' (got str)"),
+            (list[int], [1], [SECRET, None], ONE_BY_ONE),
             (bool | None, None, [SECRET], "value: Input should be a valid boolean (got list)"),
         ],
     )

@@ -47,12 +47,12 @@ class Journal:
     @property
     def has_answered_form(self) -> bool:
         """Whether the user has filled in (or skipped) a form since the newest message: the model has to be told."""
-        for item in self.items:
-            if item.type == "user_message":
-                return False
-            if item.type == "structured_input" and item.status != "pending":
-                return True
-        return False
+        said = (
+            item.type
+            for item in self.items
+            if item.type == "user_message" or (item.type == "structured_input" and item.status != "pending")
+        )
+        return next(said, None) == "structured_input"
 
     def holds(self, item_id: str) -> bool:
         """Whether the item is among these."""

@@ -195,11 +195,9 @@ class TestDocument:
         """The error carries thread and attempts as data, and says what to do."""
         error = ContendedPlanError("thr_1", 20)
 
-        assert ("thr_1", 20) == (error.thread_id, error.attempts)
-        assert (
-            "The queue of client tool calls of thread thr_1 was changed by others 20 times while it was to be written. "
-            "Try again."
-        ) == str(error)
+        problem = "was changed by others 20 times while it was to be written. Try again."
+        assert ("thr_1", 20, problem) == (error.thread_id, error.attempts, error.problem)
+        assert f"The queue of client tool calls of thread thr_1 {problem}" == str(error)
 
 
 class TestPlan:

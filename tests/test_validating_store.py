@@ -453,8 +453,8 @@ class TestCopies:
         loaded = await load(store)
         for value in getattr(loaded, "data", [loaded]):
             value.id = "changed"
-            data = value.arguments if isinstance(value, ClientToolCallItem) else value.metadata
-            data["of"] = "changed"
+            data = value.arguments if isinstance(value, ClientToolCallItem) else getattr(value, "metadata", {})
+            data["of"] = "changed"  # the attachments of older ChatKits have no metadata
 
         assert before != loaded.model_dump()
         assert before == (await load(store)).model_dump()
@@ -489,8 +489,7 @@ class TestCopies:
 
         await store.save_attachment(mine, None)
         mine.name = "changed"
-        assert mine.metadata
-        mine.metadata["of"].append(1)
+        getattr(mine, "metadata", {"of": []})["of"].append(1)  # those of older ChatKits have none
 
         assert attachment() == await store.load_attachment("atc_1", None)
 

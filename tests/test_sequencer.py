@@ -26,7 +26,7 @@ from chatkit.types import (
     Workflow,
 )
 
-from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext
+from chatkit_clienttools import ClientTool, ClientToolSequencer, LifecycleEvent, SequencedAgentContext
 from chatkit_clienttools._plans import METADATA_KEY
 from chatkit_clienttools.errors import (
     InvalidArgumentsError,
@@ -576,8 +576,69 @@ class TestRefusals:
         with pytest.raises(NotSequencedError, match="The run has ended"):
             await tasks[0]
 
+    async def test_a_list_of_calls(self) -> None:
+        """Enqueueing a list of calls says how to unpack it."""
+        error, _ = await self.refusal([anything()])
+
+        assert "unpack it, *calls" in str(error)
+
+    async def test_a_coroutine(self) -> None:
+        """A `respond` without a `yield`, which ChatKit could not iterate over, is refused where it is decorated."""
+
+        async def respond(self: Any, thread: Any, item: Any, context: Any) -> None:
+            return None
+
+        with pytest.raises(UsageError, match="has no `yield`"):
+            ClientToolSequencer().sequenced(respond)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    async def test_refusals_are_logged_without_what_users_said(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A mistake in a tool is logged as an error, because the SDK tells only the model; the log has no values."""
+        with pytest.raises(InvalidArgumentsError):
+            animation(state="s3cret")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+        assert ["Client tool 'run_search_animation' was called with wrong arguments: state"] == caplog.messages
+        assert ["ERROR"] == [record.levelname for record in caplog.records]
+
+    async def test_an_unknown_tool_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A call by a name that the sequencer was not given is released, and warned about once."""
+        _, chat = scripted(PlainStore(), asks(*[ClientToolCall(name="ghost", arguments={})] * 2), says("done"))
+
+        with caplog.at_level("WARNING", "chatkit_clienttools"):
+            await chat.say("go")
+            await chat.answer()
+
+        assert 1 == sum("'ghost' is not among those" in message for message in caplog.messages)
+
+    @pytest.mark.parametrize(
+        ("answer", "reason"),
+        [
+            ({"error": "s3cret"}, "the browser reported an error"),
+            ("s3cret", "the answer does not fit the tool's result type"),
+        ],
+    )
+    async def test_a_failure_is_a_warning_with_its_reason(
+        self, answer: Any, reason: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A call that fails is logged as a warning that says why, without the answer; observers get the reason too."""
+        events: list[LifecycleEvent] = []
+        _, chat = scripted(PlainStore(), asks(selection(), anything()), observers=[events.append])
+        await chat.say("go")
+
+        with caplog.at_level("WARNING", "chatkit_clienttools"):
+            await chat.answer(answer)
+
+        assert reason in caplog.text
+        assert "s3cret" not in caplog.text
+        assert [reason] == [event.reason for event in events if event.reason]
+
     def test_options(self) -> None:
         """A wrong option is refused where the sequencer is built, with the values that are allowed."""
+        with pytest.raises(UsageError, match=r"a list of client tools: \[x\]"):
+            ClientToolSequencer(ClientTool("x"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        with pytest.raises(UsageError, match="takes client tools, not 'x'"):
+            ClientToolSequencer(["x"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+        with pytest.raises(UsageError, match="is a type, or None"):
+            ClientTool("x", result="none")
         with pytest.raises(UsageError, match="'cancel', 'keep'"):
             ClientToolSequencer(on_user_message="drop")  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="'continue', 'abort'"):

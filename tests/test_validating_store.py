@@ -304,7 +304,7 @@ VIOLATIONS: dict[str, tuple[list[ThreadItem], ThreadItem, tuple[str, str, str]]]
     "an empty answer taken back": (
         [answered(output=None)],
         call(),
-        ("completed", "pending", "this answer is late, repeated, or meant for another call"),
+        ("completed", "pending", "to ask again, enqueue another call"),
     ),
     "an output while pending": (
         [call()],

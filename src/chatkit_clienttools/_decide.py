@@ -6,13 +6,14 @@ reads the one and carries out the other, and may ask again when somebody else wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent, ThreadItemRemovedEvent
 
 from ._lifecycle import Event, State
 from ._plan import MODEL, Claim, Plan, PlannedCall, Progress, reconcile
+from .tools import is_error_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -47,6 +48,7 @@ class Step:
     previous: State | None = None
     event: Event | None = None
     waited: float = 0.0
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,12 @@ class Decider:
         return is_free
 
     def _answered(self, view: View, call: PlannedCall) -> Step:
-        return self._step(view, call, State.PENDING, Event.FAIL if self.has_failed(view, call) else Event.ANSWER)
+        if not self.has_failed(view, call):
+            return self._step(view, call, State.PENDING, Event.ANSWER)
+        item = view.journal.call(call.item_id)
+        has_reported = item is not None and is_error_report(item.output)
+        reason = "the browser reported an error" if has_reported else "the answer does not fit the tool's result type"
+        return replace(self._step(view, call, State.PENDING, Event.FAIL), reason=reason)
 
     def _cancelled(self, view: View, calls: Iterable[PlannedCall]) -> list[Step]:
         pending = view.progress.pending

@@ -42,6 +42,7 @@ class Rules:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _name: str = field(default_factory=lambda: uuid4().hex[:8])
     _has_warned: bool = False
+    _unknown: set[str] = field(default_factory=set)
 
     @property
     def worker(self) -> str:
@@ -50,6 +51,13 @@ class Rules:
 
     def tool(self, name: str) -> ClientTool[...]:
         """The declared tool of that name, or one that takes any answer."""
+        if self.tools and name not in self.tools and name not in self._unknown:
+            self._unknown.add(name)
+            logger.warning(
+                "client tool %r is not among those this ClientToolSequencer was given: whatever the browser answers "
+                "goes to the model",
+                name,
+            )
         return self.tools.get(name, _UNDECLARED)
 
     @asynccontextmanager

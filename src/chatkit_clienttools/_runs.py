@@ -20,7 +20,7 @@ from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
 
 from .errors import InvalidArgumentsError, NotSequencedError, QueueFullError
-from .observe import logger
+from .observe import loud
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -111,15 +111,19 @@ class Run:
         now = self._clock()
         asked = [*self.asked, *(_measured(call, now, invocation, item) for call in calls)]
         if self.already_open + len(asked) > self._max_queued:
-            raise QueueFullError(
-                f"Thread {self.thread_id} would have {self.already_open + len(asked)} client tool calls waiting; "
-                f"at most {self._max_queued} are allowed (ClientToolSequencer(max_queued=...))"
+            raise loud(
+                QueueFullError(
+                    f"Thread {self.thread_id} would have {self.already_open + len(asked)} client tool calls waiting; "
+                    f"at most {self._max_queued} are allowed (ClientToolSequencer(max_queued=...))"
+                )
             )
         size = self.already_bytes + sum(each.size for each in asked)
         if size > MAX_PLAN_BYTES:
-            raise QueueFullError(
-                f"The arguments of the client tool calls of thread {self.thread_id} would take {size:,} bytes; at most "
-                f"{MAX_PLAN_BYTES:,} are allowed. Send an id, and let the frontend fetch what is large."
+            raise loud(
+                QueueFullError(
+                    f"The arguments of the client tool calls of thread {self.thread_id} would take {size:,} bytes; at "
+                    f"most {MAX_PLAN_BYTES:,} are allowed. Send an id, and let the frontend fetch what is large."
+                )
             )
         self.asked = asked
 
@@ -159,9 +163,7 @@ def run_of(owner: object, context: AgentContext[Any]) -> Run:
             f"The run that is open here is for thread {elsewhere.thread_id}: give the AgentContext the `thread` "
             "that `respond` was called with."
         )
-    error = NotSequencedError(f"Thread {context.thread.id}: a client tool call cannot be queued. {problem}")
-    logger.error("%s", error)  # the Agents SDK tells the model that the tool has failed, and nobody else
-    raise error
+    raise loud(NotSequencedError(f"Thread {context.thread.id}: a client tool call cannot be queued. {problem}"))
 
 
 class RunStream:
@@ -229,5 +231,5 @@ def _measured(call: ClientToolCall, now: float, invocation: str | None, item: Cl
     try:
         document = json.dumps(call.arguments, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InvalidArgumentsError(call.name, [f"arguments are not JSON: {error}"]) from None
+        raise loud(InvalidArgumentsError(call.name, [f"arguments are not JSON: {error}"])) from None
     return Asked(ClientToolCall(name=call.name, arguments=json.loads(document)), len(document), now, invocation, item)

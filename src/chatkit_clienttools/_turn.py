@@ -199,6 +199,7 @@ class Turn:
                 previous=step.previous,
                 state=advance(step.previous, step.event) if step.previous and step.event else State.QUEUED,
                 waited_ms=max(0, round(step.waited * 1000)),
+                reason=step.reason,
             ),
             self._rules.observers,
         )

@@ -19,6 +19,11 @@ class ClientToolError(Exception):
 class UsageError(ClientToolError):
     """The backend's own code has to change."""
 
+    @property
+    def for_the_log(self) -> str:
+        """The message, without anything that a user may have said."""
+        return str(self)
+
 
 class NotSequencedError(UsageError):
     """A call was enqueued where no sequenced run could release it."""
@@ -32,6 +37,12 @@ class InvalidArgumentsError(UsageError):
         self.tool = tool
         self.problems = problems
         super().__init__(f"Client tool {tool!r} was called with wrong arguments: {'; '.join(problems)}")
+
+    @property
+    def for_the_log(self) -> str:
+        """Only which fields: what is said of them may come from a validator that quotes the value."""
+        fields = ", ".join(problem.split(":")[0] for problem in self.problems)
+        return f"Client tool {self.tool!r} was called with wrong arguments: {fields}"
 
 
 class QueueFullError(UsageError):

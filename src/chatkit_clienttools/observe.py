@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
     from ._lifecycle import State
+    from .errors import UsageError
+
+ErrorT = TypeVar("ErrorT", bound="UsageError")
 
 logger = logging.getLogger("chatkit_clienttools")
 
@@ -34,6 +37,8 @@ class LifecycleEvent:
     state: State
     waited_ms: int
     """How long it was in its previous state."""
+    reason: str | None = None
+    """Why it has failed."""
 
 
 class Observer(Protocol):
@@ -51,11 +56,13 @@ def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
         "previous": event.previous.value if event.previous else None,
         "state": event.state.value,
     }
-    logger.info(
-        "client tool call %s: %s -> %s (thread %s, item %s, tool %s, position %d, after %d ms)",
+    logger.log(
+        logging.WARNING if event.reason else logging.INFO,
+        "client tool call %s: %s -> %s%s (thread %s, item %s, tool %s, position %d, after %d ms)",
         event.call_id,
         fields["previous"] or "new",
         fields["state"],
+        f", {event.reason}" if event.reason else "",
         event.thread_id,
         event.item_id,
         event.tool,
@@ -68,6 +75,16 @@ def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
             observer(event)
         except Exception:
             logger.exception("observer %r failed; the call goes on", observer)
+
+
+def loud(error: ErrorT) -> ErrorT:
+    """Log a mistake in the backend's code that is about to be raised, and return it.
+
+    It is raised in a function tool, and the Agents SDK turns what a tool raises into a text for the model: without the
+    log nobody else would hear of it.
+    """
+    logger.error("%s", error.for_the_log)
+    return error
 
 
 def metrics_observer(meter: Meter) -> Observer:

@@ -16,7 +16,8 @@ from ._rules import Rules
 from ._runs import Run, RunStream, run_for, run_of
 from ._turn import Turn
 from .errors import UsageError
-from .tools import agent_context_of
+from .observe import loud
+from .tools import ClientTool, agent_context_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ._lifecycle import State
     from ._plan import PlannedCall
     from .observe import Observer
-    from .tools import ClientTool
 
 P = ParamSpec("P")
 TContext = TypeVar("TContext")
@@ -108,7 +108,8 @@ class ClientToolSequencer:
         """
         for call in calls:
             if not isinstance(call, ClientToolCall):
-                raise UsageError(f"enqueue() takes calls, not a {type(call).__name__}: call the tool, tool(field=...)")
+                cure = "unpack it, *calls" if isinstance(call, (list, tuple)) else "call the tool, tool(field=...)"
+                raise loud(UsageError(f"enqueue() takes calls, not {type(call).__name__}: {cure}"))
         context = agent_context_of(ctx)
         run_of(self, context).ask(context, calls, getattr(ctx, "tool_call_id", None))
 
@@ -121,6 +122,8 @@ class ClientToolSequencer:
         left and one of them wanted an answer, or when there was nothing in the queue. Calling one sequenced method from
         another for the same thread is part of the outer run.
         """
+        if inspect.iscoroutinefunction(method):
+            raise UsageError(f"{method.__qualname__} has no `yield`: ChatKit iterates over what it returns")
         signature = inspect.signature(method)
 
         @functools.wraps(method)
@@ -238,8 +241,12 @@ def _snapshot(call: PlannedCall, state: State, since: float) -> CallSnapshot:
 
 
 def _by_name(tools: Iterable[ClientTool[...]]) -> dict[str, ClientTool[...]]:
+    if isinstance(tools, ClientTool):
+        raise UsageError(f"The sequencer takes a list of client tools: [{tools.name}]")
     by_name: dict[str, ClientTool[...]] = {}
     for tool in tools:
+        if not isinstance(tool, ClientTool):
+            raise UsageError(f"The sequencer takes client tools, not {tool!r}: ClientTool(name, ...)")
         if tool.name in by_name:
             raise UsageError(f"Two client tools are named {tool.name!r}; the frontend could not tell them apart")
         by_name[tool.name] = tool

@@ -218,8 +218,10 @@ def _check_change(thread_id: str, known: ThreadItem, item: ThreadItem) -> None:
         raise _violation(thread_id, item, known.status, f"{item.status} with other contents", cure)
     if TRANSITIONS[State(known.status)].get(Event.ANSWER) != State(item.status):
         becomes = item.status if item.status != known.status else f"{item.status} with another output"
-        cure = (
-            "A call changes once, from pending to completed: this answer is late, repeated, or meant for another call."
+        cure = "A call changes once, from pending to completed: " + (
+            "this answer is late, repeated, or meant for another call."
+            if item.status == "completed"
+            else "to ask again, enqueue another call."
         )
         raise _violation(thread_id, item, known.status, becomes, cure)
 

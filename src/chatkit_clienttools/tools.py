@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError
 from typing_extensions import ParamSpec
 
 from .errors import InvalidArgumentsError, UsageError
+from .observe import loud
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -40,7 +41,7 @@ class _Declared(Generic[P]):
         try:
             return self._model(**fields).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
-            raise InvalidArgumentsError(self.name, _problems(error)) from None
+            raise loud(InvalidArgumentsError(self.name, _problems(error))) from None
         except PydanticSerializationError as error:  # a field that takes anything has got what is not JSON
             raise InvalidArgumentsError(self.name, [f"arguments are not JSON: {error}"]) from None
 
@@ -68,6 +69,10 @@ class ClientTool(_Declared[P]):
         self, name: str, arguments: Callable[P, BaseModel] | None = None, *, result: Any = Any, required: bool = False
     ) -> None:
         super().__init__(name, arguments)
+        if isinstance(result, str):
+            raise UsageError(
+                f"The result of client tool {name!r} is a type, or None if no answer is wanted; not {result!r}"
+            )
         self.answer_wanted = result is not None
         self.required = required
         self._answer: TypeAdapter[Any] = TypeAdapter(Any if result is None else result)
@@ -76,7 +81,7 @@ class ClientTool(_Declared[P]):
     def __call__(self, *args: P.args, **arguments: P.kwargs) -> ClientToolCall:
         """Return a call of this tool; raise `InvalidArgumentsError` if its arguments are wrong."""
         if args:
-            raise InvalidArgumentsError(self.name, ["arguments are given by name"])
+            raise loud(InvalidArgumentsError(self.name, ["arguments are given by name"]))
         return ClientToolCall(name=self.name, arguments=self._validated(arguments))
 
     def problem_with(self, answer: object) -> str | None:
@@ -110,7 +115,7 @@ class ClientEffect(_Declared[P]):
     def __call__(self, *args: P.args, **data: P.kwargs) -> ClientEffectEvent:
         """Return an event of this effect; raise `InvalidArgumentsError` if its data are wrong."""
         if args:
-            raise InvalidArgumentsError(self.name, ["data are given by name"])
+            raise loud(InvalidArgumentsError(self.name, ["data are given by name"]))
         return ClientEffectEvent(name=self.name, data=self._validated(data))
 
 

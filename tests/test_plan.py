@@ -129,9 +129,9 @@ class TestDocument:
             (None, "it is a NoneType, not a JSON object"),
             ([SECRET], "it is a list, not a JSON object"),
             (SECRET, "it is a str, not a JSON object"),
-            ({}, "it has no format version"),
-            ({"version": SECRET}, "it has no format version"),
-            ({"version": {SECRET: 1}}, "it has no format version"),
+            ({}, "its format version is a NoneType, and this code knows 1"),
+            ({"version": SECRET}, "its format version is a str, and this code knows 1"),
+            ({"version": {SECRET: 1}}, "its format version is a dict, and this code knows 1"),
             ({"version": 2, "calls": SECRET}, "its format version is 2, and this code knows 1"),
             ({"version": 0}, "its format version is 0, and this code knows 1"),
             ({"version": 1, "calls": SECRET}, "calls: Input should be a valid tuple.*"),
@@ -171,6 +171,12 @@ class TestDocument:
         assert "of thread thr_1 cannot be read: " in str(raised.value)
         assert "`await sequencer.cancel(store, 'thr_1', context)` drops it." in str(raised.value)
         assert SECRET not in "".join(traceback.format_exception(raised.value))
+
+    def test_a_number_is_a_number(self) -> None:
+        """Some databases have one kind of number: a version and a revision that come back as floats are read."""
+        document = {"version": 1.0, "revision": 3.0, "calls": [{**call("tc_1").model_dump(), "at": 1}]}
+
+        assert Plan(revision=3, calls=(call("tc_1"),)) == Plan.from_json(document, "thr_1")
 
     @settings(deadline=None, max_examples=60)
     @given(plan=plans.filter(lambda plan: plan.calls), field=st.data(), value=json_values)

@@ -641,6 +641,7 @@ class TestPlans:
             (plan(1), {METADATA_KEY: {"revision": "2"}}, plan(1)),
             ({METADATA_KEY: {"revision": 2, "damaged": 1}}, plan(1), {METADATA_KEY: {"revision": 2, "damaged": 1}}),
             ({METADATA_KEY: "damaged"}, plan(1), plan(1)),
+            ({METADATA_KEY: "damaged"}, {}, {METADATA_KEY: "damaged"}),
             ({"a": 1}, {"b": 2}, {"b": 2}),
             ({"a": 1, **plan(2)}, {"b": 2, **plan(1)}, {"b": 2, **plan(2)}),
         ],
@@ -665,6 +666,19 @@ class TestPlans:
         await store.save_thread(thread(metadata=other), None)
 
         assert (None, other) == title_and_metadata(await store.load_thread("thr_1", None))
+
+    async def test_a_store_may_return_none(self) -> None:
+        """Some stores return None for a thread they do not have: a new thread is saved in those too."""
+
+        class Vague(PlainStore):
+            async def load_thread(self, thread_id: str, context: Any) -> Any:
+                return self.threads.get(thread_id)
+
+        store = ValidatingStore[Any](Vague())
+
+        await store.save_thread(thread(metadata=plan(1)), None)
+
+        assert (None, plan(1)) == title_and_metadata(await store.load_thread("thr_1", None))
 
     async def test_a_plan_that_is_kept_is_mentioned(self, caplog: pytest.LogCaptureFixture) -> None:
         """Who wonders where a plan comes from finds it in the log, by thread, at DEBUG."""

@@ -107,10 +107,9 @@ class Plan(_Frozen):
         if not isinstance(document, dict):
             raise DamagedPlanError(thread_id, f"it is a {type(document).__name__}, not a JSON object")
         version = document.get("version")
-        if not isinstance(version, int):
-            raise DamagedPlanError(thread_id, "it has no format version")
         if version != VERSION:
-            raise DamagedPlanError(thread_id, f"its format version is {version}, and this code knows {VERSION}")
+            found = version if isinstance(version, int) else f"a {type(version).__name__}"
+            raise DamagedPlanError(thread_id, f"its format version is {found}, and this code knows {VERSION}")
         try:
             return cls.model_validate(document)
         except ValidationError as error:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import uuid4
 
 from chatkit.store import NotFoundError
-from chatkit.types import AssistantMessageContent, AssistantMessageItem, Page, ThreadMetadata
+from chatkit.types import AssistantMessageContent, AssistantMessageItem, ClientToolCallItem, Page, ThreadMetadata
 
 from ._factory import METHODS, opened, said
-from ._rules import BrokenRuleError
+from ._rules import BrokenRuleError, expect
 from ._samples import attachment_types, sample
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from chatkit.store import Store
     from chatkit.types import Attachment, ThreadItem
+    from pydantic import BaseModel
 
     from ._factory import Factory
 
@@ -45,7 +46,7 @@ class Bench:
         self.context, *self.others = contexts
         self.doing = "the check"
         """The operation that was begun last: if it fails or hangs, this is what the report names."""
-        self.left: list[str] = []
+        self.notes: list[str] = []
         """What could not be removed, in words."""
         self.raw = store
         self.store = self._watched(store)
@@ -106,6 +107,17 @@ class Bench:
         known = {"id": self.new_id(), "thread_id": thread.id, "created_at": self.tick(), "content": content}
         return AssistantMessageItem(**{**known, **fields})
 
+    def call(self, thread: ThreadMetadata) -> ClientToolCallItem:
+        """Return a pending client tool call that is not yet in the thread."""
+        return ClientToolCallItem(
+            id=self.new_id("tc"),
+            thread_id=thread.id,
+            created_at=self.tick(),
+            call_id=self.new_id("call"),
+            name="a_check",
+            arguments={"list": []},
+        )
+
     async def add(self, thread: ThreadMetadata, *items: ThreadItem) -> list[str]:
         """Add items to the thread; return their ids."""
         for item in items:
@@ -161,18 +173,18 @@ class Bench:
     # what is removed
 
     async def clean(self) -> None:
-        """Remove what was written since the last time; note in `left` what could not be removed."""
+        """Remove what was written since the last time; note what could not be removed."""
         written, self._written = self._written, {}
         # the items first, although a thread takes its items with it: perhaps this store's does not
+        errors: dict[_Trace, str] = {}
         for (trace, _), context in sorted(written.items(), key=lambda entry: entry[0][0].kind == "thread"):
             try:
                 await self._remove(trace, context)
             except Exception as error:  # noqa: BLE001  # whatever it is, the rest is removed too
-                problem = said(error)
-            else:
-                problem = "it was deleted and is still there"
+                errors[trace] = said(error)
+        for (trace, _), context in written.items():
             if await self._is_there(trace, context):
-                self.left.append(f"{trace}: {problem}")
+                self.notes.append(f"{trace} was not removed: {errors.get(trace, 'deleting it has done nothing')}")
 
     async def _remove(self, trace: _Trace, context: Any) -> None:
         if trace.kind == "item":
@@ -221,6 +233,19 @@ class _Watched:
             return await method(*args, **kwargs)
 
         return watched
+
+
+def text_of(item: ThreadItem) -> str:
+    """Return the text of a message a bench has made."""
+    return cast("AssistantMessageItem", item).content[0].text
+
+
+def same(saved: BaseModel, loaded: object, how: str) -> None:
+    """Hold the rule that what was loaded is what was saved; its time has a rule of its own."""
+    expect(isinstance(loaded, type(saved)), f"{how} gave a {type(loaded).__name__}, not a {type(saved).__name__}")
+    wanted, found = (one.model_dump(mode="json", exclude={"created_at"}) for one in (saved, cast("BaseModel", loaded)))
+    names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    expect(not names, f"{how} gave a {type(saved).__name__} with another {', '.join(names)}")
 
 
 def _short(value: object) -> str:

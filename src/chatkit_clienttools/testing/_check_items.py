@@ -7,16 +7,16 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from chatkit.types import AssistantMessageItem, ClientToolCallItem
+from chatkit.store import NotFoundError
 
+from ._bench import same, text_of
 from ._check_threads import thread_is_kept
 from ._factory import said
 from ._rules import BrokenRuleError, Finding, check, expect
 from ._samples import TEXT, NoSampleError, item_types, sample
 
 if TYPE_CHECKING:
-    from chatkit.types import ThreadItem, ThreadMetadata
-    from pydantic import BaseModel
+    from chatkit.types import ClientToolCallItem, ThreadItem, ThreadMetadata
 
     from ._bench import Bench
 
@@ -31,10 +31,10 @@ async def item_is_kept(bench: Bench) -> None:
     item = bench.message(thread)
     await bench.add(thread, item)
 
-    _same(item, await bench.loaded(thread, item.id), "load_item")
+    same(item, await bench.loaded(thread, item.id), "load_item")
     page = await bench.page(thread)
     expect(len(page.data) == 1, f"one item was added, and load_thread_items gave {len(page.data)}")
-    _same(item, page.data[0], "load_thread_items")
+    same(item, page.data[0], "load_thread_items")
 
 
 @check(
@@ -65,7 +65,7 @@ async def long_text_is_kept(bench: Bench) -> None:
     item = bench.message(thread, text)
     await bench.add(thread, item)
 
-    loaded = _text(await bench.loaded(thread, item.id))
+    loaded = text_of(await bench.loaded(thread, item.id))
 
     expect(loaded == text, f"{len(text)} characters were saved; {len(loaded)} came back, or others")
 
@@ -103,6 +103,21 @@ async def unknown_item_is_not_found(bench: Bench) -> None:
 @check(
     "base",
     rests_on=(item_is_kept,),
+    breaks="A tab that shows a deleted conversation gets an error the server does not expect, or somebody's messages.",
+)
+async def unknown_thread_has_no_items(bench: Bench) -> None:
+    """The items of a thread that is not there are NotFoundError, or an empty page."""
+    unknown = await bench.new_thread()
+    try:
+        ids = await bench.ids(unknown)
+    except NotFoundError:
+        return
+    expect(not ids, f"load_thread_items of an unknown thread gave {len(ids)} items")
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
     breaks="Providers reuse ids: a message in one conversation overwrites one in another, or cannot be saved.",
 )
 async def ids_are_per_thread(bench: Bench) -> None:
@@ -113,7 +128,7 @@ async def ids_are_per_thread(bench: Bench) -> None:
     await bench.add(one, first)
     await bench.add(two, second)
 
-    found = [[_text(item) for item in (await bench.page(thread)).data] for thread in (one, two)]
+    found = [[text_of(item) for item in (await bench.page(thread)).data] for thread in (one, two)]
 
     expect(found == [["first"], ["second"]], f"the two threads hold {found[0]} and {found[1]}")
 
@@ -142,32 +157,14 @@ async def items_are_reached_through_their_thread(bench: Bench) -> None:
 async def loaded_item_is_a_copy(bench: Bench) -> None:
     """Changing an item that was loaded, alone or in a page, does not change the store."""
     thread = await bench.thread()
-    call = _call(bench, thread)
-    before = call.model_copy(deep=True)
+    call = bench.call(thread)
     await bench.add(thread, call)
+    before = (await bench.loaded(thread, call.id)).model_copy(deep=True)
     for how in ("load_item", "load_thread_items"):
         loaded = await bench.loaded(thread, call.id) if how == "load_item" else (await bench.page(thread)).data[0]
         _change(cast("ClientToolCallItem", loaded))
 
-        _same(before, await bench.loaded(thread, call.id), f"an item from {how} was changed; load_item")
-
-
-@check(
-    "base",
-    rests_on=(item_is_kept,),
-    breaks="What a response changes in an item after it was streamed is in the store, saved or not.",
-)
-async def added_item_is_a_copy(bench: Bench) -> None:
-    """Changing an item after add_thread_item or save_item does not change the store."""
-    thread = await bench.thread()
-    for how in (bench.store.add_thread_item, bench.store.save_item):
-        message = bench.message(thread)
-        before = message.model_copy(deep=True)
-        await how(thread.id, message, bench.context)
-        message.content[0].text = "changed"
-        message.content.append(message.content[0])
-
-        _same(before, await bench.loaded(thread, message.id), "an item was changed after it was saved; load_item")
+        same(before, await bench.loaded(thread, call.id), f"an item from {how} was changed; load_item")
 
 
 @check(
@@ -186,128 +183,6 @@ async def page_is_a_copy(bench: Bench) -> None:
 
     seen = f"a page was emptied; loaded again it has {len(again.data)} of 2 items, has_more {again.has_more}"
     expect([item.id for item in again.data] == ids and not again.has_more, seen)
-
-
-@check(
-    "base",
-    rests_on=(item_is_kept,),
-    breaks="The browser's answer is lost or is an error after it was taken: the call stays pending and the chat stuck.",
-)
-async def save_item_replaces(bench: Bench) -> None:
-    """save_item of an item that is there replaces its contents."""
-    thread = await bench.thread()
-    item = bench.message(thread, "first")
-    await bench.add(thread, item)
-    await bench.store.save_item(thread.id, bench.message(thread, "second", id=item.id), bench.context)
-
-    alone = _text(await bench.loaded(thread, item.id))
-    listed = [_text(found) for found in (await bench.page(thread)).data]
-
-    expect(alone == "second", f'"second" was saved over "first"; load_item gives "{alone}"')
-    expect("second" in listed, f'"second" was saved over "first"; load_thread_items gives {listed}')
-
-
-@check(
-    "base",
-    rests_on=(save_item_replaces,),
-    breaks="The conversation shows a message twice, and the model reads it twice.",
-)
-async def save_item_makes_no_second_item(bench: Bench) -> None:
-    """save_item of an item that is there leaves one item under its id."""
-    thread, ids = await bench.conversation(3)
-    await bench.store.save_item(thread.id, bench.message(thread, id=ids[1]), bench.context)
-
-    found = (await bench.ids(thread)).count(ids[1])
-
-    expect(found == 1, f"after save_item there are {found} items with that id")
-
-
-@check(
-    "base",
-    rests_on=(save_item_replaces,),
-    breaks="An old widget that is updated jumps to the end, behind the pending call: its answer is then a ValueError.",
-)
-async def save_item_keeps_the_place(bench: Bench) -> None:
-    """save_item of an item that is there leaves it where it was among the items."""
-    thread, ids = await bench.conversation(3)
-    old = await bench.loaded(thread, ids[0])
-    await bench.store.save_item(thread.id, old, bench.context)
-
-    now = list(dict.fromkeys(await bench.ids(thread)))
-
-    expect(now == ids, f"the first of 3 items was saved again; it is now number {now.index(ids[0]) + 1}")
-
-
-@check(
-    "base",
-    rests_on=(item_is_kept,),
-    breaks="An item that is replaced before it was ever stored, as a streamed widget can be, is lost.",
-)
-async def save_item_inserts(bench: Bench) -> None:
-    """save_item of an item that is not there adds it, as the newest."""
-    thread, ids = await bench.conversation(1)
-    item = bench.message(thread)
-    await bench.store.save_item(thread.id, item, bench.context)
-
-    now = await bench.ids(thread)
-
-    expect(item.id in now, "save_item of a new item was made, and the item is not in the thread")
-    expect(now == [*ids, item.id], "save_item of a new item did not put it last")
-
-
-@check(
-    "base",
-    rests_on=(save_item_replaces,),
-    breaks="The model never hears what the browser answered, or the browser is asked again.",
-)
-async def answer_is_kept(bench: Bench) -> None:
-    """A client tool call is pending until it is saved as completed, and then keeps its output, whatever that is."""
-    thread = await bench.thread()
-    for output in ({"nodes": [{"id": 1, "text": TEXT}]}, [1, None, "two"], "done", 0, False, None):
-        call = _call(bench, thread)
-        await bench.add(thread, call)
-        answered = cast("ClientToolCallItem", await bench.loaded(thread, call.id)).model_copy(deep=True)
-        expect(answered.status == "pending", f"a pending call was added; it is {answered.status}")
-        answered.status, answered.output = "completed", output
-        await bench.store.save_item(thread.id, answered, bench.context)
-
-        now = cast("ClientToolCallItem", await bench.loaded(thread, call.id))
-
-        seen = f"saved completed with {output!r}, loaded {now.status} with {now.output!r}"
-        expect((now.status, now.output) == ("completed", output), seen)
-
-
-@check(
-    "base",
-    rests_on=(item_is_kept,),
-    breaks="Retry answers an old question twice: ChatKit deletes what came after the message, and it is still there.",
-)
-async def deleted_item_is_gone(bench: Bench) -> None:
-    """An item that was deleted is no longer in the thread and cannot be loaded; the others stay as they were."""
-    thread, ids = await bench.conversation(3)
-    await bench.store.delete_thread_item(thread.id, ids[1], bench.context)
-
-    now = await bench.ids(thread)
-
-    expect(now == [ids[0], ids[2]], f"the second of 3 items was deleted, and {len(now)} are left")
-    expect(not await bench.holds(thread, ids[1]), "load_item still gives an item that was deleted")
-
-
-@check(
-    "base",
-    rests_on=(deleted_item_is_gone,),
-    breaks="When a guardrail trips ChatKit removes items it may never have stored: that ends in an error.",
-)
-async def unknown_item_can_be_deleted(bench: Bench) -> None:
-    """Deleting an item that is not there, or was deleted before, is no error and changes nothing."""
-    thread, ids = await bench.conversation(2)
-    await bench.store.delete_thread_item(thread.id, ids[0], bench.context)
-    await bench.store.delete_thread_item(thread.id, ids[0], bench.context)
-    await bench.store.delete_thread_item(thread.id, bench.new_id(), bench.context)
-
-    now = await bench.ids(thread)
-
-    expect(now == ids[1:], f"one item should be left; there are {len(now)}")
 
 
 @check(
@@ -344,7 +219,7 @@ async def adding_an_item_again(bench: Bench) -> Finding:
         await bench.add(thread, bench.message(thread, "second", id=item.id))
     except Exception as error:  # noqa: BLE001  # each store has its own
         return Finding(f"raises {said(error)}", _RAISES)
-    found = [_text(kept) for kept in (await bench.page(thread)).data]
+    found = [text_of(kept) for kept in (await bench.page(thread)).data]
     if len(found) > 1:
         return Finding(f"duplicates it: there are {len(found)} items with that id", _DUPLICATES)
     return Finding("ignores it", _IGNORES) if found == ["first"] else Finding("replaces it", _REPLACES)
@@ -373,32 +248,14 @@ CHECKS = (
     long_text_is_kept,
     time_of_an_item_is_kept,
     unknown_item_is_not_found,
+    unknown_thread_has_no_items,
     ids_are_per_thread,
     items_are_reached_through_their_thread,
     loaded_item_is_a_copy,
-    added_item_is_a_copy,
     page_is_a_copy,
-    save_item_replaces,
-    save_item_makes_no_second_item,
-    save_item_keeps_the_place,
-    save_item_inserts,
-    answer_is_kept,
-    deleted_item_is_gone,
-    unknown_item_can_be_deleted,
     requests_can_overlap,
     adding_an_item_again,
 )
-
-
-def _call(bench: Bench, thread: ThreadMetadata) -> ClientToolCallItem:
-    return ClientToolCallItem(
-        id=bench.new_id("tc"),
-        thread_id=thread.id,
-        created_at=bench.tick(),
-        call_id=bench.new_id("call"),
-        name="a_check",
-        arguments={"list": []},
-    )
 
 
 def _change(call: ClientToolCallItem) -> None:
@@ -406,29 +263,14 @@ def _change(call: ClientToolCallItem) -> None:
     call.arguments["list"].append("changed")
 
 
-def _text(item: ThreadItem) -> str:
-    return cast("AssistantMessageItem", item).content[0].text
-
-
-def _same(saved: BaseModel, loaded: object, how: str) -> None:
-    expect(isinstance(loaded, type(saved)), f"{how} gave a {type(loaded).__name__}, not a {type(saved).__name__}")
-    wanted, found = _comparable(saved), _comparable(cast("BaseModel", loaded))
-    names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    expect(not names, f"{how} gave a {type(saved).__name__} with another {', '.join(names)}")
-
-
-def _comparable(item: BaseModel) -> dict[str, Any]:
-    return item.model_dump(mode="json", exclude={"created_at"})  # times have a rule of their own
-
-
 async def _kept(bench: Bench, thread: ThreadMetadata, item: ThreadItem) -> list[str]:
     """Say what is wrong with how this one item is kept: each type is tried, whatever came of the one before."""
     name = type(item).__name__
     try:
         await bench.add(thread, item)
-        _same(item, await bench.loaded(thread, item.id), "load_item")
-        newest = (await bench.page(thread, order="desc", limit=1)).data
-        _same(item, newest[0] if newest else None, "load_thread_items")
+        same(item, await bench.loaded(thread, item.id), "load_item")
+        listed = {found.id: found for found in (await bench.page(thread)).data}
+        same(item, listed.get(item.id), "load_thread_items")
     except BrokenRuleError as broken:
         return [str(broken)]
     except Exception as error:  # noqa: BLE001  # a union that lacks a type fails in its own way

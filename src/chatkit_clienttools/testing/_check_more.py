@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chatkit.store import NotFoundError
 
-from chatkit_clienttools._plans import StoredPlan, plans_of
-
 from ._bench import PLENTY
 from ._check_items import item_is_kept
-from ._check_threads import thread_is_kept
+from ._check_threads import thread_is_kept, unknown_thread_is_not_found
 from ._rules import NotOfferedError, check, expect
-from ._samples import TEXT, attachment_types
+from ._samples import attachment_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
 
     from chatkit.store import Store
     from chatkit.types import Attachment, ThreadMetadata
 
-    from chatkit_clienttools._plans import SupportsPlans
-
     from ._bench import Bench
-
-MOMENT = 0.1
-"""How many seconds a lock is held to see whether it keeps a second one out."""
-
-WRITERS = 8
 
 
 @check("base", rests_on=(item_is_kept,), breaks="ChatKit names the arguments it passes: TypeError in every request.")
@@ -126,112 +114,6 @@ async def unknown_attachment_is_not_found(bench: Bench) -> None:
         await bench.not_found(f"load_attachment of {what} id", answer)
 
 
-# --- plans ---------------------------------------------------------------------------------------------------------
-
-
-@check(
-    "extended",
-    rests_on=(thread_is_kept,),
-    breaks="A queue of client tool calls is lost or damaged between two requests: calls never reach the browser.",
-)
-async def plan_is_kept(bench: Bench) -> None:
-    """load_plan gives None for a thread without a plan, and then the plan and the revision that were saved last."""
-    plans, thread = await _plans(bench)
-    nothing = await plans.load_plan(thread.id, bench.context)
-    expect(nothing is None, f"a thread that never had a plan has {nothing!r}")
-
-    for revision in (1, 2):
-        saved = await plans.save_plan(thread.id, _plan(revision), revision - 1, bench.context)
-        expect(saved is True, f"revision {revision} over {revision - 1} should be saved (True); it gave {saved!r}")
-        loaded = await plans.load_plan(thread.id, bench.context)
-        expect(loaded is not None, f"revision {revision} was saved, and load_plan gives None")
-        if loaded is not None:
-            expect(loaded.revision == revision, f"revision {revision} was saved, {loaded.revision} loaded")
-            same = json.loads(loaded.document) == json.loads(_plan(revision).document)
-            expect(same, f"the document of revision {revision} was loaded as another one")
-
-
-@check(
-    "extended",
-    rests_on=(plan_is_kept,),
-    breaks="Two workers release the same call: the browser runs it twice.",
-)
-async def plan_is_compared(bench: Bench) -> None:
-    """save_plan saves only over the revision that was expected, says whether it did, and one of many at once wins."""
-    plans, thread = await _plans(bench)
-    await plans.save_plan(thread.id, _plan(1), 0, bench.context)
-    for expected in (0, 2):
-        saved = await plans.save_plan(thread.id, _plan(3), expected, bench.context)
-        expect(saved is False, f"revision 1 is stored; saving over {expected} should be False, and gave {saved!r}")
-    stored = await plans.load_plan(thread.id, bench.context)
-    expect(stored and stored.revision == 1, "a save that was refused has changed the plan")
-
-    race = (plans.save_plan(thread.id, _plan(2), 1, bench.context) for _ in range(WRITERS))
-    won = sum(await asyncio.gather(*race))
-
-    expect(won == 1, f"{WRITERS} saved over the same revision at once, and {won} of them were told they did")
-
-
-@check(
-    "extended",
-    rests_on=(plan_is_kept,),
-    breaks="What was queued in one conversation is released in another, or kept after the user has deleted it.",
-)
-async def plan_belongs_to_its_thread(bench: Bench) -> None:
-    """Each thread has a plan of its own, and deleting the thread deletes it."""
-    plans, thread = await _plans(bench)
-    other = await bench.thread()
-    await plans.save_plan(thread.id, _plan(1), 0, bench.context)
-    expect(await plans.load_plan(other.id, bench.context) is None, "the plan of one thread is also another one's")
-    await bench.store.delete_thread(thread.id, bench.context)
-    try:
-        left = await plans.load_plan(thread.id, bench.context)
-    except NotFoundError:
-        return
-    expect(left is None, "the thread was deleted, and its plan is still there")
-
-
-# --- locks ---------------------------------------------------------------------------------------------------------
-
-
-@check(
-    "extended",
-    rests_on=(thread_is_kept,),
-    breaks="Two requests change one queue at the same time: a call is released twice, or never.",
-)
-async def lock_excludes(bench: Bench) -> None:
-    """While somebody holds thread_lock of a thread nobody else gets it; the next one gets it afterwards."""
-    lock, thread = await _lock(bench)
-    inside = asyncio.Event()
-
-    async def second() -> None:
-        async with lock(thread.id):
-            inside.set()
-
-    async with lock(thread.id):
-        waiting = asyncio.create_task(second())
-        entered, _ = await asyncio.wait({waiting}, timeout=MOMENT)
-    await waiting
-
-    expect(not entered and inside.is_set(), "the lock was taken a second time while it was held")
-
-
-@check(
-    "extended",
-    rests_on=(lock_excludes,),
-    breaks="After one failed request no other one can work on that conversation.",
-)
-async def lock_is_given_back(bench: Bench) -> None:
-    """thread_lock is free again when what was done under it has failed."""
-    lock, thread = await _lock(bench)
-    with suppress(_StumbleError):
-        async with lock(thread.id):
-            _stumble()
-
-    async with lock(thread.id):
-        bench.doing = "thread_lock"
-
-
 # --- owners --------------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +184,7 @@ async def other_users_see_no_attachments(bench: Bench) -> None:
 
 @check(
     "extended",
-    rests_on=(item_is_kept,),
+    rests_on=(unknown_thread_is_not_found,),
     breaks="The browser answers before the response has ended, finds no pending call, and the chat is stuck.",
 )
 async def writes_are_seen_at_once(bench: Bench) -> str:
@@ -329,11 +211,6 @@ CHECKS = (
     attachment_can_be_saved_again,
     attachment_is_a_copy,
     unknown_attachment_is_not_found,
-    plan_is_kept,
-    plan_is_compared,
-    plan_belongs_to_its_thread,
-    lock_excludes,
-    lock_is_given_back,
     other_users_see_nothing,
     other_users_change_nothing,
     other_users_see_no_attachments,
@@ -341,23 +218,9 @@ CHECKS = (
 )
 
 
-class _StumbleError(Exception):
-    """What goes wrong under a lock."""
-
-
-def _stumble() -> None:
-    raise _StumbleError
-
-
 async def _named(method: Callable[..., Any], **arguments: Any) -> None:
-    """Call a method by name; only a TypeError of the call itself is this rule's business."""
-    try:
+    with suppress(NotFoundError, NotImplementedError):  # what it answers belongs to other rules
         await method(**arguments)
-    except (NotFoundError, NotImplementedError):
-        pass
-    except TypeError as error:
-        if "argument" in str(error):
-            raise
 
 
 async def _attached(bench: Bench, attachment: Attachment) -> Attachment:
@@ -366,25 +229,6 @@ async def _attached(bench: Bench, attachment: Attachment) -> Attachment:
     except NotImplementedError:
         raise NotOfferedError("save_attachment raises NotImplementedError") from None
     return attachment
-
-
-async def _plans(bench: Bench) -> tuple[SupportsPlans[Any], ThreadMetadata]:
-    plans = plans_of(bench.store)
-    if plans is None:
-        raise NotOfferedError("the store has no load_plan and save_plan: plans are kept in the thread's metadata")
-    return plans, await bench.thread()
-
-
-def _plan(revision: int) -> StoredPlan:
-    return StoredPlan(revision, json.dumps({"version": 1, "revision": revision, "writer": TEXT}))
-
-
-async def _lock(bench: Bench) -> tuple[Callable[[str], AbstractAsyncContextManager[Any]], ThreadMetadata]:
-    lock: Any = getattr(bench.store, "thread_lock", None)
-    if not callable(lock):
-        raise NotOfferedError("the store has no thread_lock")
-    bench.doing = "thread_lock"
-    return lock, await bench.thread()
 
 
 def _stranger(bench: Bench) -> Any:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from chatkit.store import NotFoundError
 
-from ._check_items import deleted_item_is_gone, item_is_kept
+from ._check_changes import deleted_item_is_gone
+from ._check_items import item_is_kept
 from ._rules import BrokenRuleError, check, expect
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ async def next_page_follows(bench: Bench) -> None:
         _in_order(order, expected, await _walked(bench, thread, order))
 
 
-@check("base", rests_on=(order_is_honoured,), breaks=f"A pending call stored in the same tick is not found. {STUCK}")
+@check(
+    "base",
+    rests_on=(order_is_honoured, limit_is_honoured),
+    breaks=f"A pending call stored in the same tick is not found. {STUCK}",
+)
 async def newest_of_one_tick_is_the_last_added(bench: Bench) -> None:
     """Of items with the same time, the one added last is the newest."""
     at = bench.tick()
@@ -184,7 +189,7 @@ async def unknown_cursor_is_not_page_one(bench: Bench) -> str:
 
 @check(
     "base",
-    rests_on=(unknown_cursor_is_not_page_one, deleted_item_is_gone),
+    rests_on=(unknown_cursor_is_not_page_one, pages_hold_still),
     breaks="Older messages are missing without a word when the last one of a page was deleted meanwhile.",
 )
 async def deleted_cursor_loses_nothing(bench: Bench) -> str:

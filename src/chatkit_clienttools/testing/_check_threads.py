@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from chatkit.store import NotFoundError
 from chatkit.types import ActiveStatus, ClosedStatus, LockedStatus
 
 from ._bench import PLENTY
@@ -52,7 +51,7 @@ async def thread_can_be_saved_again(bench: Bench) -> None:
 
 @check(
     "base",
-    rests_on=(thread_is_kept,),
+    rests_on=(thread_can_be_saved_again,),
     breaks="What a backend remembers in a thread is gone with the next request; so is a queue of client tool calls.",
 )
 async def metadata_is_kept(bench: Bench) -> None:
@@ -92,20 +91,15 @@ async def status_is_kept(bench: Bench) -> None:
     breaks="A link to a deleted thread ends in an error the server does not expect, or in a conversation with nobody.",
 )
 async def unknown_thread_is_not_found(bench: Bench) -> None:
-    """Loading a thread that is not there raises NotFoundError; its items are that too, or an empty page."""
+    """Loading a thread that is not there raises NotFoundError."""
     unknown = await bench.new_thread()
 
     await bench.not_found("load_thread of an unknown id", bench.store.load_thread(unknown.id, bench.context))
-    try:
-        ids = await bench.ids(unknown)
-    except NotFoundError:
-        return
-    expect(not ids, f"load_thread_items of an unknown thread gave {len(ids)} items")
 
 
 @check(
     "base",
-    rests_on=(thread_is_kept,),
+    rests_on=(metadata_is_kept,),
     breaks="Setting the title of a loaded thread changes the store before it is saved, and for other requests too.",
 )
 async def loaded_thread_is_a_copy(bench: Bench) -> None:
@@ -124,7 +118,7 @@ async def loaded_thread_is_a_copy(bench: Bench) -> None:
 
 @check(
     "base",
-    rests_on=(thread_is_kept,),
+    rests_on=(metadata_is_kept,),
     breaks="What a response changes in its thread is in the store before it is saved, and stays there if it fails.",
 )
 async def saved_thread_is_a_copy(bench: Bench) -> None:
@@ -238,42 +232,6 @@ async def deleted_thread_is_not_found(bench: Bench) -> None:
 
 @check(
     "base",
-    rests_on=(deleted_thread_is_not_found,),
-    breaks="What a user has deleted is kept, and whoever knows the thread's id still reads it.",
-)
-async def deleted_thread_takes_its_items(bench: Bench) -> None:
-    """Deleting a thread deletes its items: they can be loaded neither as a page nor one by one."""
-    thread, (item_id,) = await bench.conversation(1)
-    await bench.store.delete_thread(thread.id, bench.context)
-
-    expect(not await bench.holds(thread, item_id), "load_item gives an item of the deleted thread")
-    try:
-        ids = await bench.ids(thread)
-    except NotFoundError:
-        return
-    expect(not ids, "load_thread_items gives the items of the deleted thread")
-
-
-@check(
-    "base",
-    rests_on=(deleted_thread_is_not_found,),
-    breaks="Deleting one conversation loses another one.",
-)
-async def deleted_thread_leaves_the_others(bench: Bench) -> None:
-    """Deleting a thread leaves the other threads and their items alone."""
-    thread, _ = await bench.conversation(1)
-    other, ids = await bench.conversation(2)
-    await bench.store.delete_thread(thread.id, bench.context)
-
-    loaded = await bench.store.load_thread(other.id, bench.context)
-
-    expect(loaded.id == other.id, f"load_thread of the other thread gave {loaded.id}")
-    kept = await bench.ids(other)
-    expect(kept == ids, f"the other thread had 2 items, now it has {len(kept)}")
-
-
-@check(
-    "base",
     breaks="Two messages or two threads get one id: the second overwrites the first or cannot be saved.",
 )
 async def generated_ids_are_new(bench: Bench) -> None:
@@ -317,8 +275,6 @@ CHECKS = (
     pages_of_threads_follow,
     saved_thread_keeps_its_place,
     deleted_thread_is_not_found,
-    deleted_thread_takes_its_items,
-    deleted_thread_leaves_the_others,
     generated_ids_are_new,
 )
 

@@ -51,7 +51,7 @@ class Examination:
             seen = f"{self._bench.doing} had not come back when the check's {self._time_limit:g} seconds were over"
             return Result.of(check, Status.BROKEN, seen)
         finally:
-            await self._clean()
+            await self._clean(check)
 
     async def _outcome(self, check: Check) -> Result:
         try:
@@ -66,8 +66,10 @@ class Examination:
             return Result.of(check, Status.DETECTED, told.what, told.follows)
         return Result.of(check, Status.HELD, told or "")
 
-    async def _clean(self) -> None:
+    async def _clean(self, check: Check) -> None:
         try:
             await asyncio.wait_for(self._bench.clean(), self._time_limit)
         except asyncio.TimeoutError:
-            self._bench.left.append(f"some of what was written: it took more than {self._time_limit:g} seconds")
+            self._bench.notes.append(
+                f"after {check.name} not everything could be removed: it took more than {self._time_limit:g} seconds"
+            )

@@ -33,21 +33,33 @@ class FactoryError(UsageError):
 
 
 @asynccontextmanager
-async def opened(factory: Factory) -> AsyncIterator[Store[Any]]:
-    """Build a store, and close it again if it is a context manager."""
-    async with AsyncExitStack() as stack:
+async def opened(factory: Factory, notes: list[str] | None = None) -> AsyncIterator[Store[Any]]:
+    """Build a store, and close it again if it is a context manager; note an error in closing it, if there are notes."""
+    stack = AsyncExitStack()
+    try:
+        yield await _entered(factory, stack)
+    finally:
         try:
-            made: Any = factory()
-            if inspect.isawaitable(made):
-                made = await made
-            if isinstance(made, AbstractAsyncContextManager):
-                made = await stack.enter_async_context(made)
+            await stack.aclose()
         except Exception as error:
-            raise FactoryError(factory, said(error)) from error
-        missing = sorted(name for name in METHODS if not callable(getattr(made, name, None)))
-        if missing:
-            raise FactoryError(factory, f"it returned a {type(made).__name__}, which has no {', '.join(missing)}")
-        yield cast("Store[Any]", made)
+            if notes is None:
+                raise
+            notes.append(f"the store could not be closed: {said(error)}")
+
+
+async def _entered(factory: Factory, stack: AsyncExitStack) -> Store[Any]:
+    try:
+        made: Any = factory()
+        if inspect.isawaitable(made):
+            made = await made
+        if isinstance(made, AbstractAsyncContextManager):
+            made = await stack.enter_async_context(made)
+    except Exception as error:
+        raise FactoryError(factory, said(error)) from error
+    missing = sorted(name for name in METHODS if not callable(getattr(made, name, None)))
+    if missing:
+        raise FactoryError(factory, f"it returned a {type(made).__name__}, which has no {', '.join(missing)}")
+    return cast("Store[Any]", made)
 
 
 def name_of(factory: object) -> str:

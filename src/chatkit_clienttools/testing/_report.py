@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 _STATUS = 13
+_NOTES = 10
+"""How many notes are shown to a person; a program gets all of them."""
+
 _INDENT = " " * _STATUS
 _HEADINGS: dict[Level, str] = {
     "base": "What every store must do",
@@ -57,8 +60,8 @@ class Report:
 
     store: str
     results: tuple[Result, ...]
-    left_behind: tuple[str, ...] = ()
-    """What the checks wrote and could not remove."""
+    notes: tuple[str, ...] = ()
+    """What the checks wrote and could not remove, and whatever else has to be known."""
 
     @property
     def ok(self) -> bool:
@@ -81,8 +84,8 @@ class Report:
             for result in self.results:
                 if result.level == level:
                     lines += _lines(result)
-        if self.left_behind:
-            lines += ["", "These could not be removed:", *(_wrapped("", line) for line in self.left_behind)]
+        lines += ["", *(_wrapped("NOTE", note) for note in self.notes[:_NOTES])] if self.notes else []
+        lines += [_wrapped("NOTE", f"and {len(self.notes) - _NOTES} more")] if len(self.notes) > _NOTES else []
         counts = Counter(result.status.value for result in self.results)
         lines += ["", ", ".join(f"{counts[status.value]} {status.value}" for status in Status if counts[status.value])]
         if not self.ok:

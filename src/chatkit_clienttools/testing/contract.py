@@ -11,7 +11,7 @@ import unittest
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _check_items, _check_more, _check_pages, _check_threads
+from . import _check_changes, _check_items, _check_more, _check_pages, _check_plans, _check_threads
 from ._bench import Bench
 from ._examine import Examination
 from ._factory import name_of, opened
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 CHECKS: tuple[Check, ...] = (
     *_check_threads.CHECKS,
     *_check_items.CHECKS,
+    *_check_changes.CHECKS,
     *_check_pages.CHECKS,
+    *_check_plans.CHECKS,
     *_check_more.CHECKS,
 )
 """The list. Every door goes through it."""
@@ -60,7 +62,8 @@ async def check_store(
     Raises:
         FactoryError: The factory did not give a store.
     """
-    async with opened(factory) as store:
+    notes: list[str] = []
+    async with opened(factory, notes) as store:
         bench = Bench(store, factory, contexts)
         examination = Examination(bench, time_limit)
         results = []
@@ -68,7 +71,7 @@ async def check_store(
             if progress is not None:
                 progress(number, len(CHECKS), check.name)
             results.append(await examination.result(check))
-    return Report(name_of(factory), tuple(results), tuple(bench.left))
+    return Report(name_of(factory), tuple(results), (*bench.notes, *notes))
 
 
 class StoreContract:

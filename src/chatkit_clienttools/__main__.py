@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import importlib
 import inspect
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .testing import FactoryError, check_store
 from .testing._factory import said
+from .testing._loop import run
 from .testing.contract import TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what an application prints is not part of the report
-            report = asyncio.run(_examined(options.factory, options.context, options.time_limit))
+            report = run(_examined(options.factory, options.context, options.time_limit))
     except (_CannotUseError, FactoryError) as error:
         print(f"doctor: {error}", file=sys.stderr)  # noqa: T201
         return USAGE

@@ -104,13 +104,15 @@ class WithoutFilesStore(PlainStore):
 def per_user(name: str) -> Callable[..., Any]:
     async def method(self: OwnedStore, *args: Any, **kwargs: Any) -> Any:
         context = kwargs.get("context", args[-1] if args else None)
-        return await getattr(self.inners.setdefault(context, WholeStore()), name)(*args, **kwargs)
+        return await getattr(self.inners.setdefault(context, self.kind()), name)(*args, **kwargs)
 
     return method
 
 
 class OwnedStore(StoreWrapper[Any]):
     """Keeps users apart: each has a store."""
+
+    kind: type[Any] = WholeStore
 
     def __init__(self) -> None:
         super().__init__(WholeStore())
@@ -119,6 +121,12 @@ class OwnedStore(StoreWrapper[Any]):
 
 for _name in sorted(Store.__abstractmethods__ | {"load_plan", "save_plan"}):
     setattr(OwnedStore, _name, per_user(_name))
+
+
+class ChoosyOwnedStore(OwnedStore):
+    """Keeps users apart, and takes the other choice where a rule leaves one."""
+
+    kind = ChoosyStore
 
 
 class Data:
@@ -168,6 +176,7 @@ GOOD: dict[str, tuple[Callable[[], Callable[[], Any]], tuple[Any, ...]]] = {
     "ChoosyStore": (lambda: ChoosyStore, (None,)),
     "WithoutFilesStore": (lambda: WithoutFilesStore, (None,)),
     "OwnedStore": (lambda: OwnedStore, USERS),
+    "ChoosyOwnedStore": (lambda: ChoosyOwnedStore, USERS),
     "several on the same data": (sharing, (None,)),
     "an async factory of context managers": (sharing_async, (None,)),
     "the same object each time": (only_one, (None,)),

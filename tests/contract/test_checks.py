@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import pytest
 from chatkit.types import AssistantMessageItem, ThreadMetadata
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from chatkit_clienttools.testing import (
     Report,
@@ -210,6 +211,17 @@ class TestSamples:
     def test_unions_are_taken_apart(self) -> None:
         """The members of a union are found however it is nested; None is none of them."""
         assert (int, str, bytes) == samples.members(Annotated[int | Union[str, bytes] | None, "x"])  # noqa: UP007
+
+    def test_typed_dicts(self) -> None:
+        """A field that is a TypedDict is filled as well."""
+
+        class Point(TypedDict):
+            x: int
+
+        class Dotted(BaseModel):
+            point: Point
+
+        assert {"x": 3} == samples.sample(Dotted).point
 
     def test_only_what_is_required(self) -> None:
         """Of a model that does not take all of its fields filled, a sample has the required ones."""

@@ -47,10 +47,10 @@ async def plan_is_kept(bench: Bench) -> None:
         expect(saved is True, f"revision {revision} over {revision - 1} should be saved (True); it gave {saved!r}")
         loaded = await plans.load_plan(thread.id, bench.context)
         expect(loaded is not None, f"revision {revision} was saved, and load_plan gives None")
-        if loaded is not None:
-            expect(loaded.revision == revision, f"revision {revision} was saved, {loaded.revision} loaded")
-            same = json.loads(loaded.document) == json.loads(_plan(revision).document)
-            expect(same, f"the document of revision {revision} was loaded as another one")
+        found = cast("StoredPlan", loaded)
+        expect(found.revision == revision, f"revision {revision} was saved, {found.revision} loaded")
+        same = json.loads(found.document) == json.loads(_plan(revision).document)
+        expect(same, f"the document of revision {revision} was loaded as another one")
 
 
 @check(

@@ -6,20 +6,18 @@ removes them when it is over; what else is in the store is neither changed nor l
 
 from __future__ import annotations
 
-import asyncio
 import unittest
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from . import _check_changes, _check_items, _check_more, _check_pages, _check_plans, _check_threads
 from ._bench import Bench
 from ._examine import Examination
 from ._factory import name_of, opened
+from ._loop import run
 from ._report import Report, Result, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from ._factory import Factory
     from ._rules import Check
 
@@ -38,8 +36,6 @@ TIME_LIMIT = 10.0
 
 Progress = Callable[[int, int, str], object]
 """Told before each check: its number, how many there are, and its name."""
-
-T = TypeVar("T")
 
 
 async def check_store(
@@ -107,7 +103,7 @@ class StoreContract:
 def _test_of(check: Check) -> Callable[[StoreContract], None]:
     def test(self: StoreContract) -> None:
         __tracebackhide__ = True  # pytest shows where a test failed; here it is the message that says it
-        result = _run(self._result(check))
+        result = run(self._result(check))
         if result.status in {Status.NOT_OFFERED, Status.NOT_CHECKED}:
             raise unittest.SkipTest(f"{result.status.value}: {result.detail}")
         if result.status is Status.DETECTED:
@@ -123,18 +119,3 @@ def _test_of(check: Check) -> Callable[[StoreContract], None]:
 
 for _check in CHECKS:
     setattr(StoreContract, f"test_{_check.name}", _test_of(_check))
-
-
-def _run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` as `asyncio.run` does, but leave the current event loop alone: a plugin may have set one."""
-    loop = asyncio.new_event_loop()
-    try:
-        return loop.run_until_complete(main)
-    finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()

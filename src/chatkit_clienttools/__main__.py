@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import importlib
 import inspect
 import json
+import signal
 import sys
+import threading
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +21,7 @@ from .testing._loop import run
 from .testing.contract import TIME_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .testing import Report
 
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (_CannotUseError, FactoryError) as error:
         print(f"doctor: {error}", file=sys.stderr)  # noqa: T201
         return USAGE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print("doctor: interrupted; what was written so far has been removed", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
     print(json.dumps(report.to_json(), indent=2) if options.json else report)  # noqa: T201
@@ -85,7 +88,27 @@ async def _examined(factory: str, contexts: Sequence[str], time_limit: float) ->
 
     make.__module__, make.__qualname__ = factory.split(":")  # what the report calls it
     given = [await _context(name) for name in contexts] or [None]
-    return await check_store(make, contexts=given, progress=_Progress(), time_limit=time_limit)
+    with _cancelled_on_interrupt():
+        return await check_store(make, contexts=given, progress=_Progress(), time_limit=time_limit)
+
+
+@contextlib.contextmanager
+def _cancelled_on_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the checks in good order, so that what they wrote is removed; a second one ends it at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        loop.call_soon_threadsafe(task.cancel)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def _context(name: str) -> object:

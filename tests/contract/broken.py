@@ -758,11 +758,11 @@ class OtherNames(WholeStore):
         return await super().load_item(thread_id, item_id, ctx)
 
 
-class ForgetsUploads(WholeStore):
-    """No column for the upload descriptor."""
+class ForgetsTypes(WholeStore):
+    """No column for the MIME type."""
 
     async def save_attachment(self, attachment: Any, context: Any) -> None:
-        await super().save_attachment(attachment.model_copy(update={"upload_descriptor": None}), context)
+        await super().save_attachment(attachment.model_copy(update={"mime_type": ""}), context)
 
 
 class OneTypeOfFile(WholeStore):
@@ -1010,7 +1010,7 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "unknown_cursor_is_not_page_one": (StartsOver, KeyErrorForCursors),
     "deleted_cursor_loses_nothing": (EmptyAfterDeletion,),
     "arguments_have_chatkits_names": (OtherNames,),
-    "attachment_is_kept": (ForgetsUploads, OneTypeOfFile),
+    "attachment_is_kept": (ForgetsTypes, OneTypeOfFile),
     "attachment_can_be_saved_again": (InsertsAttachments,),
     "attachment_is_a_copy": (KeepsAttachments, LiveAttachments),
     "unknown_attachment_is_not_found": (KeyErrorForAttachments,),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
@@ -312,7 +313,7 @@ class TestReport:
 
 APP = """
 import asyncio
-import sys
+import signal
 from contextlib import asynccontextmanager
 
 from tests.contract.broken import ByClock
@@ -350,6 +351,17 @@ def fails():
 
 def interrupted():
     raise KeyboardInterrupt
+
+def signalled():
+    add = store.add_thread_item
+
+    async def stopped(*arguments):
+        await add(*arguments)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.Event().wait()
+
+    store.add_thread_item = stopped
+    return store
 """
 
 
@@ -493,10 +505,20 @@ class TestDoctor:
         assert progress.endswith("\r\x1b[K")
         assert "\n" not in progress
 
-    def test_interrupted(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Ctrl-C has exit status 130."""
-        assert 130 == main(["doctor", "myapp.store:interrupted"])
+    @pytest.mark.parametrize("factory", ["myapp.store:interrupted", "myapp.store:signalled"])
+    def test_interrupted(self, factory: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Ctrl-C has exit status 130, and what was written is removed before."""
+        from_before = signal.getsignal(signal.SIGINT)
+
+        assert 130 == main(["doctor", factory])
         assert "doctor: interrupted" in capsys.readouterr().err
+        assert from_before is signal.getsignal(signal.SIGINT)
+        assert {} == sys.modules["myapp.store"].store.threads
+
+    def test_in_another_thread(self) -> None:
+        """The command is a function that can be called in any thread."""
+        with ThreadPoolExecutor() as threads:
+            assert 0 == threads.submit(main, ["doctor", "myapp.store:good"]).result()
 
     def test_as_a_module(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is run as `python -m chatkit_clienttools`."""

@@ -72,13 +72,12 @@ async def attachment_is_kept(bench: Bench) -> None:
 async def attachment_can_be_saved_again(bench: Bench) -> None:
     """Saving an attachment that is already there replaces it."""
     attachment = await _attached(bench, bench.attachment())
-    thread = await bench.thread()
-    sent = attachment.model_copy(update={"thread_id": thread.id, "upload_descriptor": None})
-    await bench.store.save_attachment(sent, bench.context)
+    renamed = attachment.model_copy(update={"name": "renamed"})
+    await bench.store.save_attachment(renamed, bench.context)
 
     loaded = await bench.store.load_attachment(attachment.id, bench.context)
 
-    expect(loaded.thread_id == thread.id, f"it was saved again with its thread; thread_id is {loaded.thread_id}")
+    expect(loaded.name == "renamed", f'it was saved again as "renamed"; its name is "{loaded.name}"')
 
 
 @check(

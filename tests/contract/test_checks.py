@@ -312,6 +312,22 @@ class TestCleaning:
         assert [mine] == list(store.threads)
         assert 1 == len(store.items[mine])
 
+    async def test_an_attachment_id_that_is_taken(self) -> None:
+        """A store whose attachment ids repeat does not lose the attachment that has the id already."""
+
+        class OneFile(WholeStore):
+            def generate_attachment_id(self, mime_type: str, context: Any) -> str:
+                return "my file"
+
+        store = OneFile()
+        mine = samples.sample(samples.attachment_types()[0], id="my file", thread_id=None)
+        await store.save_attachment(mine, None)
+
+        report = await examined(lambda: store)
+
+        assert report.ok
+        assert {"my file": mine} == store.attachments
+
 
 async def kept(store: Any, thread_id: str = "mine") -> str:
     """Put a conversation into a store, as its owner has it there."""

@@ -52,7 +52,7 @@ class Bench:
         self.store = self._watched(store)
         self._factory = factory
         self._written: dict[tuple[_Trace, int], Any] = {}
-        self._thread_ids: set[str] = set()
+        self._given: set[_Trace] = set()
         # naive local time, as ChatKit writes it; items a day ago, threads now: those are listed with everybody's
         self._now = datetime.now()  # noqa: DTZ005
         self._ticks = 0
@@ -88,12 +88,15 @@ class Bench:
 
     async def new_thread(self, **fields: Any) -> ThreadMetadata:
         """Return a thread that is not saved, under an id the store itself has made."""
-        thread_id = self.store.generate_thread_id(self.context)
-        if thread_id in self._thread_ids or await self._is_there(_Trace("thread", "", thread_id), self.context):
-            thread_id = self.new_id("thr")  # a store whose ids repeat, or that finds whatever it is asked for
-        self._thread_ids.add(thread_id)
-        made_at = self._now + timedelta(seconds=len(self._thread_ids))
+        thread_id = await self._free(_Trace("thread", "", self.store.generate_thread_id(self.context)))
+        made_at = self._now + timedelta(seconds=len(self._given))
         return ThreadMetadata(**{"id": thread_id, "created_at": made_at, "title": "A check", **fields})
+
+    async def _free(self, made: _Trace) -> str:
+        """Return the id a store has made, or one of ours if there is something under it: that is not ours to change."""
+        taken = made in self._given or await self._is_there(made, self.context)
+        self._given.add(made)
+        return self.new_id(made.kind) if taken else made.id
 
     async def thread(self, **fields: Any) -> ThreadMetadata:
         """Save a new thread."""
@@ -129,10 +132,11 @@ class Bench:
         thread = await self.thread()
         return thread, await self.add(thread, *(self.message(thread, **fields) for _ in range(count)))
 
-    def attachment(self, kind: Any = None, **fields: Any) -> Attachment:
-        """Return an attachment that is not yet saved."""
+    async def attachment(self, kind: Any = None, **fields: Any) -> Attachment:
+        """Return an attachment that is not yet saved, under an id the store has made if it makes them."""
         generate = getattr(self.store, "generate_attachment_id", lambda *_: self.new_id("atc"))
-        known = {"id": generate("text/plain", self.context), "thread_id": None}
+        free = await self._free(_Trace("attachment", "", generate("text/plain", self.context)))
+        known = {"id": free, "thread_id": None}
         return cast("Attachment", sample(kind or attachment_types()[0], **{**known, **fields}))
 
     # what is read

@@ -27,7 +27,8 @@ async def arguments_have_chatkits_names(bench: Bench) -> None:
     """Every method takes its arguments by ChatKit's names as well as by position."""
     context, store = bench.context, bench.store
     thread = await bench.new_thread()
-    item, another, attachment = bench.message(thread), bench.message(thread), bench.attachment()
+    item, another = bench.message(thread), bench.message(thread)
+    attachment = await bench.attachment()
     pages = {"after": None, "limit": PLENTY, "order": "asc", "context": context}
     await _named(store.save_thread, thread=thread, context=context)
     await _named(store.load_thread, thread_id=thread.id, context=context)
@@ -54,7 +55,7 @@ async def arguments_have_chatkits_names(bench: Bench) -> None:
 async def attachment_is_kept(bench: Bench) -> None:
     """Every type of attachment the installed ChatKit has is loaded as it was saved, with all its fields."""
     for kind in attachment_types():
-        attachment = await _attached(bench, bench.attachment(kind))
+        attachment = await _attached(bench, await bench.attachment(kind))
 
         loaded = await bench.store.load_attachment(attachment.id, bench.context)
 
@@ -71,7 +72,7 @@ async def attachment_is_kept(bench: Bench) -> None:
 )
 async def attachment_can_be_saved_again(bench: Bench) -> None:
     """Saving an attachment that is already there replaces it."""
-    attachment = await _attached(bench, bench.attachment())
+    attachment = await _attached(bench, await bench.attachment())
     renamed = attachment.model_copy(update={"name": "renamed"})
     await bench.store.save_attachment(renamed, bench.context)
 
@@ -87,7 +88,7 @@ async def attachment_can_be_saved_again(bench: Bench) -> None:
 )
 async def attachment_is_a_copy(bench: Bench) -> None:
     """Changing an attachment after it was saved or loaded does not change the store."""
-    saved = await _attached(bench, bench.attachment(name="before"))
+    saved = await _attached(bench, await bench.attachment(name="before"))
     saved.name = "changed"
     loaded = await bench.store.load_attachment(saved.id, bench.context)
     expect(loaded.name == "before", "an attachment was changed after it was saved, and the store with it")
@@ -105,7 +106,7 @@ async def attachment_is_a_copy(bench: Bench) -> None:
 )
 async def unknown_attachment_is_not_found(bench: Bench) -> None:
     """Loading an attachment that is not there, or was deleted, raises NotFoundError."""
-    attachment = await _attached(bench, bench.attachment())
+    attachment = await _attached(bench, await bench.attachment())
     await bench.store.delete_attachment(attachment.id, bench.context)
 
     for what, sought in (("a deleted", attachment.id), ("an unknown", bench.new_id("atc"))):
@@ -166,7 +167,7 @@ async def other_users_change_nothing(bench: Bench) -> None:
 async def other_users_see_no_attachments(bench: Bench) -> None:
     """An attachment one user has saved is NotFoundError for another one, who cannot delete it either."""
     stranger = _stranger(bench)
-    attachment = await _attached(bench, bench.attachment())
+    attachment = await _attached(bench, await bench.attachment())
 
     theirs = bench.store.load_attachment(attachment.id, stranger)
     await bench.not_found("load_attachment of another user's attachment", theirs)

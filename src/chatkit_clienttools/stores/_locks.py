@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 1.0
 """How much longer than its time limit a database may take to say that the time is over."""
 
-_BUSY = "somebody else has held it all the time; is a lock taken twice, or held while a model runs?"
+_BUSY = "somebody else has held it all the time (a lock cannot be taken twice, and is not to be held for long)"
 
 
 class LocalLocks:
@@ -32,9 +32,10 @@ class LocalLocks:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def held(self, thread_id: str) -> AsyncGenerator[None, None]:
-        """Hold the lock of a thread."""
-        lock = self._locks.setdefault(thread_id, asyncio.Lock())
+    async def held(self, thread_id: str, key: str | None = None) -> AsyncGenerator[None, None]:
+        """Hold the lock of a thread, or the one that goes by another key."""
+        # the local name keeps the lock in the dictionary for as long as somebody waits for it
+        lock = self._locks.setdefault(thread_id if key is None else key, asyncio.Lock())
         try:
             await asyncio.wait_for(lock.acquire(), self._time_limit)
         except asyncio.TimeoutError:
@@ -82,7 +83,7 @@ class DatabaseLocks:
     async def held(self, thread_id: str) -> AsyncGenerator[None, None]:
         """Hold the lock of a thread."""
         # of the requests of this process one at a time asks the database: the others need no connection for waiting
-        async with self._local.held("" if self._one_for_all else thread_id):
+        async with self._local.held(thread_id, "" if self._one_for_all else None):
             taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             let_go = asyncio.Event()
             holder = asyncio.create_task(self._hold(thread_id, taken, let_go))

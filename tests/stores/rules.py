@@ -31,6 +31,7 @@ from tests.helpers.merak import THREE, TOOLS, animation, anything, profiles, sel
 from tests.stores.values import (
     ADA,
     BOB,
+    KNOWS_ATTACHED,
     User,
     answered,
     attachment,
@@ -95,7 +96,8 @@ class ThreadRules:
         """All of a thread is kept: title, status, time, metadata."""
         saved = thread("t1", "Title", plan={"x": [1, None]})
         saved.status = chatkit.types.LockedStatus(reason="why")
-        saved.allowed_image_domains = ["a.example"]
+        if "allowed_image_domains" in type(saved).model_fields:  # newer ChatKits have it
+            saved.allowed_image_domains = ["a.example"]
         await store.save_thread(saved, ADA)
 
         assert saved == await store.load_thread("t1", ADA)
@@ -172,8 +174,9 @@ class ThreadRules:
             await store.load_thread("thr", ADA)
         await filled(store)
         assert ([], None) == (await item_ids(store), await store.load_plan("thr", ADA))
-        with pytest.raises(NotFoundError):
-            await store.load_attachment("mine", ADA)
+        if KNOWS_ATTACHED:
+            with pytest.raises(NotFoundError):
+                await store.load_attachment("mine", ADA)
         assert "free" == (await store.load_attachment("free", ADA)).id
 
 
@@ -324,7 +327,7 @@ class ItemRules:
         (await store.load_thread_items("thr", None, 9, "asc", ADA)).data[0].arguments.clear()
         (await store.load_thread("thr", ADA)).metadata.clear()
         (await store.load_threads(9, None, "asc", ADA)).data[0].metadata.clear()
-        (await store.load_attachment("atc", ADA)).metadata.clear()
+        (await store.load_attachment("atc", ADA)).name = "changed"
 
         assert call() == await store.load_item("thr", "tc", ADA)
         assert thread(key=[1]) == await store.load_thread("thr", ADA)
@@ -623,7 +626,7 @@ class LockRules:
         """The lock goes with the block, however that ends."""
         with pytest.raises(ZeroDivisionError):
             async with hasty.thread_lock("thr"):
-                1 / 0  # noqa: B018
+                raise ZeroDivisionError
         async with hasty.thread_lock("thr"):
             pass
 
@@ -689,6 +692,7 @@ class ServerRules:
         await ask("threads.delete", thread_id=chat.thread_id)
         assert [] == (await ask("threads.list", limit=9))["data"]
 
+    @pytest.mark.skipif(not KNOWS_ATTACHED, reason="this ChatKit does not say which thread an attachment belongs to")
     async def test_an_attachment_of_a_message_gets_its_thread(self, store: Any) -> None:
         """A message with an attachment saves it with the thread, and the thread's end is its end."""
         await store.save_attachment(attachment(), ADA)

@@ -88,7 +88,9 @@ async def test_a_failing_statement_leaves_nothing_half_written(full: SQLStore[An
     """Whichever statement of a write fails, the commit included, all is as it was; and the next try succeeds."""
     faults = Faults(full, is_full)
     before = await everything(full)
-    for point in range(1, 20):
+    point = 0
+    while point < 20:
+        point += 1
         faults.left = point
         try:
             await WRITES[name](full)
@@ -123,7 +125,9 @@ async def test_a_session_that_is_ended_leaves_nothing_half_written(postgres: Pla
 
     faults = Faults(store, end_session)
     before = await everything(store)
-    for point in range(1, 20):
+    point = 0
+    while point < 20:
+        point += 1
         faults.left = point
         try:
             await WRITES[name](store)
@@ -143,7 +147,9 @@ async def test_tables_are_made_all_or_none(place: Place) -> None:
     """Making the tables is one transaction too."""
     store = place.store()
     faults = Faults(store, is_full)
-    for point in range(1, 60):
+    point = 0
+    while point < 60:
+        point += 1
         faults.left = point
         try:
             await store.create_schema()
@@ -219,6 +225,25 @@ class TestBusy:
         assert ["i1", "i3"] == await item_ids(store)
         await store.close()
         await other.close()
+
+    async def test_another_process_makes_the_file(self, sqlite_file: str) -> None:
+        """While another process has the new file for itself, the tables are tried again; within the limit."""
+        place = a_place(sqlite_file)
+        hasty, store = place.store(time_limit=0.3), place.store()
+        tried = asyncio.Event()
+        event.listen(store._database.engine.sync_engine, "before_cursor_execute", lambda *_: tried.set())
+        with contextlib.closing(sqlite3.connect(hasty._database.engine.url.database or "")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StoreUnavailableError, match=r"create the tables in .* database is locked"):
+                await hasty.create_schema()
+            making = asyncio.create_task(store.create_schema())
+            await tried.wait()
+            other.rollback()
+        await making
+
+        await filled(store, note("i1"))
+        await store.close()
+        await hasty.close()
 
     async def test_the_queue_of_writers(self, sqlite_file: str) -> None:
         """Of many writers of a process that wait for another process each is told within the limit."""

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from chatkit.types import ThreadItem
 
 
+KNOWS_ATTACHED = "thread_id" in FileAttachment.model_fields
+"""Older ChatKits do not say which thread an attachment belongs to."""
+
+
 class User(NamedTuple):
     """A request's context."""
 

@@ -39,6 +39,9 @@ BUSY_SHARE = 0.45
 """Which share of the time limit SQLite itself may wait for its lock: it has to be the first to give up, since a wait in
 its thread cannot be cut off. As much again is for the queue of this process."""
 
+RETRY_SECONDS = 0.01
+"""How soon to try again what SQLite does not wait for."""
+
 _gates: WeakKeyDictionary[Pool, asyncio.Lock] = WeakKeyDictionary()
 """Who may use the only connection of an in-memory database, whichever store objects share it."""
 
@@ -209,7 +212,7 @@ class Database:
     async def _create_schema(self) -> None:
         if not self.is_postgres and self.is_own:
             async with self._reading() as connection:
-                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                await self._write_ahead(connection)
         async with self._writing() as connection:
             if self.is_postgres:
                 await connection.execute(_ADVISORY_LOCK, {"name": self._tables.schema.name})
@@ -220,6 +223,20 @@ class Database:
             else:
                 self._tables.check_version(found)
         self._is_checked = True
+
+    async def _write_ahead(self, connection: AsyncConnection) -> None:
+        """Switch the file to a write-ahead log; SQLite does not wait for others who do the same at this moment."""
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self._time_limit * BUSY_SHARE
+        while True:
+            try:
+                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except OperationalError:
+                if clock() > give_up:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     async def _version(self, connection: AsyncConnection) -> int | None:
         schema = self._tables.schema

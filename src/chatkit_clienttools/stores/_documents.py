@@ -68,6 +68,11 @@ THREADS: Documents[ThreadMetadata] = Documents(ThreadMetadata, "Thread")
 ATTACHMENTS: Documents[Attachment] = Documents(Attachment, "Attachment")
 
 
+def thread_of(attachment: Attachment) -> str | None:
+    """Tell which thread an attachment belongs to, if it does, and if this ChatKit says so: older ones do not."""
+    return getattr(attachment, "thread_id", None)
+
+
 def owner_key(owner: Callable[[Any], object] | None, context: object) -> str:
     """Tell whose rows a request may touch; everything is one owner's if the application does not tell owners apart."""
     if owner is None:

@@ -102,7 +102,8 @@ class DatabaseLocks:
                 yield
             finally:
                 let_go.set()
-                await asyncio.wait({holder}, timeout=self._time_limit)
+                if taken.done():  # who gave up waiting for the lock does not wait for its end either
+                    await asyncio.wait({holder}, timeout=self._time_limit)
 
     async def close(self) -> None:
         """Wait for the transactions of requests that were cancelled."""

@@ -21,6 +21,7 @@ from ._documents import (
     not_found,
     owner_key,
     page_of,
+    thread_of,
     wanted,
 )
 from ._locks import LocalLocks
@@ -145,7 +146,7 @@ class MemoryStore(Store[TContext], Generic[TContext]):
 
     async def save_attachment(self, attachment: Attachment, context: TContext) -> None:
         document = ATTACHMENTS.write(attachment, given(attachment.id, "Attachment"))
-        self._of(context).attachments[attachment.id] = _Attachment(document, attachment.thread_id)
+        self._of(context).attachments[attachment.id] = _Attachment(document, thread_of(attachment))
 
     async def load_attachment(self, attachment_id: str, context: TContext) -> Attachment:
         found = self._of(context).attachments.get(attachment_id)

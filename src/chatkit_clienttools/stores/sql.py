@@ -29,6 +29,7 @@ from ._documents import (
     not_found,
     owner_key,
     page_of,
+    thread_of,
     wanted,
 )
 from ._schema import Owned, Tables
@@ -221,7 +222,7 @@ class SQLStore(Store[TContext], Generic[TContext]):
     async def save_attachment(self, attachment: Attachment, context: TContext) -> None:
         attachments = self._tables.attachments
         document = ATTACHMENTS.write(attachment, given(attachment.id, "Attachment"))
-        thread_id = attachment.thread_id and given(attachment.thread_id, "Thread")
+        thread_id = thread_of(attachment)
         new = {"owner": self._of(context).owner, "id": attachment.id, "thread_id": thread_id, "document": document}
         insert = self._insert(attachments).values(new)
         key = [attachments.c.owner, attachments.c.id]

@@ -1,0 +1,8 @@
+"""Stores that are right.
+
+`MemoryStore` for development and tests; `chatkit_clienttools.stores.sql.SQLStore` for everything else.
+"""
+
+from .memory import MemoryStore
+
+__all__ = ["MemoryStore"]

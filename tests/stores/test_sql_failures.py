@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import pytest_asyncio
 from sqlalchemy import event, select, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.util import await_only
 
 from chatkit_clienttools._plans import StoredPlan
@@ -230,17 +230,21 @@ class TestBusy:
         """While another process has the new file for itself, the tables are tried again; within the limit."""
         place = a_place(sqlite_file)
         hasty, store = place.store(time_limit=0.3), place.store()
-        tried = asyncio.Event()
-        event.listen(store._database.engine.sync_engine, "before_cursor_execute", lambda *_: tried.set())
+        refusals = [OperationalError("PRAGMA", None, sqlite3.OperationalError("database is locked"))]
+
+        @event.listens_for(store._database.engine.sync_engine, "before_cursor_execute")
+        def refuse_at_once(*_: Any) -> None:
+            if refusals:
+                raise refusals.pop()
+
         with contextlib.closing(sqlite3.connect(hasty._database.engine.url.database or "")) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(StoreUnavailableError, match=r"create the tables in .* database is locked"):
                 await hasty.create_schema()
-            making = asyncio.create_task(store.create_schema())
-            await tried.wait()
             other.rollback()
-        await making
+        await store.create_schema()
 
+        assert [] == refusals
         await filled(store, note("i1"))
         await store.close()
         await hasty.close()

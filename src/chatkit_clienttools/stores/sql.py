@@ -9,7 +9,7 @@ from chatkit.types import ClientToolCallItem, Page
 from typing_extensions import TypeVar
 
 try:
-    from sqlalchemy import BigInteger, Text, and_, delete, literal, select, update
+    from sqlalchemy import BigInteger, Text, and_, delete, literal, select, text, update
     from sqlalchemy.dialects import postgresql, sqlite
 except ImportError as error:
     raise ImportError("SQLStore needs SQLAlchemy: pip install 'chatkit-clienttools[sql]'") from error
@@ -319,8 +319,10 @@ class SQLStore(Store[TContext], Generic[TContext]):
         if known is None:
             new = {"owner": mine.owner, "thread_id": thread_id, "id": item.id, "seq": seq}
             insert = self._insert(items).values({**new, "call_status": status, "document": document})
-            if not (await connection.execute(insert.on_conflict_do_nothing())).rowcount:
-                # its id is new, so what it is in conflict with is the index that holds one pending call per thread
+            unless_one_is_pending = insert.on_conflict_do_nothing(
+                index_elements=[items.c.owner, items.c.thread_id], index_where=text("call_status = 'pending'")
+            )
+            if not (await connection.execute(unless_one_is_pending)).rowcount:
                 raise await self._second_pending(connection, mine, thread_id, item)
         elif has_to_be_written(thread_id, ITEMS.read(known, item.id), item):
             change = update(items).where(is_it).values(call_status=status, document=document)

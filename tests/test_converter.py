@@ -61,8 +61,8 @@ async def test_a_wanted_answer_is_read_as_it_is(name: str, output: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "output", "error"),
     [
-        ("select", "a", "the browser's answer does not fit: value: Input should be a valid list (got str)"),
-        ("select", None, "the browser's answer does not fit: value: Input should be a valid list (got NoneType)"),
+        ("select", "a", "the browser's answer does not fit: value: Input should be a valid array (got str)"),
+        ("select", None, "the browser's answer does not fit: value: Input should be a valid array (got NoneType)"),
         ("select", {"error": "no canvas"}, "no canvas"),
         ("ask", {"error": "no canvas"}, "no canvas"),
         ("unknown", {"error": "no canvas"}, "no canvas"),
@@ -107,7 +107,7 @@ class TestAsMixin:
 
         converted = await converter.to_agent_input([call("animate"), call("ask", 1), call("select", 2)])
 
-        problem = "the browser's answer does not fit: value: Input should be a valid list (got int)"
+        problem = "the browser's answer does not fit: value: Input should be a valid array (got int)"
         assert [*as_read("ask!", 1), *as_read("select!", {"error": problem})] == converted
 
     async def test_theirs_gets_its_own_arguments(self) -> None:

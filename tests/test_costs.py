@@ -97,8 +97,8 @@ async def test_a_plan_in_the_metadata_writes_the_thread_twice(calls: int) -> Non
     assert 2 == store.counts["save_thread"]
 
 
-async def test_a_message_costs_two_reads() -> None:
-    """A message in a thread without a plan costs two reads more than plain ChatKit, and no write."""
+async def test_a_message_costs_four_reads() -> None:
+    """A message in a thread without a plan costs two reads before its body and two after it, and no write."""
 
     class Plain(Scripted):
         def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
@@ -114,4 +114,4 @@ async def test_a_message_costs_two_reads() -> None:
 
     plain, ours = await message_to(Plain), await message_to(Scripted)
 
-    assert {"load_thread": 1, "load_thread_items": 1} == dict(ours - plain)
+    assert {"load_thread": 2, "load_thread_items": 2} == dict(ours - plain)

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, LifecycleEvent
 from chatkit_clienttools._lifecycle import State
-from chatkit_clienttools.observe import announce, metrics_observer
+from chatkit_clienttools.errors import QueueFullError
+from chatkit_clienttools.observe import announce, loud, metrics_observer
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import SequencedServer, calls, speaks
 from tests.helpers.stores import PlainStore
@@ -96,6 +97,24 @@ class TestLog:
         assert {**vars(event), "previous": previous, "state": state} == fields
         assert [type(previous), str] == [type(fields["previous"]), type(fields["state"])]
         assert fields == json.loads(json.dumps(fields))
+
+    def test_a_failure_is_a_warning_with_its_reason(self, log: pytest.LogCaptureFixture) -> None:
+        """A call that has failed stands out in the log, and says why."""
+        announce(replace(RELEASED, previous=State.PENDING, state=State.FAILED, reason="no canvas"), ())
+
+        line = (
+            "client tool call call_1: pending -> failed, no canvas "
+            "(thread thr_1, item tc_1, tool animate, position 2, after 40 ms)"
+        )
+        assert [("chatkit_clienttools", logging.WARNING, line)] == log.record_tuples
+        assert "no canvas" == extra(log.records[0])["reason"]
+
+    def test_a_mistake_is_logged_and_returned(self, log: pytest.LogCaptureFixture) -> None:
+        """`raise loud(error)` logs the error as one line and raises that very error."""
+        error = QueueFullError("Thread thr_1 is full")
+
+        assert error is loud(error)
+        assert [("chatkit_clienttools", logging.ERROR, "Thread thr_1 is full")] == log.record_tuples
 
     def test_nothing_is_configured_at_import(self) -> None:
         """Handlers and levels are the application's business."""

@@ -7,6 +7,7 @@ import contextvars
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import chatkit.types
@@ -15,18 +16,26 @@ from agents import Agent, RunContextWrapper, Runner, function_tool
 from agents.testing import ScriptedModel, function_call
 from agents.tool_context import ToolContext
 from chatkit.agents import AgentContext, ClientToolCall, stream_agent_response
+from chatkit.errors import CustomStreamError
 from chatkit.server import ChatKitServer
 from chatkit.types import (
     AssistantMessageItem,
     ClientToolCallItem,
     CustomTask,
     HiddenContextItem,
+    ProgressUpdateEvent,
     ThreadItemDoneEvent,
     ThreadMetadata,
     Workflow,
 )
 
-from chatkit_clienttools import ClientTool, ClientToolSequencer, LifecycleEvent, SequencedAgentContext
+from chatkit_clienttools import (
+    ClientTool,
+    ClientToolSequencer,
+    LifecycleEvent,
+    SequencedAgentContext,
+    ValidatingStore,
+)
 from chatkit_clienttools._plans import METADATA_KEY
 from chatkit_clienttools.errors import (
     InvalidArgumentsError,
@@ -85,6 +94,20 @@ class Scripted(ChatKitServer[Any]):
             yield event
 
 
+class Closing(ChatKitServer[Any]):
+    """A server with one body."""
+
+    def __init__(self, store: Store[Any], body: Any) -> None:
+        super().__init__(store)
+        self.body = body
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+        async with aclosing(self.body(self, agent_context)) as events:
+            async for event in events:
+                yield event
+
+
 def asks(*wanted: ClientToolCall, says: str | None = None) -> Any:
     """A body that enqueues calls."""
 
@@ -118,6 +141,13 @@ def fails(*wanted: ClientToolCall, text: str | None = None) -> Any:
 def answers_itself(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
     """The body of an action that lets the model run."""
     return server.respond(context.thread, None, context.request_context)
+
+
+def deeply_nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 async def saved_thread(store: Store[Any]) -> ThreadMetadata:
@@ -438,6 +468,72 @@ class TestWhatIsInTheQueue:
         assert [] == await chat.calls()
 
 
+class TestSlots:
+    """What a body does with the slot, and with its context, besides enqueueing."""
+
+    @staticmethod
+    async def streamed(context: AgentContext[Any]) -> AsyncIterator[Any]:
+        agent = Agent[Any](name="a", model=ScriptedModel([speaks("ok")]))
+        async for event in stream_agent_response(context, Runner.run_streamed(agent, "go", context=context)):
+            yield event
+
+    async def seen(self, store: Store[Any], body: Any) -> list[int]:
+        _, chat = scripted(store, body, says("done"))
+        reply = await chat.say("go")
+        seen = []
+        while reply.calls:
+            seen += [arguments["n"] for _, arguments in reply.calls]
+            reply = await chat.answer()
+        assert [] == reply.errors
+        return seen
+
+    async def test_a_slot_that_is_cleared(self, store: Store[Any]) -> None:
+        """A body that clears the slot after its agent's run does not get the call twice."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            server.sequencer.enqueue(context, anything(n=1))
+            async for event in self.streamed(context):
+                yield event
+            context.client_tool_call = None
+
+        assert [1] == await self.seen(store, body)
+
+    async def test_a_copied_context(self, store: Store[Any]) -> None:
+        """Enqueueing on a copy of the context does not take the first call for a new one."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            server.sequencer.enqueue(context, anything(n=1))
+            server.sequencer.enqueue(context.model_copy(), anything(n=2))
+            return
+            yield
+
+        assert [1, 2] == await self.seen(store, body)
+
+    async def test_several_agents_in_one_run(self, store: Store[Any]) -> None:
+        """Slots that were streamed one after the other, and then an enqueue, keep their order."""
+
+        async def body(server: Scripted, given: AgentContext[Any]) -> AsyncIterator[Any]:
+            context = AgentContext(thread=given.thread, store=given.store, request_context=None)
+            for n in (1, 2):
+                context.client_tool_call = anything(n=n)
+                async for event in self.streamed(context):
+                    yield event
+            server.sequencer.enqueue(context, anything(n=3))
+
+        assert [1, 2, 3] == await self.seen(store, body)
+
+    async def test_discard(self, store: Store[Any]) -> None:
+        """What a run has asked for can be forgotten, as when a guardrail has rejected the agent's output."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            server.sequencer.enqueue(context, anything(n=1))
+            server.sequencer.discard(context)
+            async for event in self.streamed(context):
+                yield event
+
+        assert [] == await self.seen(store, body)
+
+
 class TestRefusals:
     async def refusal(self, *wanted: Any, **options: Any) -> tuple[Exception, Conversation]:
         caught: list[Exception] = []
@@ -648,16 +744,46 @@ class TestRefusals:
         with pytest.raises(UsageError, match="Two client tools are named 'x'"):
             ClientToolSequencer([ClientTool("x"), ClientTool("x")])
 
-    async def test_what_is_neither_respond_nor_action(self) -> None:
-        """Sequencing another method is refused with the two signatures that can be."""
+    def test_what_is_neither_respond_nor_action(self) -> None:
+        """Sequencing another method is refused where it is decorated, with the two signatures that can be."""
 
-        class Server:
-            @ClientToolSequencer().sequenced
-            async def title(self, thread: Any) -> AsyncIterator[Any]:
-                yield thread
+        async def title(self: Any, thread: Any) -> AsyncIterator[Any]:
+            yield thread
 
         with pytest.raises(UsageError, match="is not a `respond"):
-            Server().title(None)
+            ClientToolSequencer().sequenced(title)
+
+    def test_an_asynchronous_observer(self) -> None:
+        """An observer that would have to be awaited is refused: it would see nothing."""
+
+        async def observer(event: LifecycleEvent) -> None:
+            raise AssertionError
+
+        with pytest.raises(UsageError, match="nobody would await it"):
+            ClientToolSequencer(observers=[observer])
+
+    @pytest.mark.parametrize("value", ["\ud83d", deeply_nested(300)], ids=["lone surrogate", "300 levels"])
+    async def test_what_chatkit_could_not_send(self, value: Any) -> None:
+        """What is JSON for Python and not for ChatKit raises at the tool as well."""
+        error, _ = await self.refusal(anything(x=value))
+
+        assert isinstance(error, InvalidArgumentsError)
+
+    async def test_only_open_calls_count(self, store: Store[Any]) -> None:
+        """Calls that were answered do not count for the limit."""
+        _, chat = scripted(store, asks(*[anything()] * 4), asks(anything(n=5)), max_queued=4)
+        await chat.say("go")
+        for _ in range(3):
+            await chat.answer()
+
+        assert [] == (await chat.act("more")).errors
+        assert [("anything", {"n": 5})] == (await chat.answer()).calls
+
+    async def test_a_limit_in_bytes(self) -> None:
+        """The limit in bytes is an option."""
+        error, _ = await self.refusal(anything(x="x" * 100), max_bytes=100)
+
+        assert "max_bytes" in str(error)
 
 
 class TestRuns:
@@ -779,6 +905,232 @@ class TestRuns:
         assert [] == (await first).calls
         assert [2] == [arguments["n"] for _, arguments in (await chat.answer()).calls]
 
+    async def test_an_optional_parameter(self, store: Store[Any]) -> None:
+        """A `respond` with an optional parameter of its own is still a `respond`, and its context the context."""
+        sequencer = ClientToolSequencer(TOOLS)
+        given: list[Any] = []
+
+        class Server(ChatKitServer[Any]):
+            @sequencer.sequenced
+            async def respond(
+                self, thread: Any, input_user_message: Any, context: Any, verbose: bool = False
+            ) -> AsyncIterator[Any]:
+                given.append((context, verbose))
+                return
+                yield
+
+        async for _ in Server(store).respond(await saved_thread(store), None, "me"):
+            raise AssertionError
+
+        assert [("me", False)] == given
+
+    async def test_a_body_that_is_iterable(self, store: Store[Any]) -> None:
+        """A `respond` may return what can be iterated over, as for plain ChatKit."""
+
+        class Events:
+            def __aiter__(self) -> AsyncIterator[Any]:
+                return self.events()
+
+            async def events(self) -> AsyncIterator[Any]:
+                return
+                yield
+
+        def respond(self: Any, thread: Any, item: Any, context: Any) -> Any:
+            return Events()
+
+        server, _ = scripted(store)
+        sequenced = server.sequencer.sequenced(respond)
+
+        assert [] == [event async for event in sequenced(server, await saved_thread(store), None, None)]
+
+    async def test_closing_the_events_closes_the_body(self, store: Store[Any]) -> None:
+        """What a body does at its end is done when its events are closed early."""
+        closed = []
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            try:
+                yield message("one", context.thread, "one")
+            finally:
+                closed.append(True)
+
+        server, _ = scripted(store)
+        stream: Any = server.sequencer.sequenced(Closing.respond)(
+            Closing(store, body), await saved_thread(store), None, None
+        )
+        await anext(stream)
+
+        await stream.aclose()
+
+        assert [True] == closed
+
+    async def test_the_bodys_own_error_is_the_one_that_is_shown(self) -> None:
+        """When the store is away as well, the user still reads what the body had to say."""
+        store = WatchedStore(PlainStore())
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            async def away(name: str, args: tuple[Any, ...]) -> None:
+                raise ConnectionError
+
+            store.before = away
+            raise CustomStreamError("Your quota is used up.")
+            yield
+
+        _, chat = scripted(store, body)
+
+        reply = await chat.say("go")
+
+        assert ["Your quota is used up."] == [error["message"] for error in reply.errors]
+
+    async def test_chatkits_own_save_does_not_bring_a_cancelled_plan_back(self, store: Store[Any]) -> None:
+        """A run that cancels the plan and changes the thread has the thread saved as it is then."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            await server.sequencer.cancel(server.store, context.thread.id, None)
+            context.thread.title = "stopped"
+            yield message("ok", context.thread, "ok")
+            yield message("ok2", context.thread, "ok2")
+
+        server, chat = scripted(store, asks(anything(n=1), anything(n=2)), body)
+        await chat.say("go")
+
+        assert [] == (await chat.act("stop")).calls
+        assert () == await server.sequencer.snapshot(store, chat.thread_id or "", None)
+
+    async def test_a_slow_run_that_changes_the_thread_keeps_the_plan_of_a_quick_one(self, store: Store[Any]) -> None:
+        """What ChatKit saves at the end of a run has the plan that another one has written meanwhile."""
+        await self.slow_and_quick(store, at_the_end=True)
+
+    @pytest.mark.parametrize("make", [PlainStore, LiveStore])
+    async def test_with_a_validating_store_it_may_save_at_any_time(self, make: Any) -> None:
+        """What ChatKit saves in the middle of a run is an older copy: a ValidatingStore keeps the newer plan."""
+        await self.slow_and_quick(ValidatingStore(make()), at_the_end=False)
+
+    async def slow_and_quick(self, store: Store[Any], *, at_the_end: bool) -> None:
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            started.set()
+            await go_on.wait()
+            context.thread.title = "late"
+            if not at_the_end:
+                yield ProgressUpdateEvent(text="done")
+
+        server, chat = scripted(store, says("hi"), slow, asks(anything(n=1), anything(n=2)), says("done"))
+        await chat.say("hello")
+        first = asyncio.create_task(chat.act("slow"))
+        await started.wait()
+        other = Conversation(server, thread_id=chat.thread_id)
+        await other.act("quick")
+        go_on.set()
+        await first
+
+        assert [("anything", {"n": 2})] == (await chat.answer()).calls
+
+    async def test_what_a_slow_run_adds_is_not_behind_the_call_of_a_quick_one(self, store: Store[Any]) -> None:
+        """A call that another run has released meanwhile is the newest item again when a slow run has ended."""
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            started.set()
+            await go_on.wait()
+            yield message("late", context.thread, "late")
+
+        server, chat = scripted(store, says("hi"), slow, asks(selection()), says("done"))
+        await chat.say("hello")
+        first = asyncio.create_task(chat.act("slow"))
+        await started.wait()
+        await Conversation(server, thread_id=chat.thread_id).act("quick")
+        go_on.set()
+        await first
+
+        assert ["done"] == (await chat.answer([])).texts
+
+    async def test_a_store_that_saves_what_has_changed(self) -> None:
+        """A store that compares what it has with what it gets, as an ORM does, sees a plan that has changed."""
+
+        class Comparing(PlainStore):
+            async def save_thread(self, thread: ThreadMetadata, context: Any) -> None:
+                known = self.threads.get(thread.id)
+                if known is None or known.metadata != thread.metadata or known.title != thread.title:
+                    await super().save_thread(thread, context)
+
+        _, chat = scripted(Comparing(), asks(anything(n=1), anything(n=2)), says("done"))
+        await chat.say("go")
+
+        assert [("anything", {"n": 2})] == (await chat.answer()).calls
+        assert ["done"] == (await chat.answer()).texts
+
+    @pytest.mark.parametrize("guard", [lambda store: store, ValidatingStore], ids=["bare", "validated"])
+    async def test_a_store_that_returns_none(self, guard: Any) -> None:
+        """A store that returns None for what is not there loses no call."""
+
+        class Nothing(PlainStore):
+            async def load_item(self, thread_id: str, item_id: str, context: Any) -> Any:
+                return self.items[thread_id].get(item_id)
+
+            async def load_thread(self, thread_id: str, context: Any) -> Any:
+                return self._out(self.threads[thread_id]) if thread_id in self.threads else None
+
+        _, chat = scripted(guard(Nothing()), asks(anything(n=1)), says("pressed"), says("done"))
+        await chat.say("go")
+        await chat.act("press")
+
+        assert ["done"] == (await chat.answer()).texts
+
+    async def test_two_stores_with_equal_ids_do_not_block_each_other(self) -> None:
+        """One sequencer over a store for each tenant: a run of one holds up nobody of the other."""
+
+        class Counting(PlainStore):
+            count = 0
+
+            def generate_thread_id(self, context: Any) -> str:
+                return "thr_1"
+
+            def generate_item_id(self, item_type: Any, thread: Any, context: Any) -> str:
+                self.count += 1
+                return f"{item_type}_{self.count}"
+
+        sequencer = ClientToolSequencer(TOOLS)
+        chats = [Conversation(Scripted(Counting(), sequencer, asks(anything(n=n)))) for n in (1, 2)]
+        frozen = chats[0].stream(chats[0].say_request("go"))
+        while (await anext(frozen)).get("item", {}).get("type") != "client_tool_call":
+            pass
+
+        assert [("anything", {"n": 2})] == (await chats[1].say("go")).calls
+
+    async def test_a_repeat_that_comes_after_the_model_has_answered(self, store: Store[Any]) -> None:
+        """An answer that ChatKit accepted twice, and whose second run begins when the first has ended, runs nothing."""
+        server, chat = scripted(store, asks(selection()), says("done"), says("twice"))
+        await chat.say("go")
+        await chat.answer([])
+        thread = await store.load_thread(chat.thread_id or "", None)
+
+        assert [] == [event async for event in server.respond(thread, None, None)]
+        await chat.touch(hidden(chat, 1))
+        assert 1 == len([event async for event in server.respond(thread, None, None)])
+
+    async def test_an_old_id_is_not_adopted(self, store: Store[Any]) -> None:
+        """An item id that ChatKit chose and that the thread has had long ago is not used again."""
+
+        @function_tool
+        async def select(ctx: Ctx) -> str:
+            """Ask for the selection."""
+            ctx.context.client_tool_call = ClientToolCall(name="get_selected_canvas_nodes", arguments={})
+            return "asked"
+
+        call = function_call("select", {}, call_id="call_0", item_id="fc_0")
+        server = SequencedServer(store, [[call], speaks("1"), speaks("2"), [call], speaks("3"), speaks("4")], [select])
+        chat = Conversation(server)
+        await chat.say("go")
+        await chat.answer(["a"])
+        for n in range(25):
+            await chat.touch(hidden(chat, n))
+
+        await chat.say("again")
+        await chat.answer(["b"])
+
+        assert [["a"], ["b"]] == [item.output for item in await chat.items() if item.type == "client_tool_call"]
+
     async def test_a_stale_thread_object_does_no_harm(self, store: Store[Any]) -> None:
         """The thread that `respond` gets may be older than the plan: it is read again, and a rename is kept."""
         server, chat = scripted(store, asks(anything(n=1), anything(n=2)), says("done"))
@@ -872,7 +1224,7 @@ class TestOpenCalls:
         assert 3 == server.runs
 
     async def test_an_action_with_nothing_open_costs_no_write(self) -> None:
-        """An action that enqueues nothing in a thread without a plan writes nothing."""
+        """An action that enqueues nothing in a thread without a plan reads before and after it, and writes nothing."""
         store = WatchedStore(PlainStore())
         _, chat = scripted(store, says("hi"), says("pressed"))
         await chat.say("go")
@@ -880,7 +1232,7 @@ class TestOpenCalls:
 
         await chat.act("press")
 
-        assert {"load_thread": 2, "load_thread_items": 1, "add_thread_item": 1} == dict(store.counts)
+        assert {"load_thread": 3, "load_thread_items": 2, "add_thread_item": 1} == dict(store.counts)
 
     async def test_keep_leaves_them_open(self, store: Store[Any]) -> None:
         """With "keep" a message is answered while the calls stay; the pending one can be answered, then the rest."""
@@ -1007,10 +1359,10 @@ class TestOpenCalls:
         )
 
         async def answer_now(name: str, args: tuple[Any, ...]) -> None:
-            if name == "delete_thread_item":
+            if name == "load_item":
                 await store.inner.save_item(chat.thread_id or "", answered, None)
 
-        store.after = answer_now
+        store.before = answer_now
         await chat.act("press")
 
         assert [("anything", "completed")] == await chat.calls()

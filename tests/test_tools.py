@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import traceback
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 from agents import RunContextWrapper
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientEffectEvent, ThreadMetadata
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, Strict, field_validator
 
 from chatkit_clienttools import ClientEffect, ClientTool, showing
 from chatkit_clienttools.errors import ClientToolError, InvalidArgumentsError, UsageError
@@ -64,6 +65,15 @@ class Drawing(BaseModel):
 
 class Loose(BaseModel):
     anything: Any
+
+
+class Quoting(BaseModel):
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def refuse(cls, value: str) -> str:
+        raise ValueError(f"nobody is called {value}")
 
 
 class Names(RootModel[list[str]]):
@@ -212,6 +222,35 @@ class TestWrongArguments:
         ):
             declare("x", model)
 
+    @pytest.mark.parametrize(
+        ("model", "fields", "named"),
+        [
+            (Animation, {"state": SECRET, "speed": SECRET}, "state, speed"),
+            (Quoting, {"name": SECRET}, "name"),
+            (Loose, {"anything": object()}, "arguments are not JSON"),
+        ],
+        ids=["wrong", "a validator that quotes", "not JSON"],
+    )
+    def test_the_log_says_which_fields(
+        self,
+        caplog: pytest.LogCaptureFixture,
+        declare: Any,
+        model: Any,
+        fields: dict[str, Any],
+        named: str,
+    ) -> None:
+        """The SDK tells such an error to the model alone, so it is logged: which fields, and not what is in them."""
+        refused(declare("x", model), **fields)
+
+        line = f"Client tool 'x' was called with wrong arguments: {named}"
+        assert [("chatkit_clienttools", logging.ERROR, line)] == caplog.record_tuples
+
+    def test_the_log_says_when_they_are_not_named(self, caplog: pytest.LogCaptureFixture, declare: Any) -> None:
+        """So does a positional argument."""
+        error = refused(declare("x"), SECRET)
+
+        assert [("chatkit_clienttools", logging.ERROR, str(error))] == caplog.record_tuples
+
     def test_the_error_is_the_callers(self, declare: Any) -> None:
         """Wrong arguments are the backend's mistake; they are told without pydantic's report, which shows values."""
         error = refused(declare("animate", Animation), state=SECRET)
@@ -232,6 +271,22 @@ ONE_BY_ONE = (
 
 
 class TestAnswers:
+    def test_an_answer_is_read_as_json(self) -> None:
+        """What is a fitting answer in JSON fits a strict type too: a date, a tuple."""
+        day = ClientTool("day", result=Annotated[date, Strict()])
+
+        assert day.problem_with("2026-01-01") is None
+
+    def test_a_validator_may_raise_anything(self) -> None:
+        """A validator of the application that raises what it should not is no answer either, and harms nobody."""
+
+        def look_up(value: str) -> str:
+            return dict[str, str]()[value]
+
+        tool = ClientTool("x", result=Annotated[str, AfterValidator(look_up)])
+
+        assert tool.problem_with("s3cret") == "the browser's answer could not be checked: KeyError"
+
     @pytest.mark.parametrize(
         ("tool", "expected"),
         [
@@ -245,6 +300,11 @@ class TestAnswers:
     def test_what_a_tool_wants(self, tool: ClientTool[...], expected: tuple[bool, bool]) -> None:
         """The answer is wanted unless `result` is None; a call is not required unless it is said."""
         assert expected == (tool.answer_wanted, tool.required)
+
+    def test_a_text_is_not_a_type(self) -> None:
+        """`result="NodeSelection"` would be a type that nothing fits: it is refused at once."""
+        with pytest.raises(UsageError, match=r"The result of client tool 'x' is a type, .*; not 'NodeSelection'"):
+            ClientTool("x", result="NodeSelection")
 
     @pytest.mark.parametrize("result", [None, Any])
     def test_without_a_type_only_an_error_report_fails(self, result: Any) -> None:
@@ -260,7 +320,7 @@ class TestAnswers:
         ("result", "good", "bad", "problem"),
         [
             (int, 3, SECRET, "value: Input should be a valid integer, unable to parse string as an integer (got str)"),
-            (list[str], ["a"], None, "value: Input should be a valid list (got NoneType)"),
+            (list[str], ["a"], None, "value: Input should be a valid array (got NoneType)"),
             (list[str], [], ["a", 2], "1: Input should be a valid string (got int)"),
             (Animation, {"state": "stop"}, {"error": SECRET}, "state: Field required"),
             (Animation, {"state": "stop"}, {"state": SECRET}, "state: Input should be 'start' or 'stop' (got str)"),

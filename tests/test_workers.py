@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import pickle
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 from chatkit.types import ThreadMetadata
 
 from chatkit_clienttools import ClientToolSequencer
-from chatkit_clienttools._plans import put_plan
+from chatkit_clienttools._plans import put_plan_quietly
 from chatkit_clienttools._rules import RELEASE_LEASE_SECONDS
 from chatkit_clienttools._runs import LEASE_SECONDS, Claims, Run
 from chatkit_clienttools._turn import ATTEMPTS
@@ -240,8 +241,10 @@ class TestClaims:
 def test_a_run_whose_stream_is_gone_claims_nothing() -> None:
     """Nobody reads the events of such a run any more: it is not at work."""
     claims = Claims()
+    thread = ThreadMetadata(id="thr_1", created_at=at(0))
+    a_run = Run(None, thread, max_queued=1, max_bytes=1, clock=lambda: 0.0)
 
-    claims.take("thr_1", "something", Run(None, "thr_1", 1, lambda: 0.0))
+    claims.take("thr_1", "something", a_run)
 
     assert not claims.are_held("thr_1", "something", 0.0)
 
@@ -265,10 +268,11 @@ async def test_a_run_can_be_ended_early() -> None:
 def test_metadata_that_differ_in_the_plan_alone_are_equal() -> None:
     """ChatKit does not save a thread again for the plan; for anything else it does."""
     thread, other = (ThreadMetadata(id="thr_1", created_at=at(0), metadata={"a": 1}) for _ in range(2))
-    put_plan(thread, {"version": 1, "revision": 1})
+    put_plan_quietly(thread, {"version": 1, "revision": 1})
 
     assert thread == other
     assert not thread.metadata != other.metadata  # noqa: SIM202  both operators are ours
+    assert dict is type(pickle.loads(pickle.dumps(thread.metadata)))  # noqa: S301  our own
     other.metadata["a"] = 2
     assert thread.metadata != other.metadata
 

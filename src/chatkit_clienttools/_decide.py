@@ -13,6 +13,7 @@ from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent, ThreadItemRem
 
 from ._lifecycle import Event, State
 from ._plan import MODEL, Claim, Plan, PlannedCall, Progress, reconcile
+from .observe import logger
 from .tools import is_error_report
 
 if TYPE_CHECKING:
@@ -67,20 +68,26 @@ class Decision:
 class Decider:
     """Decides for one thread, by the rules of its sequencer."""
 
-    def __init__(self, rules: Rules, thread_id: str, new_id: Callable[[Callable[[str], bool]], str]) -> None:
+    def __init__(
+        self, rules: Rules, scope: str, thread_id: str, new_id: Callable[[Callable[[str], bool]], str]
+    ) -> None:
         self._rules = rules
+        self._scope = scope
         self._thread_id = thread_id
         self._new_id = new_id
 
     def on_answer(self, view: View) -> Decision:
-        """An answer was posted (or ChatKit calls `respond` without a message for another reason)."""
+        """`respond` was called without a message.
+
+        That is an answer, as a rule: to a pending call, or its repeat. But ChatKit does the same for a form that was
+        filled in, and an application may do it to let the model speak.
+        """
         plan, journal, progress = view.plan, view.journal, view.progress
         if progress.pending:
             # another request was quicker and the next call is out; or the user has filled in a form meanwhile
-            return Decision(plan, runs_body=journal.has_answered_form)
+            return self._repeat(plan, runs_body=journal.has_answered_form)
         if not plan.calls:
-            is_repeat = journal.newest is not None and journal.newest.id == plan.last
-            return Decision(plan, runs_body=not is_repeat or journal.has_answered_form)
+            return self._repeat(plan, runs_body=not journal.is_repeat_of(plan.last) or journal.has_answered_form)
         steps = [self._answered(view, call) for call in progress.settled[-1:]]
         if self._rules.on_failure == "abort" and any(step.event is Event.FAIL for step in steps):
             given_up = [call for call in progress.open if not call.required]
@@ -109,10 +116,15 @@ class Decider:
         """Somebody gives up what is left."""
         return self._give_up(view, [call for call in view.progress.open if call.required])
 
-    def at_end(self, view: View, asked: Sequence[Asked], told: Iterable[str], message: str | None) -> Decision:
-        """The body has ended well: queue what it asked for, and release the next call."""
+    def at_end(
+        self, view: View, asked: Sequence[Asked], taken: frozenset[str], told: Iterable[str], message: str | None
+    ) -> Decision:
+        """The body has ended well: queue what it asked for, and release the next call.
+
+        `taken` are item ids that ChatKit has chosen for a call, and that the thread already has.
+        """
         plan = self._adopting(view, view.plan.done_with(told))
-        new = self._planned(view, asked, message)
+        new = self._planned(view, asked, taken, message)
         progress = reconcile(plan.adding(new), view.journal.states)
         steps = [Step(call, len(plan.calls) + n) for n, call in enumerate(new)]
         return self._release_next(view, progress, steps) or Decision(progress.plan, steps=tuple(steps))
@@ -127,10 +139,19 @@ class Decider:
         item = view.journal.call(call.item_id)
         return item is not None and self._rules.tool(call.name).problem_with(item.output) is not None
 
+    def _repeat(self, plan: Plan, *, runs_body: bool) -> Decision:
+        if not runs_body:
+            logger.info(
+                "thread %s: respond() was called without a message, and nothing is left to do: taken for a repeated "
+                "answer. If an action has called it, decorate the action too.",
+                self._thread_id,
+            )
+        return Decision(plan, runs_body=runs_body)
+
     def _release_next(self, view: View, progress: Progress, steps: list[Step]) -> Decision | None:
         """Hand the next call to ChatKit, as the item that its own slot would have made."""
         plan, call = progress.plan, progress.next
-        if call is None or view.journal.strangers(plan) or self._rules.is_claimed(self._thread_id, plan, call.item_id):
+        if call is None or view.journal.strangers(plan) or self._rules.is_claimed(self._scope, plan, call.item_id):
             return None
         now = self._rules.clock()
         item = ClientToolCallItem(
@@ -149,7 +170,7 @@ class Decider:
         plan = progress.plan
         done = tuple(call.item_id for call in plan.calls)
         what = f"{MODEL} after {done[-1]}"
-        if progress.open or view.journal.strangers(plan) or self._rules.is_claimed(self._thread_id, plan, what):
+        if progress.open or view.journal.strangers(plan) or self._rules.is_claimed(self._scope, plan, what):
             return Decision(plan)
         if not any(call.wanted for call in plan.calls):
             return Decision(plan.done_with(done), steps=tuple(steps))
@@ -173,14 +194,17 @@ class Decider:
         events = tuple(ThreadItemRemovedEvent(item_id=item_id) for item_id in withdrawn)
         return Decision(rest, events, tuple(steps), runs_body=True)
 
-    def _planned(self, view: View, asked: Sequence[Asked], message: str | None) -> list[PlannedCall]:
+    def _planned(
+        self, view: View, asked: Sequence[Asked], taken: frozenset[str], message: str | None
+    ) -> list[PlannedCall]:
         """Give every call that a run asked for the ids it will have."""
-        is_free = self._free_in(view)
+        is_free = self._free_in(view, taken)
         call_ids = {call.call_id for call in view.journal.calls} | {call.call_id for call in view.plan.calls} | FAKE_IDS
         turn = message or view.journal.message or (view.plan.calls[-1].turn if view.plan.calls else None)
         planned: list[PlannedCall] = []
         for each in asked:
             tool = self._rules.tool(each.call.name)
+            self._rules.warn_about_unknown(each.call.name)
             item_id = each.item.id if each.item and is_free(each.item.id) else self._new_id(is_free)
             proposed = each.item.call_id if each.item else each.invocation if tool.answer_wanted else None
             call_id = item_id if proposed is None or proposed in call_ids else proposed
@@ -193,6 +217,7 @@ class Decider:
                     call_id=call_id,
                     wanted=tool.answer_wanted,
                     required=tool.required,
+                    behind=view.journal.newest.id if view.journal.newest else None,
                     turn=turn,
                     at=each.at,
                 )
@@ -218,9 +243,9 @@ class Decider:
         return plan.keeping(lambda call: call not in waiting).adding([*strangers, *waiting])
 
     @staticmethod
-    def _free_in(view: View) -> Callable[[str], bool]:
+    def _free_in(view: View, also: frozenset[str] = frozenset()) -> Callable[[str], bool]:
         """Return a check for item ids that are new to the thread, and that takes each id it has let through."""
-        taken = {item.id for item in view.journal.items} | {call.item_id for call in view.plan.calls} | FAKE_IDS
+        taken = {item.id for item in view.journal.items} | {call.item_id for call in view.plan.calls} | FAKE_IDS | also
 
         def is_free(item_id: str) -> bool:
             if item_id in taken:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PAGE = 20
 """How many items are read at once: as many as ChatKit itself looks through for pending calls."""
 
+_BY_OTHERS = frozenset({"user_message", "hidden_context_item", "sdk_hidden_context"})
+"""Items that the user or the application adds for the model to read."""
+
 _STATES = {"pending": State.PENDING, "completed": State.COMPLETED}
 
 
@@ -54,6 +57,15 @@ class Journal:
         )
         return next(said, None) == "structured_input"
 
+    def is_repeat_of(self, item_id: str | None) -> bool:
+        """Whether nothing but an answer of the model has come since the call `item_id` was completed."""
+        for item in self.items:
+            if item.type in _BY_OTHERS or (item.type == "client_tool_call" and item.id != item_id):
+                return False
+            if item.id == item_id:
+                return True
+        return False
+
     def holds(self, item_id: str) -> bool:
         """Whether the item is among these."""
         return any(item.id == item_id for item in self.items)
@@ -80,9 +92,10 @@ async def read_journal(
     """Read the newest items of a thread, far enough to see how far `plan` has come, or its `whole` story.
 
     One page is enough for the former as long as nothing but a few items came after the plan's latest call. Beyond that
-    this reads on, at most to the message under which the oldest of its calls was asked for.
+    this reads on, at most to what was the newest item when the oldest of its calls was asked for.
     """
-    seen = {call.item_id for call in (plan.calls[:1] if whole else plan.calls)} | {call.turn for call in plan.calls[:1]}
+    seen = {call.item_id for call in (plan.calls[:1] if whole else plan.calls)}
+    seen |= {item_id for call in plan.calls[:1] for item_id in (call.turn, call.behind) if item_id}
     items: dict[str, ThreadItem] = {}
     after: str | None = None
     while True:

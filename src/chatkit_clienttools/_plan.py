@@ -35,6 +35,8 @@ class PlannedCall(_Frozen):
     """Whether the model gets the answer."""
     required: bool = False
     """Whether it is still released when the rest of the plan is cancelled."""
+    behind: str | None = None
+    """The item that was the newest when it was asked for: its own is younger."""
     turn: str | None = None
     """The user message it was asked for under: a retry of that message starts over without the call."""
     at: float

@@ -31,7 +31,10 @@ class StoredPlan(NamedTuple):
 
 
 class SupportsPlans(Protocol[TContext_contra]):
-    """What a `Store` may offer in addition: to keep the plan of a thread under its own key, with compare-and-set."""
+    """What a `Store` may offer in addition: to keep the plan of a thread under its own key, with compare-and-set.
+
+    The plan goes with its thread: `delete_thread` drops it.
+    """
 
     async def load_plan(self, thread_id: str, context: TContext_contra) -> StoredPlan | None:
         """Load the plan of a thread and its revision; None if there was never one."""
@@ -87,7 +90,12 @@ def revision_in(thread: ThreadMetadata) -> int:
 
 
 def put_plan(thread: ThreadMetadata, document: object) -> None:
-    """Put the document of a plan into a thread's metadata, quietly."""
+    """Put the document of a plan into a thread's metadata."""
+    thread.metadata = {**thread.metadata, METADATA_KEY: document}
+
+
+def put_plan_quietly(thread: ThreadMetadata, document: object) -> None:
+    """Put the document of a plan, which is saved, onto a thread object that ChatKit watches for changes."""
     thread.metadata = _QuietMetadata({**thread.metadata, METADATA_KEY: document})
 
 
@@ -95,7 +103,8 @@ class _QuietMetadata(dict[str, Any]):
     """Metadata that compares equal whatever plan it holds.
 
     ChatKit saves a thread again when it differs from the copy it made before. The plan is saved by us, but it must be
-    on the thread object too, for whoever saves that one next. Without this each plan would be written twice.
+    on the thread object too, for whoever saves that one next. Without this each plan would be written twice. A copy of
+    it, pickled or deep, is a plain dictionary: a store that compares what it has with what it gets sees every change.
     """
 
     __hash__ = None  # like any dict
@@ -105,6 +114,9 @@ class _QuietMetadata(dict[str, Any]):
 
     def __ne__(self, other: object) -> bool:  # dict has one of its own, which would win
         return not self == other
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
 
 
 def _without_plan(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -150,11 +162,13 @@ class _InMetadata:
         # the thread ChatKit handed over may be older than the request: what another one wrote is in the store
         self._fresh = await self._store.load_thread(self._thread.id, context=self._context)
         self.revision = revision_in(self._fresh)
+        if METADATA_KEY in self._fresh.metadata and self._fresh is not self._thread:
+            put_plan_quietly(self._thread, self._fresh.metadata[METADATA_KEY])
         return plan_in(self._fresh)
 
     async def save(self, plan: Plan) -> bool:
         document = plan.to_json()
         put_plan(self._fresh, document)
         await self._store.save_thread(self._fresh, context=self._context)
-        put_plan(self._thread, document)
+        put_plan_quietly(self._thread, document)
         return True

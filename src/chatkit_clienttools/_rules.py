@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 RELEASE_LEASE_SECONDS = 10.0
 """How long another worker may take to store a call that it has claimed."""
 
+MAX_WARNINGS = 100
+"""How many unknown names are warned about."""
+
 _UNDECLARED: ClientTool[...] = ClientTool("undeclared")
 
 
@@ -35,6 +38,7 @@ class Rules:
     on_user_message: Literal["cancel", "keep"]
     on_failure: Literal["continue", "abort"]
     max_queued: int
+    max_bytes: int
     lock: Callable[[str], AbstractAsyncContextManager[Any]] | None
     observers: Sequence[Observer]
     clock: Callable[[], float]
@@ -51,20 +55,24 @@ class Rules:
 
     def tool(self, name: str) -> ClientTool[...]:
         """The declared tool of that name, or one that takes any answer."""
-        if self.tools and name not in self.tools and name not in self._unknown:
-            self._unknown.add(name)
-            logger.warning(
-                "client tool %r is not among those this ClientToolSequencer was given: whatever the browser answers "
-                "goes to the model",
-                name,
-            )
         return self.tools.get(name, _UNDECLARED)
 
+    def warn_about_unknown(self, name: str) -> None:
+        """Say once that a call is taken to want an answer, because its tool was not declared."""
+        if not self.tools or name in self.tools or name in self._unknown or len(self._unknown) >= MAX_WARNINGS:
+            return
+        self._unknown.add(name)
+        logger.warning(
+            "client tool %r is not among those this ClientToolSequencer was given: whatever the browser answers goes "
+            "to the model",
+            name,
+        )
+
     @asynccontextmanager
-    async def alone_on(self, thread_id: str) -> AsyncGenerator[None, None]:
+    async def alone_on(self, scope: str, thread_id: str) -> AsyncGenerator[None, None]:
         """Keep the other requests on this thread out: those of this process, and with `lock` everybody's."""
         # the local name keeps the lock in the dictionary for as long as somebody waits for it
-        mine = self._locks.setdefault(thread_id, asyncio.Lock())
+        mine = self._locks.setdefault(scope, asyncio.Lock())
         async with mine, self.lock(thread_id) if self.lock else nullcontext():
             yield
 
@@ -73,11 +81,11 @@ class Rules:
         lease = LEASE_SECONDS if what.startswith(MODEL) else RELEASE_LEASE_SECONDS
         return Claim(what=what, by=self.worker, until=self.clock() + lease)
 
-    def is_claimed(self, thread_id: str, plan: Plan, what: str) -> bool:
+    def is_claimed(self, scope: str, plan: Plan, what: str) -> bool:
         """Whether a run of this process is at `what`, or another worker has said so in the plan."""
         now = self.clock()
         claim = plan.claim
-        return self.claims.are_held(thread_id, what, now) or (
+        return self.claims.are_held(scope, what, now) or (
             claim is not None and claim.what == what and claim.by != self.worker and now < claim.until
         )
 

@@ -25,10 +25,7 @@ from .observe import loud
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
-    from chatkit.types import ThreadStreamEvent
-
-MAX_PLAN_BYTES = 256 * 1024
-"""How large the arguments of a thread's calls may be, together: they are loaded with every request."""
+    from chatkit.types import ThreadMetadata, ThreadStreamEvent
 
 LEASE_SECONDS = 120.0
 """How long a run may rest at a `yield` before others take its claim for abandoned."""
@@ -52,9 +49,11 @@ class Asked:
 class Run:
     """One `respond()` or `action()`, from its first event to its last."""
 
-    def __init__(self, owner: object, thread_id: str, max_queued: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, owner: object, thread: ThreadMetadata, *, max_queued: int, max_bytes: int, clock: Callable[[], float]
+    ) -> None:
         self.owner = owner
-        self.thread_id = thread_id
+        self.thread = thread
         self.asked: list[Asked] = []
         self.ended = False
         self.already_open = 0
@@ -62,9 +61,11 @@ class Run:
         self.stream: Callable[[], RunStream | None] = lambda: None
         self._lock = threading.Lock()
         self._max_queued = max_queued
+        self._max_bytes = max_bytes
         self._clock = clock
-        self._slots: list[tuple[AgentContext[Any], ClientToolCall]] = []
-        self._held: list[ClientToolCallItem] = []
+        self._contexts: list[AgentContext[Any]] = []
+        self._in_slots: list[ClientToolCall] = []
+        self._streamed: list[ClientToolCall] = []
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -84,24 +85,27 @@ class Run:
             if self.asked:
                 self._fill_slot(context, self.asked[0].call)
 
+    def discard(self, context: AgentContext[Any]) -> None:
+        """Forget what was asked for."""
+        with self._lock:
+            self.asked = []
+            AgentContext.__setattr__(context, "client_tool_call", None)
+
     def holds_back(self, event: ThreadStreamEvent) -> bool:
         """Whether the event releases a call: the last thing a run does, so it is kept until the body has ended."""
         match event:
             case ThreadItemDoneEvent(item=ClientToolCallItem(status="pending") as item):
-                self._held.append(item)
+                call = ClientToolCall(name=item.name, arguments=item.arguments)
+                if call not in self._in_slots:  # otherwise it is in the queue already
+                    self._streamed.append(call)
+                    self._accept([call], item=item)
                 return True
         return False
 
     def collect(self) -> list[Asked]:
-        """Return all that was asked for, in order: what was queued, what is in a slot, what the body yielded itself."""
-        in_slots = [context.client_tool_call for context, _ in self._slots]
-        self._accept([call for context, _ in self._slots for call in self._put_into_slot(context)])
-        for item in self._held:
-            call = ClientToolCall(name=item.name, arguments=item.arguments)
-            if call not in in_slots:
-                self._accept([call], item=item)
-        self._held.clear()
-        self._slots.clear()
+        """Return all that was asked for, in order; a call that was put into a slot since the last `ask` goes last."""
+        for context in self._contexts:
+            self._accept(self._put_into_slot(context))
         return self.asked
 
     def _accept(
@@ -113,37 +117,40 @@ class Run:
         if self.already_open + len(asked) > self._max_queued:
             raise loud(
                 QueueFullError(
-                    f"Thread {self.thread_id} would have {self.already_open + len(asked)} client tool calls waiting; "
+                    f"Thread {self.thread.id} would have {self.already_open + len(asked)} client tool calls waiting; "
                     f"at most {self._max_queued} are allowed (ClientToolSequencer(max_queued=...))"
                 )
             )
         size = self.already_bytes + sum(each.size for each in asked)
-        if size > MAX_PLAN_BYTES:
+        if size > self._max_bytes:
             raise loud(
                 QueueFullError(
-                    f"The arguments of the client tool calls of thread {self.thread_id} would take {size:,} bytes; at "
-                    f"most {MAX_PLAN_BYTES:,} are allowed. Send an id, and let the frontend fetch what is large."
+                    f"The client tool calls of thread {self.thread.id} would take {size:,} bytes; at most "
+                    f"{self._max_bytes:,} are allowed (ClientToolSequencer(max_bytes=...)). "
+                    "Send an id, and let the frontend fetch what is large."
                 )
             )
         self.asked = asked
 
     def _put_into_slot(self, context: AgentContext[Any]) -> list[ClientToolCall]:
-        """Return the call that somebody else has put into the slot of `context`, if there is one."""
+        """Return the call that somebody else has put into the slot of `context`, if there is one that is new."""
         inside = context.client_tool_call
-        if inside is None or any(context is known and inside is ours for known, ours in self._slots):
+        if inside is None or any(inside is ours for ours in self._in_slots) or inside in self._streamed:
             return []
+        self._in_slots.append(inside)
         return [inside]
 
     def _fill_slot(self, context: AgentContext[Any], call: ClientToolCall) -> None:
         AgentContext.__setattr__(context, "client_tool_call", call)
-        self._slots = [(known, ours) for known, ours in self._slots if known is not context]
-        self._slots.append((context, call))
+        self._in_slots.append(call)
+        if not any(context is known for known in self._contexts):
+            self._contexts.append(context)
 
 
 def run_for(thread_id: str) -> Run | None:
     """Return the run that is open here for this thread."""
     run = _current.get()
-    return run if run is not None and run.thread_id == thread_id and not run.ended else None
+    return run if run is not None and run.thread.id == thread_id and not run.ended else None
 
 
 def run_of(owner: object, context: AgentContext[Any]) -> Run:
@@ -155,12 +162,15 @@ def run_of(owner: object, context: AgentContext[Any]) -> Run:
     if run is not None:
         problem = "The run belongs to another ClientToolSequencer: share one between tools and server."
     elif elsewhere is None:
-        problem = "No sequenced run is open here. Put `@sequencer.sequenced` above the server's `respond` and `action`."
+        problem = (
+            "No sequenced run is open here. Put `@sequencer.sequenced` above the server's `respond` and `action`; and "
+            "start threads with the context, as asyncio.to_thread does."
+        )
     elif elsewhere.ended:
         problem = "The run has ended: a tool asks for client tools before it returns, not from a task that outlives it."
     else:
         problem = (
-            f"The run that is open here is for thread {elsewhere.thread_id}: give the AgentContext the `thread` "
+            f"The run that is open here is for thread {elsewhere.thread.id}: give the AgentContext the `thread` "
             "that `respond` was called with."
         )
     raise loud(NotSequencedError(f"Thread {context.thread.id}: a client tool call cannot be queued. {problem}"))
@@ -209,27 +219,29 @@ class RunStream:
 
 
 class Claims:
-    """What the runs of this process are doing right now, by thread and purpose."""
+    """What the runs of this process are doing right now, by thread (of a store) and purpose."""
 
     def __init__(self) -> None:
         self._holders: weakref.WeakValueDictionary[tuple[str, str], RunStream] = weakref.WeakValueDictionary()
 
-    def take(self, thread_id: str, what: str, run: Run) -> None:
+    def take(self, scope: str, what: str, run: Run) -> None:
         """Claim `what` for `run`."""
         stream = run.stream()
         if stream is not None:
-            self._holders[thread_id, what] = stream
+            self._holders[scope, what] = stream
 
-    def are_held(self, thread_id: str, what: str, now: float) -> bool:
+    def are_held(self, scope: str, what: str, now: float) -> bool:
         """Whether some run is at it."""
-        holder = self._holders.get((thread_id, what))
+        holder = self._holders.get((scope, what))
         return holder is not None and holder.is_at_work(now)
 
 
 def _measured(call: ClientToolCall, now: float, invocation: str | None, item: ClientToolCallItem | None) -> Asked:
-    """Take the call as it is now, or refuse it: later it has to be JSON."""
+    """Take the call as it is now, or refuse it: later it has to be JSON, for ChatKit too."""
     try:
-        document = json.dumps(call.arguments, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        arguments = json.loads(json.dumps(call.arguments, allow_nan=False))
+        taken = ClientToolCall(name=call.name, arguments=arguments)
+        size = len(taken.model_dump_json().encode())
+    except (TypeError, ValueError, RecursionError) as error:
         raise loud(InvalidArgumentsError(call.name, [f"arguments are not JSON: {error}"])) from None
-    return Asked(ClientToolCall(name=call.name, arguments=json.loads(document)), len(document), now, invocation, item)
+    return Asked(taken, size, now, invocation, item)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chatkit.store import NotFoundError
-from chatkit.types import ThreadItemRemovedEvent
+from chatkit.types import ClientToolCallItem, ThreadItemRemovedEvent
 
 from ._decide import Decider, Decision, View, waiting_since
 from ._journal import read_journal
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from chatkit.store import Store
-    from chatkit.types import ThreadMetadata, UserMessageItem
+    from chatkit.types import ThreadItem, ThreadMetadata, UserMessageItem
 
     from ._decide import Step
     from ._rules import Rules
@@ -44,11 +44,11 @@ class Turn:
         self._thread = thread
         self._context = context
         self._run = run
-        self._decider = Decider(rules, thread.id, self._new_id)
+        self._scope = f"{id(store)}:{thread.id}"  # two stores may use one thread id
+        self._decider = Decider(rules, self._scope, thread.id, self._new_id)
         self._message: str | None = None
         self._told: tuple[str, ...] = ()
         self._claim: Claim | None = None
-        self._must_conclude = False
 
     async def begin_answer(self) -> Decision:
         """Go on after `respond(thread, None, context)`."""
@@ -67,17 +67,16 @@ class Turn:
         """End a run whose body has ended well."""
         asked = self._run.collect()
         self._run.ended = True
-        if not asked and not self._must_conclude:
-            return Decision(Plan())
+        taken = frozenset([each.item.id for each in asked if each.item and await self._exists(each.item.id)])
         _, decision = await self._change(
-            lambda view: self._decider.at_end(view, asked, self._told, self._message), then=self._keep_pending_newest
+            lambda view: self._decider.at_end(view, asked, taken, self._told, self._message),
+            then=self._keep_pending_newest,
         )
         return decision
 
     async def fail(self) -> None:
         """End a run whose body has raised: what it asked for is gone with it."""
-        if self._must_conclude:
-            await self._change(lambda view: self._decider.at_failure(view, self._claim), then=self._keep_pending_newest)
+        await self._change(lambda view: self._decider.at_failure(view, self._claim), then=self._keep_pending_newest)
 
     async def report(self) -> list[Report]:
         """Return every call of the plan as it is now."""
@@ -99,10 +98,9 @@ class Turn:
     async def _begin(self, decide: Callable[[View], Decision], *, checks_turns: bool = False) -> Decision:
         view, decision = await self._change(decide, checks_turns=checks_turns)
         self._told = decision.tells_model
-        left = decision.plan.done_with(self._told).calls
+        left = reconcile(decision.plan, view.journal.states).open
         self._run.already_open = len(left)
-        self._run.already_bytes = sum(len(call.model_dump_json()) for call in left)
-        self._must_conclude = bool(decision.plan.calls) or view.journal.pending is not None
+        self._run.already_bytes = sum(len(call.model_dump_json().encode()) for call in left)
         return decision
 
     async def _change(
@@ -112,7 +110,7 @@ class Turn:
         then: Callable[[View, Decision], Awaitable[None]] | None = None,
         checks_turns: bool = False,
     ) -> tuple[View, Decision]:
-        async with self._rules.alone_on(self._thread.id):
+        async with self._rules.alone_on(self._scope, self._thread.id):
             for _ in range(ATTEMPTS):
                 plans = keeper(self._store, self._thread, self._context)
                 view = await self._look(await plans.load(), checks_turns=checks_turns)
@@ -131,7 +129,7 @@ class Turn:
             else:
                 raise ContendedPlanError(self._thread.id, ATTEMPTS)
             if decision.claims:
-                self._rules.claims.take(self._thread.id, decision.claims, self._run)
+                self._rules.claims.take(self._scope, decision.claims, self._run)
             if then is not None:
                 await then(view, decision)
         for step in decision.steps:
@@ -145,15 +143,17 @@ class Turn:
         return View(plan, journal, reconcile(plan, journal.states), vanished)
 
     async def _exists(self, item_id: str) -> bool:
+        return await self._item(item_id) is not None
+
+    async def _item(self, item_id: str) -> ThreadItem | None:
         try:
-            await self._store.load_item(self._thread.id, item_id, context=self._context)
+            return await self._store.load_item(self._thread.id, item_id, context=self._context)
         except NotFoundError:
-            return False
-        return True
+            return None
 
     async def _drop_damaged(self) -> None:
         """Put an empty plan in the place of one that cannot be read."""
-        async with self._rules.alone_on(self._thread.id):
+        async with self._rules.alone_on(self._scope, self._thread.id):
             plans = keeper(self._store, self._thread, self._context)
             try:
                 await plans.load()
@@ -179,10 +179,12 @@ class Turn:
         pending = view.journal.pending
         if pending is None or view.journal.newest is pending or not decision.plan.holds(pending.id):
             return
-        again = pending.model_copy(update={"created_at": view.journal.time_after_newest(self._rules.clock())})
-        await self._store.delete_thread_item(self._thread.id, pending.id, context=self._context)
-        if not await self._exists(pending.id):  # unless its answer has been saved in this very moment
-            await self._store.add_thread_item(self._thread.id, again, context=self._context)
+        match await self._item(pending.id):
+            case ClientToolCallItem(status="pending") as still_pending:
+                newest = view.journal.time_after_newest(self._rules.clock())
+                again = still_pending.model_copy(update={"created_at": newest})
+                await self._store.delete_thread_item(self._thread.id, pending.id, context=self._context)
+                await self._store.add_thread_item(self._thread.id, again, context=self._context)
 
     async def _remove_items(self, _view: View, decision: Decision) -> None:
         for item_id in [event.item_id for event in decision.events if isinstance(event, ThreadItemRemovedEvent)]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -16,16 +18,16 @@ from ._rules import Rules
 from ._runs import Run, RunStream, run_for, run_of
 from ._turn import Turn
 from .errors import UsageError
-from .observe import loud
+from .observe import logger, loud
 from .tools import ClientTool, agent_context_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
     from agents import RunContextWrapper
     from chatkit.store import Store
-    from chatkit.types import ThreadStreamEvent
+    from chatkit.types import ThreadMetadata, ThreadStreamEvent
 
     from ._lifecycle import State
     from ._plan import PlannedCall
@@ -64,6 +66,7 @@ class ClientToolSequencer:
         on_failure: What becomes of the calls after one that failed: "continue" releases them, "abort" gives them up but
             the required ones.
         max_queued: How many calls may be open in a thread.
+        max_bytes: How large they may be, together, as JSON: they are loaded with every request.
         lock: A factory of async context managers by thread id, for several workers over a store without plans of its
         own.
             Claims are then written into the thread, one write for each release.
@@ -78,6 +81,7 @@ class ClientToolSequencer:
         on_user_message: Literal["cancel", "keep"] = "cancel",
         on_failure: Literal["continue", "abort"] = "continue",
         max_queued: int = 64,
+        max_bytes: int = 256 * 1024,
         lock: Callable[[str], AbstractAsyncContextManager[Any]] | None = None,
         observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
@@ -91,8 +95,9 @@ class ClientToolSequencer:
             on_user_message=on_user_message,
             on_failure=on_failure,
             max_queued=max_queued,
+            max_bytes=max_bytes,
             lock=lock,
-            observers=tuple(observers),
+            observers=_synchronous(observers),
             clock=clock,
         )
 
@@ -122,30 +127,24 @@ class ClientToolSequencer:
         left and one of them wanted an answer, or when there was nothing in the queue. Calling one sequenced method from
         another for the same thread is part of the outer run.
         """
-        if inspect.iscoroutinefunction(method):
-            raise UsageError(f"{method.__qualname__} has no `yield`: ChatKit iterates over what it returns")
-        signature = inspect.signature(method)
+        signature = _signature(method)
+        is_action = sum(_is_required(parameter) for parameter in signature.parameters.values()) == ACTION_ARGUMENTS
 
         @functools.wraps(method)
         def sequenced_method(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ThreadStreamEvent]:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            if len(bound.args) not in {RESPOND_ARGUMENTS, ACTION_ARGUMENTS}:
-                raise UsageError(
-                    f"{method.__qualname__} is not a `respond(self, thread, message, context)` or an "
-                    "`action(self, thread, action, sender, context)`; only those can be sequenced"
-                )
 
             def body() -> AsyncIterator[ThreadStreamEvent]:
                 # by position, as ChatKit itself calls them: people name the second parameter as they like
                 return method(*bound.args, **bound.kwargs)
 
-            server, thread, subject, context = bound.args[0], bound.args[1], bound.args[2], bound.args[-1]
+            server, thread, subject = bound.args[:3]
+            context = bound.args[ACTION_ARGUMENTS - 1 if is_action else RESPOND_ARGUMENTS - 1]
             if run_for(thread.id) is not None:
                 return body()
-            run = Run(self, thread.id, self._rules.max_queued, self._rules.clock)
+            run = self._run(thread)
             turn = Turn(self._rules, server.store, thread, context, run)
-            is_action = len(bound.args) == ACTION_ARGUMENTS
             return RunStream(run, _events(turn, run, body, subject, is_action=is_action), self._rules.clock)
 
         sequenced_method.__client_tool_sequencer__ = self  # type: ignore[attr-defined]  # for ClientToolServer to find
@@ -166,11 +165,20 @@ class ClientToolSequencer:
         turn = await self._turn(store, thread_id, context)
         return tuple(_snapshot(call, state, since) for call, state, since in await turn.cancel())
 
+    def discard(self, ctx: RunContextWrapper[AgentContext[Any]] | AgentContext[Any]) -> None:
+        """Forget what the open run has asked for so far, as for an agent whose output a guardrail has rejected."""
+        context = agent_context_of(ctx)
+        run_of(self, context).discard(context)
+
     async def _turn(self, store: Store[TContext], thread_id: str, context: TContext) -> Turn:
-        thread = await store.load_thread(thread_id, context=context)
-        return Turn(
-            self._rules, store, thread, context, Run(self, thread_id, self._rules.max_queued, self._rules.clock)
-        )
+        open_run = run_for(thread_id)
+        # the thread object of the run: what ChatKit saves of it at the end must have the plan as it is then
+        thread = open_run.thread if open_run else await store.load_thread(thread_id, context=context)
+        return Turn(self._rules, store, thread, context, self._run(thread))
+
+    def _run(self, thread: ThreadMetadata) -> Run:
+        rules = self._rules
+        return Run(self, thread, max_queued=rules.max_queued, max_bytes=rules.max_bytes, clock=rules.clock)
 
 
 class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
@@ -202,12 +210,13 @@ async def _events(
     if not opening.runs_body:
         return
     try:
-        async for event in _inside(run, body):
-            if not run.holds_back(event):
-                yield event
+        async with aclosing(_inside(run, body)) as events:
+            async for event in events:
+                if not run.holds_back(event):
+                    yield event
         closing = await turn.conclude()
     except Exception:
-        await turn.fail()
+        await _give_back(turn)
         raise
     for event in closing.events:
         yield event
@@ -218,14 +227,25 @@ async def _inside(
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
     """Run the body step by step, with the run open during the steps and not while it rests at a `yield`."""
     with run.open():
-        events = body()
-    while True:
-        with run.open():
-            try:
-                event = await anext(events)
-            except StopAsyncIteration:
-                return
-        yield event
+        events = aiter(body())
+    try:
+        while True:
+            with run.open():
+                try:
+                    event = await anext(events)
+                except StopAsyncIteration:
+                    return
+            yield event
+    finally:
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()
+
+
+async def _give_back(turn: Turn) -> None:
+    try:
+        await turn.fail()
+    except Exception:  # noqa: BLE001  the body's own error is the one to be raised, and a claim ends with its lease
+        logger.exception("what a failed run had claimed could not be given back")
 
 
 def _snapshot(call: PlannedCall, state: State, since: float) -> CallSnapshot:
@@ -251,6 +271,34 @@ def _by_name(tools: Iterable[ClientTool[...]]) -> dict[str, ClientTool[...]]:
             raise UsageError(f"Two client tools are named {tool.name!r}; the frontend could not tell them apart")
         by_name[tool.name] = tool
     return by_name
+
+
+def _signature(method: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a `respond` or `action`, or say that the method is neither."""
+    if inspect.iscoroutinefunction(method):
+        raise UsageError(f"{method.__qualname__} has no `yield`: ChatKit iterates over what it returns")
+    signature = inspect.signature(method)
+    required = sum(_is_required(parameter) for parameter in signature.parameters.values())
+    if required not in {RESPOND_ARGUMENTS, ACTION_ARGUMENTS}:
+        raise UsageError(
+            f"{method.__qualname__} is not a `respond(self, thread, message, context)` or an "
+            "`action(self, thread, action, sender, context)`; only those can be sequenced"
+        )
+    return signature
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind in {
+        parameter.POSITIONAL_ONLY,
+        parameter.POSITIONAL_OR_KEYWORD,
+    }
+
+
+def _synchronous(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+    for observer in (taken := tuple(observers)):
+        if inspect.iscoroutinefunction(observer):
+            raise UsageError(f"The observer {observer!r} is a coroutine function; nobody would await it")
+    return taken
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

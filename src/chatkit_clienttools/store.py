@@ -162,7 +162,11 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
             stored = await super().load_thread(thread.id, context)
         except NotFoundError:
             return
-        if METADATA_KEY in stored.metadata and revision_in(stored) > revision_in(thread):
+        if stored is None:  # some stores return that, whatever their signature says
+            return
+        if METADATA_KEY not in stored.metadata:
+            return
+        if METADATA_KEY not in thread.metadata or revision_in(thread) < revision_in(stored):
             logger.debug("thread %s: an older copy of it is saved; its plan is kept", thread.id)
             put_plan(thread, stored.metadata[METADATA_KEY])
 

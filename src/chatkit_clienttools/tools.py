@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, overload
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientEffectEvent
 from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import ParamSpec
 
 from .errors import InvalidArgumentsError, UsageError
@@ -43,7 +43,7 @@ class _Declared(Generic[P]):
         except ValidationError as error:
             raise loud(InvalidArgumentsError(self.name, _problems(error))) from None
         except PydanticSerializationError as error:  # a field that takes anything has got what is not JSON
-            raise InvalidArgumentsError(self.name, [f"arguments are not JSON: {error}"]) from None
+            raise loud(InvalidArgumentsError(self.name, [f"arguments are not JSON: {error}"])) from None
 
 
 class ClientTool(_Declared[P]):
@@ -93,9 +93,11 @@ class ClientTool(_Declared[P]):
         if self._reports_errors:
             return "the browser reported an error" if is_error_report(answer) else None
         try:
-            self._answer.validate_python(answer)
+            self._answer.validate_json(to_json(answer))
         except ValidationError as error:
             return f"the browser's answer does not fit: {'; '.join(_problems(error))}"
+        except Exception as error:  # noqa: BLE001  a validator of the application may raise anything
+            return f"the browser's answer could not be checked: {type(error).__name__}"
         return None
 
 

@@ -68,6 +68,11 @@ def a_place(url: str) -> Place:
 async def postgres(postgres_url: str) -> AsyncIterator[Place]:
     place = a_place(postgres_url)
     yield place
+    await dropped(place)
+
+
+async def dropped(place: Place) -> None:
+    """Leave nothing behind in a database that may be somebody's."""
     store = place.store()
     async with store._database.engine.begin() as connection:
         await connection.run_sync(store._tables.metadata.drop_all)

@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
-		--group dev --editable '.[otel,testing]' 'openai-chatkit==$(CHATKIT)'
+		--group dev --editable '.[otel,postgres,sql,testing]' 'openai-chatkit==$(CHATKIT)'
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 

@@ -27,6 +27,7 @@ ORDER = (
     "tools",
     "receipts",
     "_journal",
+    "_calls",
     "_runs",
     "_rules",
     "_decide",

@@ -13,8 +13,8 @@ from agents import set_tracing_disabled
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 
 from chatkit_clienttools import LifecycleEvent, ValidatingStore
+from chatkit_clienttools.stores import MemoryStore
 from examples.browser import Browser
-from examples.memory_store import MemoryStore
 
 from .people import RequestContext
 from .plain import PlainMerakServer

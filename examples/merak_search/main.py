@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from chatkit_clienttools import ValidatingStore
-from examples.memory_store import MemoryStore
+from chatkit_clienttools.stores import MemoryStore
 
 from .people import RequestContext
 from .server import MerakServer

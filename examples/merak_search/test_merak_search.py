@@ -11,8 +11,8 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from starlette.testclient import TestClient
 
 from chatkit_clienttools import ValidatingStore
+from chatkit_clienttools.stores import MemoryStore
 from examples.browser import Browser
-from examples.memory_store import MemoryStore
 
 from . import __main__, main
 from .people import RequestContext

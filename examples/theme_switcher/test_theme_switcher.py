@@ -9,8 +9,8 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from chatkit.agents import AgentContext, simple_to_agent_input, stream_agent_response
 
 from chatkit_clienttools import ValidatingStore
+from chatkit_clienttools.stores import MemoryStore
 from examples.browser import Browser
-from examples.memory_store import MemoryStore
 
 from .server import FactServer
 from .tools import RequestContext, record_fact, switch_theme

@@ -2,7 +2,8 @@
 
 `UsageError`: the backend's code asked for something that cannot be done; raised where it was asked, before anything is
 written. `LifecycleError`: somebody tried to take a call through an illegal step; nothing was changed. `PlanError`: what
-the store holds of a queue is not what was put there.
+the store holds of a queue is not what was put there. `DamagedDocumentError`: the same of anything else that our own
+stores hold. `StoreUnavailableError`: nobody's mistake; the database is away, restarts, or has too much to do.
 
 Errors carry their data as attributes, and never the arguments or the answer of a call.
 """
@@ -47,6 +48,10 @@ class InvalidArgumentsError(UsageError):
 
 class QueueFullError(UsageError):
     """A thread would hold more calls, or larger ones, than the sequencer allows."""
+
+
+class SchemaVersionError(UsageError):
+    """The tables of a database are missing, or of a version this package does not know."""
 
 
 class LifecycleError(ClientToolError):
@@ -112,3 +117,32 @@ class ContendedPlanError(PlanError):
         """Say how often it was tried."""
         self.attempts = attempts
         super().__init__(thread_id, f"was changed by others {attempts} times while it was to be written. Try again.")
+
+
+class DamagedDocumentError(ClientToolError):
+    """What a store holds of an item, a thread or an attachment is not what ChatKit can read."""
+
+    def __init__(self, kind: str, key: str, reason: str) -> None:
+        """Name what cannot be read and why, without what is in it."""
+        self.kind = kind
+        self.key = key
+        self.reason = reason
+        super().__init__(
+            f"{kind} {key} is stored, but cannot be read: {reason}. Nothing was changed. Upgrade openai-chatkit if a "
+            "newer version wrote it; otherwise somebody has changed the row."
+        )
+
+
+class StoreUnavailableError(ClientToolError):
+    """A database did not do what it was asked within the time limit, or said that it cannot."""
+
+    def __init__(self, tried: str, database: str, time_limit: float, reason: str) -> None:
+        """Name what was tried, where (without user and password), for how long, and what came of it."""
+        self.tried = tried
+        self.database = database
+        self.time_limit = time_limit
+        self.reason = reason
+        super().__init__(
+            f"Could not {tried} in {database} (time limit {time_limit:g} s): {reason}. "
+            "A write that was under way was made as a whole or not at all: load before you write again."
+        )

@@ -10,8 +10,8 @@ from chatkit.store import NotFoundError, Store
 from chatkit.types import ClientToolCallItem
 from typing_extensions import TypeVar
 
+from ._calls import check_change, says_the_same, second_pending, violation
 from ._journal import PAGE
-from ._lifecycle import TRANSITIONS, Event, State
 from ._plans import METADATA_KEY, plans_of, put_plan, revision_in
 from .errors import LifecycleViolationError, UsageError
 from .observe import logger
@@ -175,17 +175,17 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
         known = await self._known(thread_id, item.id, context)
         if not isinstance(item, ClientToolCallItem) and not isinstance(known, ClientToolCallItem):
             return True
-        if _says_the_same(known, item):
+        if says_the_same(known, item):
             return False
         try:
             if known is None:
                 await self._check_new(thread_id, item, context)
             else:
-                _check_change(thread_id, known, item)
-        except LifecycleViolationError as violation:
+                check_change(thread_id, known, item)
+        except LifecycleViolationError as error:
             if self.mode == "strict":
                 raise
-            logger.warning("%s", violation)
+            logger.warning("%s", error)
         return True
 
     async def _known(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem | None:
@@ -201,52 +201,8 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
                 "A call is stored as pending and completed by the browser's answer; that answer fails for one that was "
                 "stored as completed. For what needs no answer use ClientTool(..., result=None) or a ClientEffect."
             )
-            raise _violation(thread_id, call, "no item", call.status, cure)
+            raise violation(thread_id, call, "no item", call.status, cure)
         newest = await super().load_thread_items(thread_id, None, PAGE, "desc", context)
         for other in newest.data:
             if isinstance(other, ClientToolCallItem) and other.status == "pending":
-                cure = (
-                    f"Call {other.call_id} (item {other.id}) is still pending, and the browser's answer does not say "
-                    "which call it is for. Queue the calls: sequencer.enqueue(ctx, ...)."
-                )
-                raise _violation(thread_id, call, "no item", "pending", cure)
-
-
-def _check_change(thread_id: str, known: ThreadItem, item: ThreadItem) -> None:
-    if not isinstance(known, ClientToolCallItem) or not isinstance(item, ClientToolCallItem):
-        call = cast("ClientToolCallItem", item if isinstance(item, ClientToolCallItem) else known)
-        cure = "The id is taken by another item of this thread: give every item its own."
-        raise _violation(thread_id, call, _as_text(known), _as_text(item), cure)
-    if _fixed(known) != _fixed(item):
-        cure = "Only status and output of a call ever change: add another call under an id of its own."
-        raise _violation(thread_id, item, known.status, f"{item.status} with other contents", cure)
-    if TRANSITIONS[State(known.status)].get(Event.ANSWER) != State(item.status):
-        becomes = item.status if item.status != known.status else f"{item.status} with another output"
-        cure = "A call changes once, from pending to completed: " + (
-            "this answer is late, repeated, or meant for another call."
-            if item.status == "completed"
-            else "to ask again, enqueue another call."
-        )
-        raise _violation(thread_id, item, known.status, becomes, cure)
-
-
-def _violation(thread_id: str, call: ClientToolCallItem, was: str, becomes: str, cure: str) -> LifecycleViolationError:
-    return LifecycleViolationError(thread_id, call.id, call.call_id, was=was, becomes=becomes, cure=cure)
-
-
-def _as_text(item: ThreadItem) -> str:
-    return item.status if isinstance(item, ClientToolCallItem) else f"a {item.type}"
-
-
-def _fixed(call: ClientToolCallItem) -> tuple[object, ...]:
-    """What of a call never changes."""
-    return call.name, call.call_id, call.arguments
-
-
-def _says_the_same(known: ThreadItem | None, item: ThreadItem) -> bool:
-    """Whether writing `item` over `known` would change nothing: a call released again differs in its time only."""
-    return (
-        isinstance(known, ClientToolCallItem)
-        and isinstance(item, ClientToolCallItem)
-        and (known.status, known.output, _fixed(known)) == (item.status, item.output, _fixed(item))
-    )
+                raise second_pending(thread_id, call, other)

@@ -79,10 +79,16 @@ class PlainStore(Store[Any]):
 
     def _page(self, values: list[Any], limit: int, after: str | None, order: str) -> Page[Any]:
         values = values if order == "asc" else list(reversed(values))
-        start = next((n + 1 for n, value in enumerate(values) if value.id == after), 0) if after else 0
+        start = [value.id for value in values].index(self._known(values, after)) + 1 if after else 0
         shown = values[start : start + limit]
         has_more = start + limit < len(values)
         return Page(data=[self._out(v) for v in shown], has_more=has_more, after=shown[-1].id if has_more else None)
+
+    @staticmethod
+    def _known(values: list[Any], after: str) -> str:
+        if not any(value.id == after for value in values):
+            raise NotFoundError(after)
+        return after
 
     @staticmethod
     def _found(mapping: dict[str, T], key: str) -> T:
@@ -101,6 +107,10 @@ class PlansStore(PlainStore):
 
     async def load_plan(self, thread_id: str, context: Any) -> StoredPlan | None:
         return self.plans.get(thread_id)
+
+    async def delete_thread(self, thread_id: str, context: Any) -> None:
+        await super().delete_thread(thread_id, context)
+        self.plans.pop(thread_id, None)
 
     async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: Any) -> bool:
         stored = self.plans.get(thread_id)

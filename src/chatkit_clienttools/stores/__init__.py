@@ -1,0 +1,9 @@
+"""Stores that are right.
+
+`MemoryStore` for development and tests; `chatkit_clienttools.stores.sql.SQLStore` for everything else.
+"""
+
+from .._plans import StoredPlan
+from .memory import MemoryStore
+
+__all__ = ["MemoryStore", "StoredPlan"]

@@ -1,0 +1,190 @@
+"""`MemoryStore`: a right store without a database, for development and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
+
+from chatkit.store import Store
+from chatkit.types import ClientToolCallItem, Page
+from typing_extensions import TypeVar
+
+from chatkit_clienttools._calls import has_to_be_written, second_pending
+
+from ._documents import (
+    ATTACHMENTS,
+    ITEMS,
+    THREADS,
+    checked_limit,
+    checked_order,
+    given,
+    not_found,
+    owner_key,
+    page_of,
+    thread_of,
+    wanted,
+)
+from ._locks import LocalLocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from chatkit.types import Attachment, ThreadItem, ThreadMetadata
+
+    from chatkit_clienttools._plans import StoredPlan
+
+TContext = TypeVar("TContext", default=Any)
+
+
+@dataclass
+class _Thread:
+    document: str
+    items: dict[str, _Item] = field(default_factory=dict)
+    plan: StoredPlan | None = None
+
+
+class _Item(NamedTuple):
+    document: str
+    is_pending: bool
+
+
+class _Attachment(NamedTuple):
+    document: str
+    thread_id: str | None
+
+
+@dataclass
+class _Owned:
+    """What one owner has. Dictionaries keep the order of insertion, and a key that is set again keeps its place."""
+
+    threads: dict[str, _Thread] = field(default_factory=dict)
+    attachments: dict[str, _Attachment] = field(default_factory=dict)
+
+    def thread(self, thread_id: str) -> _Thread:
+        try:
+            return self.threads[thread_id]
+        except KeyError:
+            raise not_found(thread_id, "Thread") from None
+
+
+class MemoryStore(Store[TContext], Generic[TContext]):
+    """A store in the memory of one process, with the rules of `SQLStore`: what works here works there.
+
+    Threads and items have the order in which they were added; saving one again keeps its place. What is handed in and
+    out is copied. Each method is one step that no other request can come between. It keeps plans of its own
+    (`SupportsPlans`), and like `SQLStore` it holds at most one pending client tool call per thread and lets a completed
+    one never change.
+
+    Args:
+        owner: Tells whose rows a request may touch, `lambda context: context.user_id`. What belongs to another owner
+            does not exist. Without it everything belongs to everybody.
+        time_limit: How many seconds to wait for a `thread_lock`.
+    """
+
+    def __init__(self, *, owner: Callable[[TContext], object] | None = None, time_limit: float = 10.0) -> None:
+        self._owner = owner
+        self._owned: dict[str, _Owned] = {}
+        self._locks = LocalLocks("memory", time_limit)
+
+    async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
+        return THREADS.read(self._of(context).thread(thread_id).document, thread_id)
+
+    async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
+        threads = self._of(context).threads
+        document = THREADS.write(thread, given(thread.id, "Thread"))
+        if thread.id in threads:
+            threads[thread.id].document = document
+        else:
+            threads[thread.id] = _Thread(document)
+
+    async def load_threads(self, limit: int, after: str | None, order: str, context: TContext) -> Page[ThreadMetadata]:
+        threads = self._of(context).threads
+        keys = _after(threads, limit, after, order, "Thread")
+        return page_of([(key, THREADS.read(threads[key].document, key)) for key in keys], checked_limit(limit))
+
+    async def delete_thread(self, thread_id: str, context: TContext) -> None:
+        owned = self._of(context)
+        if owned.threads.pop(thread_id, None):
+            owned.attachments = {k: a for k, a in owned.attachments.items() if a.thread_id != thread_id}
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: TContext
+    ) -> Page[ThreadItem]:
+        items = self._of(context).thread(thread_id).items
+        keys = _after(items, limit, after, order, "Item")
+        return page_of([(key, ITEMS.read(items[key].document, key)) for key in keys], checked_limit(limit))
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        items = self._of(context).thread(thread_id).items
+        document = ITEMS.write(item, given(item.id, "Item"))
+        item = ITEMS.read(document, item.id)
+        is_pending = isinstance(item, ClientToolCallItem) and item.status == "pending"
+        if item.id in items:
+            if not has_to_be_written(thread_id, ITEMS.read(items[item.id].document, item.id), item):
+                return
+        elif is_pending:
+            for key, other in items.items():
+                if other.is_pending:
+                    call = cast("ClientToolCallItem", ITEMS.read(other.document, key))
+                    raise second_pending(thread_id, cast("ClientToolCallItem", item), call)
+        items[item.id] = _Item(document, is_pending)
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        await self.add_thread_item(thread_id, item, context)
+
+    async def load_item(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem:
+        found = self._of(context).thread(thread_id).items.get(item_id)
+        if found is None:
+            raise not_found(item_id, "Item")
+        return ITEMS.read(found.document, item_id)
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: TContext) -> None:
+        thread = self._of(context).threads.get(thread_id)
+        if thread:
+            thread.items.pop(item_id, None)
+
+    async def save_attachment(self, attachment: Attachment, context: TContext) -> None:
+        document = ATTACHMENTS.write(attachment, given(attachment.id, "Attachment"))
+        self._of(context).attachments[attachment.id] = _Attachment(document, thread_of(attachment))
+
+    async def load_attachment(self, attachment_id: str, context: TContext) -> Attachment:
+        found = self._of(context).attachments.get(attachment_id)
+        if found is None:
+            raise not_found(attachment_id, "Attachment")
+        return ATTACHMENTS.read(found.document, attachment_id)
+
+    async def delete_attachment(self, attachment_id: str, context: TContext) -> None:
+        self._of(context).attachments.pop(attachment_id, None)
+
+    async def load_plan(self, thread_id: str, context: TContext) -> StoredPlan | None:
+        """Load the plan of a thread and its revision; None if there was never one."""
+        thread = self._of(context).threads.get(thread_id)
+        return thread.plan if thread else None
+
+    async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: TContext) -> bool:
+        """Save `plan` if the stored revision is `expected` (0: there is none yet), in one step; say whether it was."""
+        thread = self._of(context).thread(thread_id)
+        if (thread.plan.revision if thread.plan else 0) != expected:
+            return False
+        thread.plan = plan
+        return True
+
+    def thread_lock(self, thread_id: str) -> AbstractAsyncContextManager[None]:
+        """Keep others out who ask for the lock of this thread: `ClientToolSequencer(lock=store.thread_lock)`."""
+        return self._locks.held(thread_id)
+
+    def _of(self, context: TContext) -> _Owned:
+        return self._owned.setdefault(owner_key(self._owner, context), _Owned())
+
+
+def _after(keys: Iterable[str], limit: int, after: str | None, order: str, name: str) -> list[str]:
+    """Return the keys of a page, and one more if there is one."""
+    in_order = list(keys) if checked_order(order) == "asc" else list(keys)[::-1]
+    start = 0
+    if after:
+        try:
+            start = in_order.index(wanted(after, name)) + 1
+        except ValueError:
+            raise not_found(after, name) from None
+    return in_order[start : start + checked_limit(limit) + 1]

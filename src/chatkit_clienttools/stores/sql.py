@@ -1,0 +1,383 @@
+"""`SQLStore`: a store on SQLite or PostgreSQL, through SQLAlchemy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from chatkit.store import Store
+from chatkit.types import ClientToolCallItem, Page
+from typing_extensions import TypeVar
+
+try:
+    from sqlalchemy import BigInteger, Text, and_, delete, literal, select, text, update
+    from sqlalchemy.dialects import postgresql, sqlite
+except ImportError as error:
+    raise ImportError("SQLStore needs SQLAlchemy: pip install 'chatkit-clienttools[sql]'") from error
+
+from chatkit_clienttools._calls import has_to_be_written, late_answer, second_pending
+from chatkit_clienttools._plans import StoredPlan
+
+from ._database import Database, open_engine
+from ._documents import (
+    ATTACHMENTS,
+    ITEMS,
+    THREADS,
+    checked_limit,
+    checked_order,
+    given,
+    is_key,
+    not_found,
+    owner_key,
+    page_of,
+    thread_of,
+    wanted,
+)
+from ._schema import Owned, Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from chatkit.types import Attachment, ThreadItem, ThreadMetadata
+    from sqlalchemy import ColumnElement, Executable, Table
+    from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from chatkit_clienttools.errors import LifecycleViolationError
+
+TContext = TypeVar("TContext", default=Any)
+
+Rows = list[tuple[str, str]]
+"""Ids and documents."""
+
+
+class SQLStore(Store[TContext], Generic[TContext]):
+    """A store on SQLite (3.35 or newer) or PostgreSQL (12 or newer).
+
+        store = SQLStore.from_url("sqlite+aiosqlite:///chat.db", owner=lambda context: context.user_id)
+        await store.create_schema()
+
+    Threads and items have the order in which they were added, by a sequence and never by a clock; saving one again
+    keeps its place. Each method is one transaction: done, or not done. It keeps plans of its own (`SupportsPlans`).
+    The database itself holds at most one pending client tool call per thread, and a completed one never changes: what
+    would break that is a `LifecycleViolationError`. What belongs to another owner does not exist.
+
+    A database that is away, or a pool that is exhausted, is a `StoreUnavailableError` within the time limit, and the
+    next call works again when it is back.
+
+    Args:
+        engine: An engine that the application has. It is used as it is, and not closed; `from_url` makes one that has
+            all that a store wants: write-ahead log, busy timeout and foreign keys on SQLite, a check of connections
+            before they are used on PostgreSQL.
+        owner: Tells whose rows a request may touch. Without it everything belongs to everybody.
+        time_limit: How many seconds a method, or waiting for a `thread_lock`, may take.
+        prefix: What the names of the tables begin with.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        owner: Callable[[TContext], object] | None = None,
+        time_limit: float = 10.0,
+        prefix: str = "chatkit_",
+    ) -> None:
+        self._owner = owner
+        self._tables = Tables(prefix)
+        self._database = Database(engine, self._tables, time_limit)
+        self._insert = postgresql.insert if self._database.is_postgres else sqlite.insert
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str | URL,
+        *,
+        owner: Callable[[TContext], object] | None = None,
+        time_limit: float = 10.0,
+        prefix: str = "chatkit_",
+        **engine_options: Any,
+    ) -> SQLStore[TContext]:
+        """Make a store with an engine of its own; `close()` closes it.
+
+        `sqlite+aiosqlite:///chat.db`, `sqlite+aiosqlite:///:memory:`, `postgresql+asyncpg://user:password@host/name`.
+        Further options go to `sqlalchemy.ext.asyncio.create_async_engine`.
+        """
+        store = cls(open_engine(url, time_limit, engine_options), owner=owner, time_limit=time_limit, prefix=prefix)
+        store._database.is_own = True
+        return store
+
+    async def create_schema(self) -> None:
+        """Make the tables unless they are there. To be called when a worker starts; several may do so at once."""
+        await self._database.create_schema()
+
+    async def close(self) -> None:
+        """Wait for what is under way, and close the connections of an engine that `from_url` made."""
+        await self._database.close()
+
+    def thread_lock(self, thread_id: str) -> AbstractAsyncContextManager[None]:
+        """Keep all workers out who ask for the lock of this thread: `ClientToolSequencer(lock=store.thread_lock)`.
+
+        On PostgreSQL it is an advisory lock, on SQLite one lock for all threads, on a file beside the database. It
+        takes a connection from a pool of its own. It is not nestable, and not to be held while a model runs.
+        """
+        return self._database.thread_lock(wanted(thread_id, "Thread"))
+
+    async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
+        threads, mine = self._tables.threads, self._of(context)
+        is_it = mine.thread(wanted(thread_id, "Thread"))
+        document = await self._document(f"load thread {thread_id}", threads, is_it)
+        if document is None:
+            raise not_found(thread_id, "Thread")
+        return THREADS.read(document, thread_id)
+
+    async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
+        threads, mine = self._tables.threads, self._of(context)
+        document = THREADS.write(thread, given(thread.id, "Thread"))
+
+        async def work(connection: AsyncConnection) -> None:
+            saved = await connection.execute(update(threads).where(mine.thread(thread.id)).values(document=document))
+            if saved.rowcount:
+                return
+            seq = await self._next_thread(connection, mine)
+            new = {"owner": mine.owner, "id": thread.id, "seq": seq, "last_item": 0, "document": document}
+            # whoever else creates it at this moment was first: the number that was just counted made us wait for that
+            insert = self._insert(threads).values(new)
+            key = [threads.c.owner, threads.c.id]
+            await connection.execute(insert.on_conflict_do_update(index_elements=key, set_={"document": document}))
+
+        await self._database.write(f"save thread {thread.id}", work)
+
+    async def load_threads(self, limit: int, after: str | None, order: str, context: TContext) -> Page[ThreadMetadata]:
+        threads, mine = self._tables.threads, self._of(context)
+        span = _Span(threads, mine.threads(), limit, order)
+        if after:
+            wanted(after, "Thread")
+
+        async def work(connection: AsyncConnection) -> Rows | None:
+            return await span.rows(connection, mine.thread(after) if after else None)
+
+        rows = await self._database.read("list the threads", work)
+        if rows is None:
+            raise not_found(after or "", "Thread")
+        return page_of([(key, THREADS.read(document, key)) for key, document in rows], span.limit)
+
+    async def delete_thread(self, thread_id: str, context: TContext) -> None:
+        mine = self._of(context)
+        if not is_key(thread_id):
+            return
+
+        async def work(connection: AsyncConnection) -> None:
+            # its row first: who is about to add something to it waits for that row, and then finds it gone
+            await connection.execute(delete(self._tables.threads).where(mine.thread(thread_id)))
+            for table in (self._tables.items, self._tables.plans, self._tables.attachments):
+                await connection.execute(delete(table).where(mine.of_thread(table, thread_id)))
+
+        await self._database.write(f"delete thread {thread_id}", work)
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: TContext
+    ) -> Page[ThreadItem]:
+        items, mine = self._tables.items, self._of(context)
+        span = _Span(items, mine.of_thread(items, wanted(thread_id, "Thread")), limit, order)
+        if after:
+            wanted(after, "Item")
+
+        async def work(connection: AsyncConnection) -> Rows | None:
+            rows = await span.rows(connection, mine.item(thread_id, after) if after else None)
+            if not rows and not await self._has_thread(connection, mine, thread_id):
+                raise not_found(thread_id, "Thread")
+            return rows
+
+        rows = await self._database.read(f"load the items of thread {thread_id}", work)
+        if rows is None:
+            raise not_found(after or "", "Item")
+        return page_of([(key, ITEMS.read(document, key)) for key, document in rows], span.limit)
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        mine = self._of(context)
+        document = ITEMS.write(item, given(item.id, "Item"))
+        item = ITEMS.read(document, item.id)  # as everybody will see it
+        wanted(thread_id, "Thread")
+
+        async def work(connection: AsyncConnection) -> None:
+            await self._write_item(connection, mine, thread_id, item, document)
+
+        await self._database.write(f"save item {item.id} of thread {thread_id}", work)
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
+        await self.add_thread_item(thread_id, item, context)
+
+    async def load_item(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem:
+        is_it = self._of(context).item(wanted(thread_id, "Thread"), wanted(item_id, "Item"))
+        document = await self._document(f"load item {item_id} of thread {thread_id}", self._tables.items, is_it)
+        if document is None:
+            raise not_found(item_id, "Item")
+        return ITEMS.read(document, item_id)
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: TContext) -> None:
+        is_it = self._of(context).item(thread_id, item_id)
+        if is_key(thread_id) and is_key(item_id):
+            await self._delete(f"delete item {item_id} of thread {thread_id}", self._tables.items, is_it)
+
+    async def save_attachment(self, attachment: Attachment, context: TContext) -> None:
+        attachments = self._tables.attachments
+        document = ATTACHMENTS.write(attachment, given(attachment.id, "Attachment"))
+        thread_id = thread_of(attachment)
+        new = {"owner": self._of(context).owner, "id": attachment.id, "thread_id": thread_id, "document": document}
+        insert = self._insert(attachments).values(new)
+        key = [attachments.c.owner, attachments.c.id]
+        upsert = insert.on_conflict_do_update(index_elements=key, set_={"thread_id": thread_id, "document": document})
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(upsert)
+
+        await self._database.write(f"save attachment {attachment.id}", work)
+
+    async def load_attachment(self, attachment_id: str, context: TContext) -> Attachment:
+        is_it = self._of(context).attachment(wanted(attachment_id, "Attachment"))
+        document = await self._document(f"load attachment {attachment_id}", self._tables.attachments, is_it)
+        if document is None:
+            raise not_found(attachment_id, "Attachment")
+        return ATTACHMENTS.read(document, attachment_id)
+
+    async def delete_attachment(self, attachment_id: str, context: TContext) -> None:
+        is_it = self._of(context).attachment(attachment_id)
+        if is_key(attachment_id):
+            await self._delete(f"delete attachment {attachment_id}", self._tables.attachments, is_it)
+
+    async def load_plan(self, thread_id: str, context: TContext) -> StoredPlan | None:
+        """Load the plan of a thread and its revision; None if there was never one."""
+        plans = self._tables.plans
+        is_it = self._of(context).of_thread(plans, wanted(thread_id, "Thread"))
+
+        async def work(connection: AsyncConnection) -> StoredPlan | None:
+            found = await connection.execute(select(plans.c.revision, plans.c.document).where(is_it))
+            row = found.one_or_none()
+            return StoredPlan(row.revision, row.document) if row else None
+
+        return await self._database.read(f"load the plan of thread {thread_id}", work)
+
+    async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: TContext) -> bool:
+        """Save `plan` if the stored revision is `expected` (0: there is none yet), in one step; say whether it was."""
+        mine = self._of(context)
+        wanted(thread_id, "Thread")
+        statement = (
+            self._next_plan(mine, thread_id, plan, expected) if expected else self._first_plan(mine, thread_id, plan)
+        )
+
+        async def work(connection: AsyncConnection) -> bool:
+            if (await connection.execute(statement)).rowcount:
+                return True
+            if not await self._has_thread(connection, mine, thread_id):
+                raise not_found(thread_id, "Thread")
+            return False
+
+        return await self._database.write(f"save the plan of thread {thread_id}", work)
+
+    def _of(self, context: TContext) -> Owned:
+        return Owned(self._tables, owner_key(self._owner, context))
+
+    async def _document(self, tried: str, table: Table, is_it: ColumnElement[bool]) -> str | None:
+        async def work(connection: AsyncConnection) -> str | None:
+            document: str | None = await connection.scalar(select(table.c.document).where(is_it))
+            return document
+
+        return await self._database.read(tried, work)
+
+    async def _delete(self, tried: str, table: Table, is_it: ColumnElement[bool]) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(delete(table).where(is_it))
+
+        await self._database.write(tried, work)
+
+    async def _next_thread(self, connection: AsyncConnection, mine: Owned) -> int:
+        """Count the owner's threads; the others who do wait here until this transaction has ended."""
+        owners = self._tables.owners
+        first = self._insert(owners).values(owner=mine.owner, last_thread=1)
+        counts = first.on_conflict_do_update(
+            index_elements=[owners.c.owner], set_={"last_thread": owners.c.last_thread + 1}
+        )
+        seq: int = (await connection.execute(counts.returning(owners.c.last_thread))).scalar_one()
+        return seq
+
+    async def _next_item(self, connection: AsyncConnection, mine: Owned, thread_id: str) -> int:
+        """Count the thread's items; the others who write to the thread wait here until this transaction has ended."""
+        threads = self._tables.threads
+        counts = update(threads).where(mine.thread(thread_id)).values(last_item=threads.c.last_item + 1)
+        seq: int | None = (await connection.execute(counts.returning(threads.c.last_item))).scalar_one_or_none()
+        if seq is None:
+            raise not_found(thread_id, "Thread")
+        return seq
+
+    async def _write_item(
+        self, connection: AsyncConnection, mine: Owned, thread_id: str, item: ThreadItem, document: str
+    ) -> None:
+        items, is_it = self._tables.items, mine.item(thread_id, item.id)
+        seq = await self._next_item(connection, mine, thread_id)
+        status = item.status if isinstance(item, ClientToolCallItem) else None
+        known = await connection.scalar(select(items.c.document).where(is_it))
+        if known is None:
+            new = {"owner": mine.owner, "thread_id": thread_id, "id": item.id, "seq": seq}
+            insert = self._insert(items).values({**new, "call_status": status, "document": document})
+            unless_one_is_pending = insert.on_conflict_do_nothing(
+                index_elements=[items.c.owner, items.c.thread_id], index_where=text("call_status = 'pending'")
+            )
+            if not (await connection.execute(unless_one_is_pending)).rowcount:
+                raise await self._second_pending(connection, mine, thread_id, item)
+        elif has_to_be_written(thread_id, ITEMS.read(known, item.id), item):
+            change = update(items).where(is_it).values(call_status=status, document=document)
+            if not isinstance(item, ClientToolCallItem):
+                await connection.execute(change)
+            elif not (await connection.execute(change.where(items.c.call_status == "pending"))).rowcount:
+                raise late_answer(thread_id, item, "completed", item.status)
+
+    async def _second_pending(
+        self, connection: AsyncConnection, mine: Owned, thread_id: str, item: ThreadItem
+    ) -> LifecycleViolationError:
+        items = self._tables.items
+        is_pending = and_(mine.of_thread(items, thread_id), items.c.call_status == "pending")
+        key, document = (await connection.execute(select(items.c.id, items.c.document).where(is_pending))).one()
+        other = ITEMS.read(document, key)
+        return second_pending(thread_id, cast("ClientToolCallItem", item), cast("ClientToolCallItem", other))
+
+    async def _has_thread(self, connection: AsyncConnection, mine: Owned, thread_id: str) -> bool:
+        threads = self._tables.threads
+        return await connection.scalar(select(threads.c.id).where(mine.thread(thread_id))) is not None
+
+    def _first_plan(self, mine: Owned, thread_id: str, plan: StoredPlan) -> Executable:
+        """Insert a plan unless there is one, if its thread is there (and stays there)."""
+        plans, threads = self._tables.plans, self._tables.threads
+        row = select(threads.c.owner, threads.c.id, literal(plan.revision, BigInteger), literal(plan.document, Text))
+        stays = row.where(mine.thread(thread_id)).with_for_update(read=True, key_share=True)
+        insert = self._insert(plans).from_select(["owner", "thread_id", "revision", "document"], stays)
+        return insert.on_conflict_do_nothing()
+
+    def _next_plan(self, mine: Owned, thread_id: str, plan: StoredPlan, expected: int) -> Executable:
+        """Replace the plan that has the expected revision."""
+        plans = self._tables.plans
+        is_expected = and_(mine.of_thread(plans, thread_id), plans.c.revision == expected)
+        return update(plans).where(is_expected).values(revision=plan.revision, document=plan.document)
+
+
+class _Span:
+    """A page of a table's rows in their order, and one row more to know whether there is a next page."""
+
+    def __init__(self, table: Table, condition: ColumnElement[bool], limit: int, order: str) -> None:
+        self.limit = checked_limit(limit)
+        self._table = table
+        self._is_ascending = checked_order(order) == "asc"
+        self._condition = condition
+
+    async def rows(self, connection: AsyncConnection, is_cursor: ColumnElement[bool] | None) -> Rows | None:
+        """Load id and document of each; None if the row that they are to come after is not there."""
+        # a row never changes its number: whatever is added or deleted between the two statements, nothing is skipped
+        seq = self._table.c.seq
+        rows = select(self._table.c.id, self._table.c.document).where(self._condition)
+        if is_cursor is not None:
+            after = await connection.scalar(select(seq).where(is_cursor))
+            if after is None:
+                return None
+            rows = rows.where(seq > after if self._is_ascending else seq < after)
+        in_order = rows.order_by(seq if self._is_ascending else seq.desc())
+        found = await connection.execute(in_order.limit(self.limit + 1))
+        return [(row.id, row.document) for row in found]

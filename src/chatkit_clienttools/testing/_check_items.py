@@ -1,0 +1,278 @@
+"""The checks of what a store does with items: what is kept, what is replaced, what is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, cast
+
+from chatkit.store import NotFoundError
+
+from ._bench import same, text_of
+from ._check_threads import thread_is_kept
+from ._factory import said
+from ._rules import BrokenRuleError, Finding, check, expect
+from ._samples import TEXT, NoSampleError, item_types, sample
+
+if TYPE_CHECKING:
+    from chatkit.types import ClientToolCallItem, ThreadItem, ThreadMetadata
+
+    from ._bench import Bench
+
+LONG = 50_000
+AT_ONCE = 10
+
+
+@check("base", rests_on=(thread_is_kept,), breaks="Messages are not there when the conversation is opened again.")
+async def item_is_kept(bench: Bench) -> None:
+    """An item that was added to a thread is found by its id, and is among the thread's items."""
+    thread = await bench.thread()
+    item = bench.message(thread)
+    await bench.add(thread, item)
+
+    same(item, await bench.loaded(thread, item.id), "load_item")
+    page = await bench.page(thread)
+    expect(len(page.data) == 1, f"one item was added, and load_thread_items gave {len(page.data)}")
+    same(item, page.data[0], "load_thread_items")
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
+    breaks="A conversation that holds such an item cannot be opened any more, or shows it without its contents.",
+)
+async def every_type_of_item_is_kept(bench: Bench) -> str | None:
+    """Every type of item the installed ChatKit has is loaded as it was saved, with all its fields."""
+    thread = await bench.thread()
+    problems, unknown = [], []
+    for kind in item_types():
+        try:
+            item: Any = sample(kind, id=bench.new_id(), thread_id=thread.id, created_at=bench.tick())
+        except NoSampleError as error:
+            unknown.append(f"no sample could be made of {error}")
+            continue
+        problems += await _kept(bench, thread, item)
+    expect(not problems, "; ".join(problems))
+    return "; ".join(unknown) or None
+
+
+@check("base", rests_on=(item_is_kept,), breaks="A long answer or an emoji ends in an error, or comes back cut off.")
+async def long_text_is_kept(bench: Bench) -> None:
+    """A text of fifty thousand characters, of any script, is loaded as it was saved."""
+    thread = await bench.thread()
+    text = (TEXT * LONG)[:LONG]
+    item = bench.message(thread, text)
+    await bench.add(thread, item)
+
+    loaded = text_of(await bench.loaded(thread, item.id))
+
+    expect(loaded == text, f"{len(text)} characters were saved; {len(loaded)} came back, or others")
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
+    breaks="ChatKit subtracts created_at from its own naive datetime.now() when it resumes a workflow: TypeError.",
+)
+async def time_of_an_item_is_kept(bench: Bench) -> None:
+    """An item's created_at is loaded as the moment that was saved, to the second; a naive time stays naive."""
+    for at in (datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)):  # noqa: DTZ001
+        thread = await bench.thread()
+        item = bench.message(thread, created_at=at)
+        await bench.add(thread, item)
+
+        loaded = (await bench.loaded(thread, item.id)).created_at
+
+        same = abs(loaded.timestamp() - at.timestamp()) <= 1 and (at.tzinfo or not loaded.tzinfo)
+        expect(same, f"saved {at.isoformat()}, loaded {loaded.isoformat()}")
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
+    breaks="An action on a widget that is gone ends in an error the server does not expect.",
+)
+async def unknown_item_is_not_found(bench: Bench) -> None:
+    """Loading an item that is not there raises NotFoundError."""
+    thread, _ = await bench.conversation(1)
+
+    await bench.not_found("load_item of an unknown id", bench.loaded(thread, bench.new_id()))
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
+    breaks="A tab that shows a deleted conversation gets an error the server does not expect, or somebody's messages.",
+)
+async def unknown_thread_has_no_items(bench: Bench) -> None:
+    """The items of a thread that is not there are NotFoundError, or an empty page."""
+    unknown = await bench.new_thread()
+    try:
+        ids = await bench.ids(unknown)
+    except NotFoundError:
+        return
+    expect(not ids, f"load_thread_items of an unknown thread gave {len(ids)} items")
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
+    breaks="Providers reuse ids: a message in one conversation overwrites one in another, or cannot be saved.",
+)
+async def ids_are_per_thread(bench: Bench) -> None:
+    """The same item id in two threads is two items."""
+    one, two = await bench.thread(), await bench.thread()
+    first = bench.message(one, "first")
+    second = bench.message(two, "second", id=first.id)
+    await bench.add(one, first)
+    await bench.add(two, second)
+
+    found = [[text_of(item) for item in (await bench.page(thread)).data] for thread in (one, two)]
+
+    expect(found == [["first"], ["second"]], f"the two threads hold {found[0]} and {found[1]}")
+
+
+@check(
+    "base",
+    rests_on=(unknown_item_is_not_found,),
+    breaks="A request for one conversation reads or deletes what belongs to another one.",
+)
+async def items_are_reached_through_their_thread(bench: Bench) -> None:
+    """An item is NotFoundError in any thread but its own, and cannot be deleted through another one."""
+    one, (item_id,) = await bench.conversation(1)
+    other = await bench.thread()
+
+    await bench.not_found("load_item through another thread", bench.loaded(other, item_id))
+    with suppress(Exception):  # refusing is right, however it is said
+        await bench.store.delete_thread_item(other.id, item_id, bench.context)
+    expect(await bench.ids(one) == [item_id], "delete_thread_item with another thread's id deleted it")
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
+    breaks="ChatKit writes the answer into the call it has loaded: others see it before it is saved, or unsaved.",
+)
+async def loaded_item_is_a_copy(bench: Bench) -> None:
+    """Changing an item that was loaded, alone or in a page, does not change the store."""
+    thread = await bench.thread()
+    call = bench.call(thread)
+    await bench.add(thread, call)
+    before = (await bench.loaded(thread, call.id)).model_copy(deep=True)
+    for how in ("load_item", "load_thread_items"):
+        loaded = await bench.loaded(thread, call.id) if how == "load_item" else (await bench.page(thread)).data[0]
+        _change(cast("ClientToolCallItem", loaded))
+
+        same(before, await bench.loaded(thread, call.id), f"an item from {how} was changed; load_item")
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
+    breaks="One request empties the page another one reads: messages vanish until the process is restarted.",
+)
+async def page_is_a_copy(bench: Bench) -> None:
+    """Changing a page that was loaded does not change the pages loaded later."""
+    thread, ids = await bench.conversation(2)
+    page = await bench.page(thread)
+    page.data.clear()
+    page.has_more = True
+
+    again = await bench.page(thread)
+
+    seen = f"a page was emptied; loaded again it has {len(again.data)} of 2 items, has_more {again.has_more}"
+    expect([item.id for item in again.data] == ids and not again.has_more, seen)
+
+
+@check(
+    "base",
+    rests_on=(item_is_kept,),
+    breaks="Two people who write at the same time, or two tabs, get errors or lose messages.",
+)
+async def requests_can_overlap(bench: Bench) -> None:
+    """Operations that are under way at the same time, on one store object, all do their work."""
+    one, two = await bench.thread(), await bench.thread()
+    messages = [bench.message(thread) for thread in (one, two) * (AT_ONCE // 2)]
+    writes = (bench.store.add_thread_item(item.thread_id, item, bench.context) for item in messages)
+    reads = (bench.page(thread) for thread in (one, two))
+
+    answers = await asyncio.gather(*writes, *reads, return_exceptions=True)
+
+    failed = [said(answer) for answer in answers if isinstance(answer, BaseException)]
+    expect(not failed, f"{len(failed)} of {len(answers)} failed: {'; '.join(sorted(set(failed)))}")
+    kept = len(await bench.ids(one)) + len(await bench.ids(two))
+    expect(kept == AT_ONCE, f"{AT_ONCE} items were added at once, and {kept} are there")
+
+
+@check(
+    "detected",
+    rests_on=(item_is_kept,),
+    breaks="ChatKit cannot add to this thread at all.",
+)
+async def adding_an_item_again(bench: Bench) -> Finding:
+    """What add_thread_item does with an id that is already there: it raises, ignores, replaces or duplicates."""
+    thread = await bench.thread()
+    item = bench.message(thread, "first")
+    await bench.add(thread, item)
+    try:
+        await bench.add(thread, bench.message(thread, "second", id=item.id))
+    except Exception as error:  # noqa: BLE001  # each store has its own
+        return Finding(f"raises {said(error)}", _RAISES)
+    found = [text_of(kept) for kept in (await bench.page(thread)).data]
+    if len(found) > 1:
+        return Finding(f"duplicates it: there are {len(found)} items with that id", _DUPLICATES)
+    return Finding("ignores it", _IGNORES) if found == ["first"] else Finding("replaces it", _REPLACES)
+
+
+_RAISES = (
+    "Ids that repeat are seen at once, and of two workers only one can release a call. But ChatKit adds a workflow it "
+    "resumes again under its id, and some providers give every message one id: such a response ends in an error."
+)
+_IGNORES = (
+    "A repeated release of a call is harmless. But ChatKit adds a workflow it resumes again under its id, and some "
+    "providers give every message one id: what came later is lost without a word."
+)
+_REPLACES = (
+    "A repeated release of a call is harmless, and so is a workflow ChatKit resumes and adds again. With a provider "
+    "that gives every message one id the newer message takes the place of the older one: put ids of your own on them."
+)
+_DUPLICATES = (
+    "A call that is released again and a workflow that is resumed are in the thread twice, and the model reads both. "
+    "ValidatingStore keeps calls from it; better is a unique key on thread and item id."
+)
+
+CHECKS = (
+    item_is_kept,
+    every_type_of_item_is_kept,
+    long_text_is_kept,
+    time_of_an_item_is_kept,
+    unknown_item_is_not_found,
+    unknown_thread_has_no_items,
+    ids_are_per_thread,
+    items_are_reached_through_their_thread,
+    loaded_item_is_a_copy,
+    page_is_a_copy,
+    requests_can_overlap,
+    adding_an_item_again,
+)
+
+
+def _change(call: ClientToolCallItem) -> None:
+    call.status, call.output = "completed", "changed"
+    call.arguments["list"].append("changed")
+
+
+async def _kept(bench: Bench, thread: ThreadMetadata, item: ThreadItem) -> list[str]:
+    """Say what is wrong with how this one item is kept: each type is tried, whatever came of the one before."""
+    name = type(item).__name__
+    try:
+        await bench.add(thread, item)
+        same(item, await bench.loaded(thread, item.id), "load_item")
+        listed = {found.id: found for found in (await bench.page(thread)).data}
+        same(item, listed.get(item.id), "load_thread_items")
+    except BrokenRuleError as broken:
+        return [str(broken)]
+    except Exception as error:  # noqa: BLE001  # a union that lacks a type fails in its own way
+        return [f"{name}: {bench.doing} raised {said(error)}"]
+    return []

@@ -1,0 +1,316 @@
+"""The checks of what a store does with threads."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from chatkit.types import ActiveStatus, ClosedStatus, LockedStatus
+
+from ._bench import PLENTY
+from ._rules import check, expect
+from ._samples import TEXT
+
+if TYPE_CHECKING:
+    from chatkit.types import ThreadMetadata
+
+    from ._bench import Bench
+
+MOST_PAGES = 50
+"""How many pages of other people's threads are read to find those of a check."""
+
+
+@check("base", breaks="No conversation can be opened: ChatKit loads the thread at the beginning of every request.")
+async def thread_is_kept(bench: Bench) -> None:
+    """A thread that was saved is loaded again, with its title and everything else it had."""
+    thread = await bench.new_thread(title=TEXT, allowed_image_domains=["example.com"])
+    await bench.store.save_thread(thread, bench.context)
+
+    loaded = await bench.store.load_thread(thread.id, bench.context)
+
+    other_rules = {"created_at", "metadata", "status"}
+    saved, found = thread.model_dump(exclude=other_rules), loaded.model_dump(exclude=other_rules)
+    expect(saved == found, f"saved {saved}, loaded {found}")
+
+
+@check(
+    "base",
+    rests_on=(thread_is_kept,),
+    breaks="A thread cannot be renamed, locked or closed: threads.update ends in an error or changes nothing.",
+)
+async def thread_can_be_saved_again(bench: Bench) -> None:
+    """Saving a thread that is already there replaces what is stored of it; a field set to None becomes None."""
+    thread = await bench.thread(title="First")
+    thread.title = None
+    await bench.store.save_thread(thread, bench.context)
+
+    title = (await bench.store.load_thread(thread.id, bench.context)).title
+
+    expect(title is None, f"the title was set to None and saved again; it is {title!r}")
+
+
+@check(
+    "base",
+    rests_on=(thread_can_be_saved_again,),
+    breaks="What a backend remembers in a thread is gone with the next request; so is a queue of client tool calls.",
+)
+async def metadata_is_kept(bench: Bench) -> None:
+    """The metadata of a thread is persisted by save_thread, nested values and None included."""
+    first: dict[str, Any] = {"who": TEXT, "nested": {"list": [1, 2.5, None, True, {"deep": []}]}, "none": None}
+    thread = await bench.thread(metadata=first)
+    loaded = await bench.store.load_thread(thread.id, bench.context)
+    expect(loaded.metadata == first, f"saved {first}, loaded {loaded.metadata}")
+
+    loaded.metadata = {"second": 2}
+    await bench.store.save_thread(loaded, bench.context)
+
+    again = (await bench.store.load_thread(thread.id, bench.context)).metadata
+    expect(again == {"second": 2}, f"saved {{'second': 2}} over it, loaded {again}")
+
+
+@check(
+    "base",
+    rests_on=(thread_can_be_saved_again,),
+    breaks="A locked or closed thread opens as an active one: users write where nobody answers.",
+)
+async def status_is_kept(bench: Bench) -> None:
+    """The status of a thread is persisted by save_thread, with its reason, and can be changed back."""
+    thread = await bench.thread()
+    for status in (LockedStatus(reason=TEXT), ClosedStatus(reason="over"), ActiveStatus()):
+        thread.status = status
+        await bench.store.save_thread(thread, bench.context)
+
+        loaded = (await bench.store.load_thread(thread.id, bench.context)).status
+
+        expect(loaded == status, f"saved {status!r}, loaded {loaded!r}")
+
+
+@check(
+    "base",
+    rests_on=(thread_is_kept,),
+    breaks="A link to a deleted thread ends in an error the server does not expect, or in a conversation with nobody.",
+)
+async def unknown_thread_is_not_found(bench: Bench) -> None:
+    """Loading a thread that is not there raises NotFoundError."""
+    unknown = await bench.new_thread()
+
+    await bench.not_found("load_thread of an unknown id", bench.store.load_thread(unknown.id, bench.context))
+
+
+@check(
+    "base",
+    rests_on=(metadata_is_kept,),
+    breaks="Setting the title of a loaded thread changes the store before it is saved, and for other requests too.",
+)
+async def loaded_thread_is_a_copy(bench: Bench) -> None:
+    """Changing a thread that was loaded, alone or in a list, does not change the store."""
+    thread = await bench.thread(metadata={"list": []})
+    for how in ("load_thread", "load_threads"):
+        loaded = await _loaded(bench, thread, how)
+        loaded.title = "changed"
+        loaded.metadata["list"].append("changed")
+
+        now = await bench.store.load_thread(thread.id, bench.context)
+
+        seen = f"what {how} gave was changed, and the store now has {now.title!r}, {now.metadata}"
+        expect((now.title, now.metadata) == ("A check", {"list": []}), seen)
+
+
+@check(
+    "base",
+    rests_on=(metadata_is_kept,),
+    breaks="What a response changes in its thread is in the store before it is saved, and stays there if it fails.",
+)
+async def saved_thread_is_a_copy(bench: Bench) -> None:
+    """Changing a thread after it was saved does not change the store."""
+    thread = await bench.thread(metadata={"list": []})
+    thread.title = "changed"
+    thread.metadata["list"].append("changed")
+
+    now = await bench.store.load_thread(thread.id, bench.context)
+
+    seen = f"the saved thread was changed, and the store now has {now.title!r}, {now.metadata}"
+    expect((now.title, now.metadata) == ("A check", {"list": []}), seen)
+
+
+@check(
+    "base",
+    rests_on=(thread_is_kept,),
+    breaks="The history shows the oldest conversations first, and the one just begun is not on its first page.",
+)
+async def threads_are_in_order(bench: Bench) -> str | None:
+    """load_threads gives the newest thread first for "desc" and the oldest first for "asc"."""
+    threads = [(await bench.thread()).id for _ in range(3)]
+
+    newest, _ = await _own_threads(bench, threads, "desc")
+    expect(newest == threads[::-1], _in_words("desc", threads[::-1], newest))
+    oldest, ended = await _own_threads(bench, threads, "asc")
+    if not ended and len(oldest) < len(threads):
+        return 'only "desc" was looked at: there are too many other threads before those of the check'
+    expect(oldest == threads, _in_words("asc", threads, oldest))
+    return None
+
+
+@check(
+    "base",
+    rests_on=(threads_are_in_order,),
+    breaks="Of two threads begun in the same tick of the clock the older one is shown as the newest.",
+)
+async def threads_of_one_tick_are_in_order(bench: Bench) -> None:
+    """Of threads with the same time, the one saved last is the newest."""
+    at = (await bench.new_thread()).created_at
+    threads = [(await bench.thread(created_at=at)).id for _ in range(4)]
+
+    newest, _ = await _own_threads(bench, threads, "desc")
+
+    expect(newest == threads[::-1], _in_words("desc", threads[::-1], newest))
+
+
+@check(
+    "base",
+    rests_on=(threads_are_in_order,),
+    breaks="The history of a person with many conversations is loaded at once, at every visit.",
+)
+async def limit_of_threads_is_honoured(bench: Bench) -> None:
+    """load_threads gives at most `limit` threads, and says in has_more that there are others."""
+    for _ in range(3):
+        await bench.thread()
+
+    page = await bench.store.load_threads(2, None, "desc", bench.context)
+
+    expect(len(page.data) == 2, f"limit was 2, and {len(page.data)} of 3 threads came")  # noqa: PLR2004
+    expect(page.has_more, "limit was 2 of 3 threads, and has_more is False")
+
+
+@check(
+    "base",
+    rests_on=(limit_of_threads_is_honoured,),
+    breaks="Scrolling down the history shows the same conversations again, or leaves some out.",
+)
+async def pages_of_threads_follow(bench: Bench) -> None:
+    """Going through the threads page by page, by the page's `after`, gives each of them once, those of one tick too."""
+    at = (await bench.new_thread()).created_at
+    threads = [(await bench.thread()).id for _ in range(3)]
+    threads += [(await bench.thread(created_at=at)).id for _ in range(2)]
+
+    seen, _ = await _own_threads(bench, threads, "desc", limit=2)
+
+    expect(sorted(seen) == sorted(threads), f"5 threads, 2 a page, gave {_counted(seen, threads)}")
+
+
+@check(
+    "base",
+    rests_on=(threads_are_in_order, thread_can_be_saved_again),
+    breaks="Renaming an old conversation moves it to the top of the history, and pages that are being read shift.",
+)
+async def saved_thread_keeps_its_place(bench: Bench) -> None:
+    """Saving a thread again leaves it where it was among the threads."""
+    first = await bench.thread()
+    threads = [first.id, (await bench.thread()).id, (await bench.thread()).id]
+    first.title = "renamed"
+    await bench.store.save_thread(first, bench.context)
+
+    newest, _ = await _own_threads(bench, threads, "desc")
+
+    expect(newest == threads[::-1], _in_words("desc", threads[::-1], newest))
+
+
+@check(
+    "base",
+    rests_on=(unknown_thread_is_not_found,),
+    breaks="A conversation the user has deleted is still there, or its link is an error the server does not expect.",
+)
+async def deleted_thread_is_not_found(bench: Bench) -> None:
+    """A thread that was deleted is NotFoundError, and is no longer listed."""
+    thread = await bench.thread()
+    await bench.store.delete_thread(thread.id, bench.context)
+
+    await bench.not_found("load_thread of a deleted thread", bench.store.load_thread(thread.id, bench.context))
+    listed, _ = await _own_threads(bench, [thread.id], "desc", pages=1)
+    expect(not listed, "the deleted thread is still listed by load_threads")
+
+
+@check(
+    "base",
+    breaks="Two messages or two threads get one id: the second overwrites the first or cannot be saved.",
+)
+async def generated_ids_are_new(bench: Bench) -> None:
+    """generate_thread_id and generate_item_id never give the same id twice."""
+    some = 50
+    thread = await bench.new_thread()
+    threads = {bench.store.generate_thread_id(bench.context) for _ in range(some)}
+    items = {bench.store.generate_item_id("message", thread, bench.context) for _ in range(some)}
+
+    expect(len(threads) == some, f"{some} calls of generate_thread_id gave {len(threads)} ids")
+    expect(len(items) == some, f"{some} calls of generate_item_id gave {len(items)} ids")
+
+
+@check(
+    "base",
+    rests_on=(thread_is_kept,),
+    breaks="The history shows wrong times, and sorts its threads by them.",
+)
+async def time_of_a_thread_is_kept(bench: Bench) -> None:
+    """A thread's created_at is loaded as the moment that was saved, to the second."""
+    for at in (datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)):  # noqa: DTZ001
+        thread = await bench.thread(created_at=at)
+
+        loaded = (await bench.store.load_thread(thread.id, bench.context)).created_at
+
+        expect(abs(loaded.timestamp() - at.timestamp()) <= 1, f"saved {at.isoformat()}, loaded {loaded.isoformat()}")
+
+
+CHECKS = (
+    thread_is_kept,
+    thread_can_be_saved_again,
+    metadata_is_kept,
+    status_is_kept,
+    time_of_a_thread_is_kept,
+    unknown_thread_is_not_found,
+    loaded_thread_is_a_copy,
+    saved_thread_is_a_copy,
+    threads_are_in_order,
+    threads_of_one_tick_are_in_order,
+    limit_of_threads_is_honoured,
+    pages_of_threads_follow,
+    saved_thread_keeps_its_place,
+    deleted_thread_is_not_found,
+    generated_ids_are_new,
+)
+
+
+async def _loaded(bench: Bench, thread: ThreadMetadata, how: str) -> ThreadMetadata:
+    if how == "load_thread":
+        return await bench.store.load_thread(thread.id, bench.context)
+    page = await bench.store.load_threads(PLENTY, None, "desc", bench.context)
+    found = [loaded for loaded in page.data if loaded.id == thread.id]
+    expect(found, "load_threads does not list a thread that was just saved")
+    return found[0]
+
+
+async def _own_threads(
+    bench: Bench, own: list[str], order: str, *, limit: int = PLENTY, pages: int = MOST_PAGES
+) -> tuple[list[str], bool]:
+    """Go through the threads until all of `own` were seen; return those in order, and whether there were no others.
+
+    The store may hold other people's threads, and more of them may come while it is read.
+    """
+    seen: list[str] = []
+    after = None
+    for _ in range(pages):
+        page = await bench.store.load_threads(limit, after, order, bench.context)
+        seen += [thread.id for thread in page.data if thread.id in own]
+        after = page.after
+        if not page.has_more or set(seen) == set(own):
+            return seen, True
+    return seen, False
+
+
+def _in_words(order: str, expected: list[str], seen: list[str]) -> str:
+    places = [str(expected.index(thread_id) + 1) for thread_id in seen]
+    return f'{len(expected)} threads in the order "{order}" should come as 1, 2, 3...; they come as {", ".join(places)}'
+
+
+def _counted(seen: list[str], expected: list[str]) -> str:
+    repeated = len(seen) - len(set(seen))
+    return f"{len(expected) - len(set(seen))} of them never, {repeated} repeated"

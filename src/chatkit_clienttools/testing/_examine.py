@@ -1,0 +1,75 @@
+"""Trying the checks on a store, one after the other: whatever one of them meets becomes a result, never a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ._factory import said
+from ._report import Result, Status
+from ._rules import BrokenRuleError, Finding, NotOfferedError
+
+if TYPE_CHECKING:
+    from ._bench import Bench
+    from ._rules import Check
+
+PATIENCE = 3
+"""After how many checks that ran into the time limit the others are no longer tried."""
+
+
+class Examination:
+    """The checks that were tried on one store."""
+
+    def __init__(self, bench: Bench, time_limit: float) -> None:
+        self._bench = bench
+        self._time_limit = time_limit
+        self._results: dict[str, Result] = {}
+        self._timed_out = 0
+
+    async def result(self, check: Check) -> Result:
+        """Return what came of a check, and try it first if it was not yet tried."""
+        if check.name not in self._results:
+            self._results[check.name] = await self._examined(check)
+        return self._results[check.name]
+
+    async def _examined(self, check: Check) -> Result:
+        for other in check.rests_on:
+            result = await self.result(other)
+            if result.status is Status.NOT_OFFERED:
+                return Result.of(check, Status.NOT_OFFERED, result.detail)
+            if result.status is not Status.HELD:
+                return Result.of(check, Status.NOT_CHECKED, f"{other.name} has to hold first")
+        if self._timed_out >= PATIENCE:
+            return Result.of(check, Status.NOT_CHECKED, f"{PATIENCE} checks before it took too long")
+        return await self._tried(check)
+
+    async def _tried(self, check: Check) -> Result:
+        try:
+            return await asyncio.wait_for(self._outcome(check), self._time_limit)
+        except asyncio.TimeoutError:  # an alias of TimeoutError, but not on Python 3.10
+            self._timed_out += 1
+            seen = f"{self._bench.doing} had not come back when the check's {self._time_limit:g} seconds were over"
+            return Result.of(check, Status.BROKEN, seen)
+        finally:
+            await self._clean(check)
+
+    async def _outcome(self, check: Check) -> Result:
+        try:
+            told = await check.body(self._bench)
+        except BrokenRuleError as broken:
+            return Result.of(check, Status.BROKEN, str(broken))
+        except NotOfferedError as missing:
+            return Result.of(check, Status.NOT_OFFERED, str(missing))
+        except Exception as error:  # noqa: BLE001  # whatever a store does is a result
+            return Result.of(check, Status.BROKEN, f"{self._bench.doing} raised {said(error)}")
+        if isinstance(told, Finding):
+            return Result.of(check, Status.DETECTED, told.what, told.follows)
+        return Result.of(check, Status.HELD, told or "")
+
+    async def _clean(self, check: Check) -> None:
+        try:
+            await asyncio.wait_for(self._bench.clean(), self._time_limit)
+        except asyncio.TimeoutError:
+            self._bench.notes.append(
+                f"after {check.name} not everything could be removed: it took more than {self._time_limit:g} seconds"
+            )

@@ -1,0 +1,64 @@
+"""What a check is: a rule in plain words, what breaks in the chat without it, and how to find out."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._bench import Bench
+
+    Body = Callable[[Bench], Awaitable["Finding | str | None"]]
+
+Level = Literal["base", "detected", "extended"]
+"""Must hold; is looked up, and either answer can be lived with; must hold where it is offered."""
+
+
+class BrokenRuleError(Exception):
+    """The store did not keep the rule; the message is what was seen."""
+
+
+class NotOfferedError(Exception):
+    """The store does not offer what the rule is about; the message says what was looked for."""
+
+
+class Finding(NamedTuple):
+    """What a check of the level "detected" has found, and what follows from it."""
+
+    what: str
+    follows: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule, and the body that tries it on a `Bench`."""
+
+    name: str
+    level: Level
+    rule: str
+    breaks: str
+    rests_on: tuple[Check, ...]
+    """Rules without which this one cannot be told: while one of them is broken, this one is not checked."""
+    body: Body
+
+
+def check(level: Level, *, breaks: str, rests_on: tuple[Check, ...] = ()) -> Callable[[Body], Check]:
+    """Make a check of a function: its name is the check's, its docstring is the rule.
+
+    The body raises `BrokenRuleError` or `NotOfferedError`; what it returns is told with the result.
+    """
+
+    def made(body: Body) -> Check:
+        rule = " ".join(inspect.getdoc(body).split())  # type: ignore[union-attr]  # a check without a rule is none
+        return Check(body.__name__, level, rule, breaks, rests_on, body)
+
+    return made
+
+
+def expect(holds: object, seen: str) -> None:
+    """Go on if it holds; otherwise the rule is broken, and `seen` says how."""
+    if not holds:
+        raise BrokenRuleError(seen)

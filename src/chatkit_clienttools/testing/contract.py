@@ -1,0 +1,121 @@
+"""One list of store checks, and its doors: a pytest class, a function, and the command `doctor`.
+
+The rules are what ChatKit and this package build on. A check works in threads it creates, under random ids, and
+removes them when it is over; what else is in the store is neither changed nor looked at.
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _check_changes, _check_items, _check_more, _check_pages, _check_plans, _check_threads
+from ._bench import Bench
+from ._examine import Examination
+from ._factory import name_of, opened
+from ._loop import run
+from ._report import Report, Result, Status
+
+if TYPE_CHECKING:
+    from ._factory import Factory
+    from ._rules import Check
+
+CHECKS: tuple[Check, ...] = (
+    *_check_threads.CHECKS,
+    *_check_items.CHECKS,
+    *_check_changes.CHECKS,
+    *_check_pages.CHECKS,
+    *_check_plans.CHECKS,
+    *_check_more.CHECKS,
+)
+"""The list. Every door goes through it."""
+
+TIME_LIMIT = 10.0
+"""How many seconds one check may take."""
+
+Progress = Callable[[int, int, str], object]
+"""Told before each check: its number, how many there are, and its name."""
+
+
+async def check_store(
+    factory: Factory,
+    *,
+    contexts: Sequence[Any] = (None,),
+    progress: Progress | None = None,
+    time_limit: float = TIME_LIMIT,
+) -> Report:
+    """Try every check on a store and report what came of it.
+
+    Args:
+        factory: Builds the store: a function, or an async one, that returns a `Store` or an async context manager of
+            one. It is called more than once, to see whether one store sees at once what another one has written.
+        contexts: What is passed to the store as `context`. With two of them, of different users, it is also checked
+            that the store keeps users apart.
+        progress: Called before each check with its number, the number of checks, and its name.
+        time_limit: How many seconds one check may take.
+
+    Raises:
+        FactoryError: The factory did not give a store.
+    """
+    notes: list[str] = []
+    async with opened(factory, notes) as store:
+        bench = Bench(store, factory, contexts)
+        examination = Examination(bench, time_limit)
+        results = []
+        for number, check in enumerate(CHECKS, 1):
+            if progress is not None:
+                progress(number, len(CHECKS), check.name)
+            results.append(await examination.result(check))
+    return Report(name_of(factory), tuple(results), (*bench.notes, *notes))
+
+
+class StoreContract:
+    """The checks as tests: subclass it, say how your store is made, and let pytest collect the subclass.
+
+    ```python
+    class TestMyStore(StoreContract):
+        def make_store(self):
+            return MyStore()
+    ```
+
+    The tests are plain methods, each of which runs an event loop of its own: they need no asyncio plugin, and go well
+    with any. So `make_store` must build whatever belongs to an event loop, as a pool of connections does. It may be
+    async, and may return an async context manager of a store. What a store does not offer is a skipped test that says
+    so; so is a rule that cannot be told while another one is broken.
+    """
+
+    contexts: Sequence[Any] = (None,)
+    """What is passed to the store as `context`; with two of them, of different users, they must be kept apart."""
+
+    time_limit: float = TIME_LIMIT
+    """How many seconds one check may take."""
+
+    def make_store(self) -> Any:
+        """Return the store to be checked, or an async context manager of one; may be async."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how its store is made: def make_store(self)")
+
+    async def _result(self, check: Check) -> Result:
+        async with opened(self.make_store) as store:
+            return await Examination(Bench(store, self.make_store, self.contexts), self.time_limit).result(check)
+
+
+def _test_of(check: Check) -> Callable[[StoreContract], None]:
+    def test(self: StoreContract) -> None:
+        __tracebackhide__ = True  # pytest shows where a test failed; here it is the message that says it
+        result = run(self._result(check))
+        if result.status in {Status.NOT_OFFERED, Status.NOT_CHECKED}:
+            raise unittest.SkipTest(f"{result.status.value}: {result.detail}")
+        if result.status is Status.DETECTED:
+            print(f"{result.detail}\n{result.breaks}")  # noqa: T201  # pytest shows it with -rP
+        if result.status is Status.BROKEN:
+            raise AssertionError(f"{result.rule}\n  seen:   {result.detail}\n  breaks: {result.breaks}")
+
+    test.__name__ = f"test_{check.name}"
+    test.__qualname__ = f"{StoreContract.__name__}.{test.__name__}"
+    test.__doc__ = check.rule
+    return test
+
+
+for _check in CHECKS:
+    setattr(StoreContract, f"test_{_check.name}", _test_of(_check))

@@ -765,9 +765,11 @@ class TestRefusals:
     @pytest.mark.parametrize("value", ["\ud83d", deeply_nested(300)], ids=["lone surrogate", "300 levels"])
     async def test_what_chatkit_could_not_send(self, value: Any) -> None:
         """What is JSON for Python and not for ChatKit raises at the tool as well."""
-        error, _ = await self.refusal(anything(x=value))
+        error, _ = await self.refusal(ClientToolCall(name="anything", arguments={"x": value}))
 
         assert isinstance(error, InvalidArgumentsError)
+        with pytest.raises(InvalidArgumentsError):
+            anything(x=value)
 
     async def test_only_open_calls_count(self, store: Store[Any]) -> None:
         """Calls that were answered do not count for the limit."""

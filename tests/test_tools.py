@@ -270,6 +270,24 @@ ONE_BY_ONE = (
 )
 
 
+def test_an_effect_without_a_model_has_to_be_json_too() -> None:
+    """What is no JSON is refused at the effect, not where the stream would break."""
+    with pytest.raises(InvalidArgumentsError, match="arguments are not JSON"):
+        ClientEffect("flash")(what=object())
+
+
+def test_the_log_names_the_field_and_not_the_keys_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    """The path to what is wrong may go through a dictionary whose keys are what users said."""
+
+    class Scores(BaseModel):
+        by_name: dict[str, int]
+
+    with pytest.raises(InvalidArgumentsError):
+        ClientTool("show", Scores)(by_name={"Ada Lovelace": "x"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+
+    assert ["Client tool 'show' was called with wrong arguments: by_name"] == caplog.messages
+
+
 class TestAnswers:
     def test_an_answer_is_read_as_json(self) -> None:
         """What is a fitting answer in JSON fits a strict type too: a date, a tuple."""

@@ -142,12 +142,12 @@ class Progress:
     @property
     def settled(self) -> tuple[PlannedCall, ...]:
         """The calls that were answered."""
-        return tuple(call for call, its in zip(self.plan.calls, self.states, strict=True) if its is State.COMPLETED)
+        return tuple(call for call, its in zip(self.plan.calls, self.states, strict=True) if its.is_final)
 
     @property
     def open(self) -> tuple[PlannedCall, ...]:
         """The calls that were not."""
-        return tuple(call for call, its in zip(self.plan.calls, self.states, strict=True) if its is not State.COMPLETED)
+        return tuple(call for call, its in zip(self.plan.calls, self.states, strict=True) if not its.is_final)
 
 
 def reconcile(plan: Plan, items: Mapping[str, State]) -> Progress:

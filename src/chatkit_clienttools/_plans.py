@@ -8,6 +8,7 @@ persists and ChatKit never sends to the browser.
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from ._plan import Plan
@@ -86,7 +87,8 @@ def revision_in(thread: ThreadMetadata) -> int:
     """Read the revision of the plan in a thread's metadata, however damaged the rest of it is; 0 if there is none."""
     document = thread.metadata.get(METADATA_KEY)
     revision = document.get("revision") if isinstance(document, dict) else None
-    return revision if isinstance(revision, int) else 0
+    # some databases have one kind of number only
+    return int(revision) if isinstance(revision, (int, float, Decimal)) else 0
 
 
 def put_plan(thread: ThreadMetadata, document: object) -> None:

@@ -42,7 +42,8 @@ class InvalidArgumentsError(UsageError):
     @property
     def for_the_log(self) -> str:
         """Only which fields: what is said of them may come from a validator that quotes the value."""
-        fields = ", ".join(problem.split(":")[0] for problem in self.problems)
+        # of a path only its beginning, the field: further down it may hold the keys of a dictionary
+        fields = ", ".join(problem.split(":")[0].split(".")[0] for problem in self.problems)
         return f"Client tool {self.tool!r} was called with wrong arguments: {fields}"
 
 

@@ -103,6 +103,7 @@ def metrics_observer(meter: Meter) -> Observer:
             "state": event.state.value,
         }
         transitions.add(1, attributes)
-        waits.record(event.waited_ms, attributes)
+        if event.previous is not None:
+            waits.record(event.waited_ms, attributes)
 
     return observe

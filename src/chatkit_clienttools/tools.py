@@ -36,9 +36,10 @@ class _Declared(Generic[P]):
         return f"{type(self).__name__}({self.name!r})"
 
     def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
-        if self._model is None:
-            return fields
         try:
+            if self._model is None:
+                to_json(fields, inf_nan_mode="strings")
+                return fields
             return self._model(**fields).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
             raise loud(InvalidArgumentsError(self.name, _problems(error))) from None
@@ -78,7 +79,7 @@ class ClientTool(_Declared[P]):
         self._answer: TypeAdapter[Any] = TypeAdapter(Any if result is None else result)
         self._reports_errors = result is None or result is Any
 
-    def __call__(self, *args: P.args, **arguments: P.kwargs) -> ClientToolCall:
+    def __call__(self, /, *args: P.args, **arguments: P.kwargs) -> ClientToolCall:
         """Return a call of this tool; raise `InvalidArgumentsError` if its arguments are wrong."""
         if args:
             raise loud(InvalidArgumentsError(self.name, ["arguments are given by name"]))
@@ -114,7 +115,7 @@ class ClientEffect(_Declared[P]):
     def __init__(self, name: str, data: Callable[P, BaseModel] | None = None) -> None:
         super().__init__(name, data)
 
-    def __call__(self, *args: P.args, **data: P.kwargs) -> ClientEffectEvent:
+    def __call__(self, /, *args: P.args, **data: P.kwargs) -> ClientEffectEvent:
         """Return an event of this effect; raise `InvalidArgumentsError` if its data are wrong."""
         if args:
             raise loud(InvalidArgumentsError(self.name, ["data are given by name"]))

@@ -3,7 +3,8 @@
 `MemoryStore` for development and tests; `chatkit_clienttools.stores.sql.SQLStore` for everything else.
 """
 
-from .._plans import StoredPlan
+from chatkit_clienttools._plans import StoredPlan
+
 from .memory import MemoryStore
 
 __all__ = ["MemoryStore", "StoredPlan"]

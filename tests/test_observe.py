@@ -194,7 +194,7 @@ class TestMetrics:
         metrics.provider.shutdown()
 
     def test_steps_are_counted_and_waits_measured(self, metrics: Metrics) -> None:
-        """Each step counts once under tool, previous and new state; the wait, if there was one, goes into a histogram."""
+        """Each step counts once under tool, previous and new state; a wait goes into a histogram."""
         queued = {"tool": "animate", "previous": "new", "state": "queued"}
         released = {"tool": "animate", "previous": "queued", "state": "pending"}
 

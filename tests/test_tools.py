@@ -155,6 +155,9 @@ class TestCalls:
         assert Animation(state="stop") == Animation.model_validate({"state": "stop", "pace": 2})
 
 
+KINDS: dict[Any, str] = {ClientTool: "Client tool", ClientEffect: "Client effect"}
+
+
 @pytest.mark.parametrize("declare", DECLARED)
 class TestWrongArguments:
     def test_the_error_names_tool_field_and_type(self, declare: Any) -> None:
@@ -167,7 +170,7 @@ class TestWrongArguments:
             "speed: Input should be a valid number (got list)",
         ] == error.problems
         assert (
-            "Client tool 'animate' was called with wrong arguments: "
+            f"{KINDS[declare]} 'animate' was called with wrong arguments: "
             "state: Input should be 'start' or 'stop' (got str); speed: Input should be a valid number (got list)"
         ) == str(error)
 
@@ -242,7 +245,7 @@ class TestWrongArguments:
         """The SDK tells such an error to the model alone, so it is logged: which fields, and not what is in them."""
         refused(declare("x", model), **fields)
 
-        line = f"Client tool 'x' was called with wrong arguments: {named}"
+        line = f"{KINDS[declare]} 'x' was called with wrong arguments: {named}"
         assert [("chatkit_clienttools", logging.ERROR, line)] == caplog.record_tuples
 
     def test_the_log_says_when_they_are_not_named(self, caplog: pytest.LogCaptureFixture, declare: Any) -> None:

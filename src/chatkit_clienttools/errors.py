@@ -33,18 +33,19 @@ class NotSequencedError(UsageError):
 class InvalidArgumentsError(UsageError):
     """The arguments of a client tool or effect do not fit what was declared for it."""
 
-    def __init__(self, tool: str, problems: list[str]) -> None:
+    def __init__(self, tool: str, problems: list[str], *, kind: str = "Client tool") -> None:
         """Say which tool it is about and what is wrong with each field."""
         self.tool = tool
         self.problems = problems
-        super().__init__(f"Client tool {tool!r} was called with wrong arguments: {'; '.join(problems)}")
+        self._what = f"{kind} {tool!r} was called with wrong arguments"
+        super().__init__(f"{self._what}: {'; '.join(problems)}")
 
     @property
     def for_the_log(self) -> str:
         """Only which fields: what is said of them may come from a validator that quotes the value."""
         # of a path only its beginning, the field: further down it may hold the keys of a dictionary
         fields = ", ".join(problem.split(":")[0].split(".")[0] for problem in self.problems)
-        return f"Client tool {self.tool!r} was called with wrong arguments: {fields}"
+        return f"{self._what}: {fields}"
 
 
 class QueueFullError(UsageError):

@@ -26,6 +26,8 @@ P = ParamSpec("P")
 class _Declared(Generic[P]):
     """A name and the pydantic model of what goes with it."""
 
+    _kind = "Client tool"
+
     def __init__(self, name: str, model: Callable[P, BaseModel] | None) -> None:
         if not name:
             raise UsageError(f"A {type(self).__name__} needs a name: the one the frontend knows it by")
@@ -35,6 +37,9 @@ class _Declared(Generic[P]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
+    def _refusal(self, problems: list[str]) -> InvalidArgumentsError:
+        return loud(InvalidArgumentsError(self.name, problems, kind=self._kind))
+
     def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
         try:
             if self._model is None:
@@ -42,9 +47,9 @@ class _Declared(Generic[P]):
                 return fields
             return self._model(**fields).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
-            raise loud(InvalidArgumentsError(self.name, _problems(error))) from None
+            raise self._refusal(_problems(error)) from None
         except PydanticSerializationError as error:  # a field that takes anything has got what is not JSON
-            raise loud(InvalidArgumentsError(self.name, [f"arguments are not JSON: {error}"])) from None
+            raise self._refusal([f"arguments are not JSON: {error}"]) from None
 
 
 class ClientTool(_Declared[P]):
@@ -82,7 +87,7 @@ class ClientTool(_Declared[P]):
     def __call__(self, /, *args: P.args, **arguments: P.kwargs) -> ClientToolCall:
         """Return a call of this tool; raise `InvalidArgumentsError` if its arguments are wrong."""
         if args:
-            raise loud(InvalidArgumentsError(self.name, ["arguments are given by name"]))
+            raise self._refusal(["arguments are given by name"])
         return ClientToolCall(name=self.name, arguments=self._validated(arguments))
 
     def problem_with(self, answer: object) -> str | None:
@@ -108,6 +113,8 @@ class ClientEffect(_Declared[P]):
     An effect is fire-and-forget: streamed at once, never stored, never answered, any number per run.
     """
 
+    _kind = "Client effect"
+
     @overload
     def __init__(self: ClientEffect[...], name: str, data: None = None) -> None: ...
     @overload
@@ -118,7 +125,7 @@ class ClientEffect(_Declared[P]):
     def __call__(self, /, *args: P.args, **data: P.kwargs) -> ClientEffectEvent:
         """Return an event of this effect; raise `InvalidArgumentsError` if its data are wrong."""
         if args:
-            raise loud(InvalidArgumentsError(self.name, ["data are given by name"]))
+            raise self._refusal(["data are given by name"])
         return ClientEffectEvent(name=self.name, data=self._validated(data))
 
 

@@ -1,4 +1,4 @@
-"""Row S0: a search that wants three client tools from one run."""
+"""A search that wants three client tools from one run."""
 
 from __future__ import annotations
 

@@ -127,8 +127,7 @@ class ClientToolSequencer:
         left and one of them wanted an answer, or when there was nothing in the queue. Calling one sequenced method from
         another for the same thread is part of the outer run.
         """
-        signature = _signature(method)
-        is_action = sum(_is_required(parameter) for parameter in signature.parameters.values()) == ACTION_ARGUMENTS
+        signature, is_action = _signature(method)
 
         @functools.wraps(method)
         def sequenced_method(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ThreadStreamEvent]:
@@ -273,8 +272,8 @@ def _by_name(tools: Iterable[ClientTool[...]]) -> dict[str, ClientTool[...]]:
     return by_name
 
 
-def _signature(method: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature of a `respond` or `action`, or say that the method is neither."""
+def _signature(method: Callable[..., Any]) -> tuple[inspect.Signature, bool]:
+    """Return the signature of a `respond` or `action`, and whether it is an action; or say that it is neither."""
     if inspect.iscoroutinefunction(method):
         raise UsageError(f"{method.__qualname__} has no `yield`: ChatKit iterates over what it returns")
     signature = inspect.signature(method)
@@ -284,7 +283,7 @@ def _signature(method: Callable[..., Any]) -> inspect.Signature:
             f"{method.__qualname__} is not a `respond(self, thread, message, context)` or an "
             "`action(self, thread, action, sender, context)`; only those can be sequenced"
         )
-    return signature
+    return signature, required == ACTION_ARGUMENTS
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

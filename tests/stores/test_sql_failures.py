@@ -83,24 +83,31 @@ def is_full(_: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("name", WRITES)
-async def test_a_failing_statement_leaves_nothing_half_written(full: SQLStore[Any], name: str) -> None:
-    """Whichever statement of a write fails, the commit included, all is as it was; and the next try succeeds."""
-    faults = Faults(full, is_full)
-    before = await everything(full)
+async def failed_everywhere(store: SQLStore[Any], faults: Faults, name: str) -> int:
+    """Let a write fail at each of its statements in turn until it succeeds; after each failure all is as it was."""
+    before = await everything(store)
     point = 0
     while point < 20:
         point += 1
         faults.left = point
         try:
-            await WRITES[name](full)
+            await WRITES[name](store)
         except StoreUnavailableError:
-            assert before == await everything(full)
+            assert before == await everything(store)
         else:
             break
     faults.left = 0
+    return point
 
-    assert point >= (2 if full._database.is_postgres else 4)
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_a_failing_statement_leaves_nothing_half_written(full: SQLStore[Any], name: str) -> None:
+    """Whichever statement of a write fails, the commit included, all is as it was; and the next try succeeds."""
+    before = await everything(full)
+
+    points = await failed_everywhere(full, Faults(full, is_full), name)
+
+    assert points >= (2 if full._database.is_postgres else 4)
     assert before != await everything(full)
 
 
@@ -123,21 +130,11 @@ async def test_a_session_that_is_ended_leaves_nothing_half_written(postgres: Pla
 
         await_only(terminate())
 
-    faults = Faults(store, end_session)
     before = await everything(store)
-    point = 0
-    while point < 20:
-        point += 1
-        faults.left = point
-        try:
-            await WRITES[name](store)
-        except StoreUnavailableError:
-            assert before == await everything(store)
-        else:
-            break
-    faults.left = 0
 
-    assert point >= 2
+    points = await failed_everywhere(store, Faults(store, end_session), name)
+
+    assert points >= 2
     assert before != await everything(store)
     await store.close()
     await admin.close()

@@ -151,7 +151,8 @@ class OverHttp:
         self._cookies.extract_cookies(response)
         if response.is_error:
             raise WireError(f"HTTP {response.status_code}: {response.text[:500]}")
-        return response.content
+        content: bytes = response.content
+        return content
 
     async def open(self, request: str) -> Stream:
         """Post a request that is answered by a stream."""

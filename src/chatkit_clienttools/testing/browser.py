@@ -85,8 +85,8 @@ class FakeBrowser:
     Args:
         server: The ChatKit server, in this process; or the URL of one, to talk to over HTTP.
         context: In process: what the web framework would make of each request, such as who the user is.
-        handlers: The page's `onClientTool`: for each tool a function of its params, or one function of the tool's name and
-            its params. Each may be async, and may raise. Without any the page answers every call with `{}`.
+        handlers: The page's `onClientTool`: for each tool a function of its params, or one function of the tool's name
+            and its params. Each may be async, and may raise. Without any the page answers every call with `{}`.
         answering: How it answers. Can be changed at any time.
         receipts: Whether it honours receipts: it executes a call once for each receipt, sends the receipt back with the
             answer, and shows its handlers params without it. With `False` it has never heard of them.
@@ -106,7 +106,7 @@ class FakeBrowser:
         answering: Answering = "once",
         receipts: bool = True,
         on_error: Callable[[Exception], Any] = reported,
-        observer: Callable[[str, Any], object] = lambda kind, what: None,
+        observer: Callable[[str, Any], object] = lambda _kind, _what: None,
         headers: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
         time_limit: float = 10.0,
@@ -218,13 +218,13 @@ class FakeBrowser:
             await self.resume()
 
     def tab(self) -> FakeBrowser:
-        """Open the thread in a second tab: the same user, the same cookies, nothing in mind. `reload()` shows the thread."""
+        """Open the thread in a second tab: same user and cookies, nothing in mind. Its `reload()` shows the thread."""
         tab = copy.copy(self)
         tab._open_page(self.thread_id)  # noqa: SLF001  it is one of us
         return tab
 
     async def answer(self, number: int = LAST) -> None:
-        """Post the answer to a call that has arrived: late, again, or to an older one. `number` is its place in `delivered`."""
+        """Post the answer to a call that has arrived, late or again: to the last, or by its place in `delivered`."""
         await self._post_answer(self.delivered[number])
         await self._run_calls()
 
@@ -275,7 +275,7 @@ class FakeBrowser:
     async def _post_answer(self, call: Delivery) -> None:
         answer = await self._on_client_tool.answer_to(call)
         self._tell("answers", answer, noted=(call.name, answer))
-        self._page.answered(call.item_id, answer)
+        self._page.answered(call.item_id)
         await self._exchange(self._request("threads.add_client_tool_output", {"result": answer}), runs_calls=True)
 
     def _request(self, kind: str, params: Json) -> str:
@@ -287,7 +287,8 @@ class FakeBrowser:
         self._note("posts", kind)
         try:
             with anyio.fail_after(self._time_limit):
-                return json.loads(await self._wire.fetch(self._request(kind, params)))
+                answer: Json = json.loads(await self._wire.fetch(self._request(kind, params)))
+                return answer
         except Exception as error:
             raise self._broken(error) from error
 

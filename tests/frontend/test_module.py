@@ -312,7 +312,7 @@ class TestOnce:
             const storage = new FakeStorage();
             const pick = withReceipts(() => calls.push(1), { storage, remember: 2 });
             for (const n of [1, 2, 3]) await pick(delivered(`call_${n}`));
-            const kept = [storage.key(0), storage.key(1)].map((key) => key.split(":")[1]);
+            const kept = [storage.key(0), storage.key(1)].map((key) => key.split(":")[1]).sort();
             const answers = [];
             for (const n of [2, 3, 1]) answers.push((await pick(delivered(`call_${n}`))).result);
             return [kept, answers];

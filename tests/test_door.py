@@ -39,6 +39,8 @@ ORDER = (
     "__init__",
     "stores",
     "testing",
+    "_typescript",
+    "_commands",
     "__main__",
 )
 """The rooms: each may import those before it, and none after it. A folder is one room."""

@@ -46,9 +46,7 @@ def run(options: Namespace) -> int:
     try:
         return _checked(output, text, options.sequencer) if options.check else _written(output, text)
     except OSError as error:
-        raise CannotUseError(
-            f"{output} cannot be {'read' if options.check else 'written'}: {error.strerror}"
-        ) from error
+        raise CannotUseError(f"{output}: {error.strerror}") from error
 
 
 def _text(name: str) -> str:
@@ -86,4 +84,4 @@ def _written(output: Path, text: str) -> int:
 
 def _is_current(output: Path, text: str) -> bool:
     """Whether the file says just this, with whatever line ends git has given it."""
-    return output.exists() and output.read_text("utf-8", errors="replace") == text
+    return output.is_file() and output.read_text("utf-8", errors="replace") == text

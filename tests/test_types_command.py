@@ -66,10 +66,9 @@ class TestCommand:
         without = "import sys; sys.modules.update(pytest=None, hypothesis=None); "
         run = f"{without}from chatkit_clienttools.__main__ import main; sys.exit(main())"
         command = [sys.executable, "-c", run, "types", "myapp.tools:sequencer"]
+        env = {**os.environ, "PYTHONIOENCODING": "ascii"}
 
-        done = subprocess.run(
-            command, cwd=app, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
-        )  # noqa: S603
+        done = subprocess.run(command, cwd=app, env=env, capture_output=True, check=False)  # noqa: S603
 
         first, _, types_written = done.stdout.decode("utf-8").partition("\n\n")
         assert (0, b"the application has started") == (done.returncode, done.stderr.strip())

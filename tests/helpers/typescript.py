@@ -37,7 +37,8 @@ def installed() -> Path:
 
 
 def _install(folder: Path) -> None:
-    options = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
+    quickly = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    options = ["--no-save", "--no-package-lock", *quickly, "--prefix", str(folder)]
     done = _run(npm, ["install", *options, *PACKAGES], HOME)
     if done.returncode:
         raise NoCompilerError(f"npm could not install {' and '.join(PACKAGES)}; is there a network?\n{done.stderr}")

@@ -30,6 +30,8 @@ class Delivery:
     name: str
     params: Json
     """As they came, with the receipt if there was one."""
+    answer: Any = None
+    """What the page posts, once the call was executed."""
 
     @property
     def receipt(self) -> str | None:
@@ -76,7 +78,8 @@ class OnClientTool:
             self._check(call.name)
             known = asyncio.ensure_future(self._bare(call) if receipt is None else self._receipted(call, receipt))
             self._answers[receipt or call] = known
-        return await known
+        call.answer = await known
+        return call.answer
 
     async def _bare(self, call: Delivery) -> Any:
         try:

@@ -30,6 +30,8 @@ class Asked:
 
     name: Name
     turn: int
+    key: Key | None = None
+    """What the page was given it as, last."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,19 @@ class World:
 
     waiting: tuple[Asked, ...] = ()
     """The calls that are not settled, in order."""
-    out: Key | None = None
-    """What the first of them has been given to the page as."""
+    is_out: bool = False
+    """Whether the page has the first of them."""
     turn: int = 0
     runs: int = 0
     told: bool = True
     """Whether the model knows all the answers that were wanted."""
+    erasable: tuple[Asked, ...] = ()
+    """Required calls of older messages that were settled since the last one: a retry removes what is known of them."""
+
+    @property
+    def pending(self) -> list[Key | None]:
+        """What the page has and has not answered: one call, or none."""
+        return [self.waiting[0].key] if self.is_out else []
 
 
 Change = Callable[[World], Iterable[World]]
@@ -89,14 +98,25 @@ class Oracle:
         def change(world: World) -> Iterable[World]:
             turn = world.turn if retried else world.turn + 1
             waiting = tuple(call for call in world.waiting if not (retried and call.turn == turn))
-            new = replace(world, turn=turn, runs=world.runs + 1, told=True)
+            new = replace(world, turn=turn, runs=world.runs + 1, told=True, erasable=())
+            if retried and world.erasable:
+                yield replace(
+                    new, waiting=(*world.erasable, *(call for call in waiting if self._is_required(call))), is_out=False
+                )
             if not self._keeps:
-                waiting = tuple(call for call in waiting if self._tools[call.name].required)
+                waiting = tuple(call for call in waiting if self._is_required(call))
             elif waiting == world.waiting:
-                yield replace(new, waiting=waiting, out=world.out)
-            yield replace(new, waiting=waiting, out=None)
+                yield replace(new, waiting=waiting, is_out=world.is_out)
+            yield replace(new, waiting=waiting, is_out=False)
 
         return change
+
+    def cut_message(self, world: World) -> Iterable[World]:
+        """A message was stored, and the request cut off: before calls were given up, before the run, or in it."""
+        yield replace(world, turn=world.turn + 1)
+        for begun in self.begins()(world):
+            yield replace(begun, runs=world.runs)
+            yield begun
 
     def action(self, names: Iterable[Name]) -> Change:
         """The user presses a button."""
@@ -104,19 +124,28 @@ class Oracle:
 
     def answer(self, key: Key, *, fails: bool) -> Change:
         """An answer to a call is recorded, unless it was before; the model runs after the last if it wants to know."""
-        return lambda world: [self._tells(new) for new in self.recorded(key, fails=fails)(world)]
+
+        def change(world: World) -> Iterable[World]:
+            for new in self.recorded(key, fails=fails)(world):
+                yield from [self._tells(new)] if new != world else self.goes_on(world)
+
+        return change
 
     def recorded(self, key: Key, *, fails: bool) -> Change:
         """An answer to a call is recorded, unless it was before, and nothing else happens."""
 
         def change(world: World) -> Iterable[World]:
-            if world.out != key:
+            if not world.waiting or world.waiting[0].key != key:
                 return [world]
+            # one that has been released again may be pending without the page having seen it
+            not_pending = [] if world.is_out else [world]
             first, *rest = world.waiting
             if fails and self._aborts:
-                rest = [call for call in rest if self._tools[call.name].required]
+                rest = [call for call in rest if self._is_required(call)]
             told = world.told and not self._tools[first.name].wanted
-            return [replace(world, waiting=tuple(rest), out=None, told=told)]
+            erased = (first,) if self._is_required(first) and first.turn < world.turn else ()
+            erasable = (*world.erasable, *erased)
+            return [replace(world, waiting=tuple(rest), is_out=False, told=told, erasable=erasable), *not_pending]
 
         return change
 
@@ -139,36 +168,45 @@ class Oracle:
         """The page was given a call; with `again` it may be one that it has under another id."""
         expected = {world.waiting[0].name if world.waiting else None for world in self.worlds}
         self._must(
-            lambda world: bool(world.waiting) and world.waiting[0].name == name and (again or world.out in {None, key}),
+            lambda world: (
+                bool(world.waiting)
+                and world.waiting[0].name == name
+                and (again or not world.is_out or world.waiting[0].key == key)
+            ),
             f"the page was given {name} ({key}), and expected was {_any_of(expected)}",
         )
-        self.worlds = {replace(world, out=key) for world in self.worlds}
+        self.worlds = {_given(world, key) for world in self.worlds}
 
     def ran(self, runs: int) -> None:
         """The model has been run so many times."""
         expected = sorted({world.runs for world in self.worlds})
-        self._must(lambda world: world.runs == runs, f"the model ran {runs} times, and expected was {_any_of(expected)}")
+        self._must(
+            lambda world: world.runs == runs, f"the model ran {runs} times, and expected was {_any_of(expected)}"
+        )
 
     def nothing_is_due(self) -> None:
         """The server has nothing to release."""
-        due = {world.waiting[0].name for world in self.worlds if world.waiting and world.out is None}
+        due = {world.waiting[0].name for world in self.worlds if world.waiting and not world.is_out}
         self._must(
-            lambda world: not world.waiting or world.out is not None,
+            lambda world: not world.waiting or world.is_out,
             f"nothing is pending, and the page was not given {_any_of(due)}",
         )
 
     def pending(self, keys: list[Key]) -> None:
         """These calls are pending; those that the page does not know yet are left out."""
-        self._must(
-            lambda world: [world.out] == keys if world.out else not keys, f"the calls that are pending are {keys or 'none'}"
-        )
+        self._must(lambda world: world.pending == keys, f"the calls that are pending are {keys or 'none'}")
 
     def all_settled(self, *, counts_runs: bool) -> None:
         """Nothing is open any more."""
         left = {call.name for world in self.worlds for call in world.waiting}
-        self._must(lambda world: not world.waiting, f"no call comes any more, and the page never settled {_any_of(left)}")
+        self._must(
+            lambda world: not world.waiting, f"no call comes any more, and the page never settled {_any_of(left)}"
+        )
         if counts_runs:
             self._must(lambda world: world.told, "the model was never told of an answer that it wanted")
+
+    def _is_required(self, call: Asked) -> bool:
+        return self._tools[call.name].required
 
     def _must(self, fits: Callable[[World], bool], otherwise: str) -> None:
         fitting = {world for world in self.worlds if fits(world)}
@@ -185,6 +223,11 @@ class Oracle:
         if world.waiting or world.told:
             return world
         return replace(world, runs=world.runs + 1, told=True)
+
+
+def _given(world: World, key: Key) -> World:
+    first, *rest = world.waiting
+    return replace(world, waiting=(replace(first, key=key), *rest), is_out=True)
 
 
 def _any_of(expected: Iterable[object]) -> str:

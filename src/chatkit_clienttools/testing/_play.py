@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,12 +12,12 @@ from ._oracle import ImpossibleError, Oracle, Tool
 from .browser import RESUME, FakeBrowser
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from chatkit.server import ChatKitServer
 
     from ._handlers import Delivery
-    from ._oracle import Change, World
+    from ._oracle import Change
     from ._page import Json
     from ._transcript import Transcript
 
@@ -93,6 +92,7 @@ class Play:
         self._keys: dict[str, str] = {}
         self._final: dict[str, Json] = {}
         self._was_cut_off = False
+        self._was_ever_cut_off = False
         self._is_certain = True
 
     @property
@@ -105,7 +105,7 @@ class Play:
         delivered = self.page.delivered
         if self.forgives and delivered and delivered[-1].receipt:
             return list(range(len(delivered)))
-        is_open = any(world.out for world in self.oracle.worlds)
+        is_open = any(world.waiting for world in self.oracle.worlds)
         may_repeat = self.forgives and not is_open
         return [len(delivered) - 1] if delivered and (self.last_is_pending or may_repeat) else []
 
@@ -113,19 +113,20 @@ class Play:
     def last_is_pending(self) -> bool:
         """Whether the last call that the page was given still waits for its answer, for all that is known."""
         delivered = self.page.delivered
-        return bool(delivered) and all(world.out == key_of(delivered[-1]) for world in self.oracle.worlds)
+        return bool(delivered) and all(world.pending == [key_of(delivered[-1])] for world in self.oracle.worlds)
 
     async def message(self, text: str, cut: Callable[[], object] | None = None) -> None:
         """Write a message."""
         asked = self._script.messages[text]
-        begins = self.oracle.begins()
-        await self._step(self.page.send(text), self.oracle.message(asked), cut, begins)
+        await self._step(self.page.send(text), self.oracle.message(asked), cut, self.oracle.cut_message)
 
     async def retry(self) -> None:
         """Have the last message answered again."""
         last = [item for item in self.page.items if item["type"] == "user_message"][-1]
         asked = self._script.messages[last["content"][0]["text"]]
         self._final.clear()  # what came after the message is removed
+        # a call that comes again under its old id may have to wait until a request that was cut off has lost its claim
+        self._is_certain = self._is_certain and not self._was_ever_cut_off
         await self._step(self.page.retry(), self.oracle.message(asked, retried=True))
 
     async def action(self, kind: str) -> None:
@@ -138,8 +139,7 @@ class Play:
         """Post the answer to a call, so many times at once."""
         call = self.page.delivered[number]
         self._fails = fails
-        if call.answer is None:
-            await self.page.execute(number)
+        await self.page.execute(number)
         failed = has_failed(call)
         posts = asyncio.gather(*(self.page.answer(number) for _ in range(times)))
         recorded = self.oracle.cut_answer(key_of(call), fails=failed)
@@ -186,6 +186,7 @@ class Play:
         if cut is not None:
             cut()
         await request
+        self._was_ever_cut_off = self._was_ever_cut_off or self._was_cut_off
         self._is_certain = self._is_certain and not self._was_cut_off
         self.oracle.became(done, cut_off=cut_off if self._was_cut_off else None)
         for call in self.page.delivered[given:]:
@@ -228,10 +229,12 @@ class Play:
         self._final = completed
 
     def _look_at_answer(self, item: Json) -> None:
-        given = [call for call in self.page.delivered if call.item_id == item["id"]]
-        answers = [bare(call.answer) for call in given]
+        key = item["arguments"].get("_receipt", item["id"])
+        answers = [bare(call.answer) for call in self.page.delivered if key_of(call) == key and call.is_executed]
         if bare(item.get("output")) not in answers:
-            self._break(f"{item['name']} ({item['id']}) is completed with {item.get('output')}; the page answered {answers}")
+            self._break(
+                f"{item['name']} ({item['id']}) is completed with {item.get('output')}; the page answered {answers}"
+            )
 
     def _hold(self, check: Callable[[], None]) -> None:
         try:

@@ -46,7 +46,7 @@ def rehearsal(store: Store[Any], clock: Callable[[], float], **options: Any) -> 
                 yield event
 
         @sequencer.sequenced
-        async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
+        async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002
             async for event in self.run(sequencer, thread, context, ACTIONS[action.type]):
                 yield event
 

@@ -79,8 +79,10 @@ class _Response:
     cut: _Cut | None
     seen: list[Json] = field(default_factory=list)
     scope: anyio.CancelScope | None = None
-    stopped: bool = False
-    """Stop was pressed while the next event was waited for."""
+
+    @property
+    def is_cut_off(self) -> bool:
+        return self.cut is not None and self.cut.is_due(self.seen)
 
 
 class FakeBrowser:
@@ -321,15 +323,11 @@ class FakeBrowser:
         return response.seen
 
     async def _read(self, response: _Response) -> None:
-        while True:
-            if response.cut and response.cut.is_due(response.seen):
-                return await self._end_early(response, response.cut)
-            event = await self._next(response)
-            if event is not None:
-                response.seen.append(event)
-                await self._take(event, response)
-            elif not response.stopped:
-                return None
+        while not response.is_cut_off and (event := await self._next(response)) is not None:
+            response.seen.append(event)
+            await self._take(event, response)
+        if response.cut and response.is_cut_off:
+            await self._end_early(response, response.cut.how)
 
     async def _next(self, response: _Response) -> Json | None:
         data = None
@@ -348,14 +346,13 @@ class FakeBrowser:
             return
         response = self._responses[-1]
         response.cut = cut
-        if response.scope and cut.is_due(response.seen):
-            response.stopped = True
+        if response.scope and response.is_cut_off:
             response.scope.cancel()
 
-    async def _end_early(self, response: _Response, cut: _Cut) -> None:
+    async def _end_early(self, response: _Response, how: Literal["stops", "drops"]) -> None:
         self._to_run.clear()
-        self._tell(cut.how, f"after {len(response.seen)} events")
-        await (response.stream.stop() if cut.how == "stops" else response.stream.drop())
+        self._tell(how, f"after {len(response.seen)} events")
+        await (response.stream.stop() if how == "stops" else response.stream.drop())
 
     async def _take(self, event: Json, response: _Response) -> None:
         self._note("event", _summary(event))

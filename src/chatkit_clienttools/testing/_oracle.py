@@ -166,7 +166,7 @@ class Oracle:
 
     def given(self, name: Name, key: Key, *, again: bool = False) -> None:
         """The page was given a call; with `again` it may be one that it has under another id."""
-        expected = {world.waiting[0].name if world.waiting else None for world in self.worlds}
+        expected = {world.waiting[0].name if world.waiting and not world.is_out else None for world in self.worlds}
         self._must(
             lambda world: (
                 bool(world.waiting)

@@ -92,7 +92,7 @@ class Play:
         self._keys: dict[str, str] = {}
         self._final: dict[str, Json] = {}
         self._was_cut_off = False
-        self._was_ever_cut_off = False
+        self._may_be_claimed = False
         self._is_certain = True
 
     @property
@@ -125,8 +125,6 @@ class Play:
         last = [item for item in self.page.items if item["type"] == "user_message"][-1]
         asked = self._script.messages[last["content"][0]["text"]]
         self._final.clear()  # what came after the message is removed
-        # a call that comes again under its old id may have to wait until a request that was cut off has lost its claim
-        self._is_certain = self._is_certain and not self._was_ever_cut_off
         await self._step(self.page.retry(), self.oracle.message(asked, retried=True))
 
     async def action(self, kind: str) -> None:
@@ -159,6 +157,10 @@ class Play:
         await self.page.rename("Another title")
         await self._look()
 
+    def time_passes(self) -> None:
+        """What a request that was cut off had claimed is free again."""
+        self._may_be_claimed = False
+
     async def settle(self) -> None:
         """Let nothing go wrong any more, and see that every call is settled and the model told."""
         for _ in range(ROUNDS * (len(self.page.delivered) + 1)):
@@ -186,7 +188,7 @@ class Play:
         if cut is not None:
             cut()
         await request
-        self._was_ever_cut_off = self._was_ever_cut_off or self._was_cut_off
+        self._may_be_claimed = self._may_be_claimed or self._was_cut_off
         self._is_certain = self._is_certain and not self._was_cut_off
         self.oracle.became(done, cut_off=cut_off if self._was_cut_off else None)
         for call in self.page.delivered[given:]:
@@ -196,7 +198,7 @@ class Play:
     def _give(self, call: Delivery, *, again: bool) -> None:
         key = self._keys[call.item_id] = key_of(call)
         self._hold(lambda: self.oracle.given(call.name, key, again=again))
-        self._is_certain = True
+        self._is_certain = not self._may_be_claimed
 
     async def _look(self) -> None:
         """Hold what the server shows against the oracle."""

@@ -105,16 +105,26 @@ class LifecycleMachine(RuleBasedStateMachine):
         return self.server.runs if isinstance(self.server, RehearsalServer) else None
 
     def clock(self) -> float:
-        """Return the time in seconds since the epoch, with what was skipped of it: for the sequencer of your server."""
+        """Return the time in seconds since the epoch, with what was skipped of it.
+
+        Give it to the sequencer of your server, `ClientToolSequencer(..., clock=self.clock)`. What a request had
+        claimed that was cut off is free again after some time; requests are cut off only if that time can be skipped.
+        """
+        self._has_clock = True
         return time.time() + self._skipped
 
     def __init__(self) -> None:
         super().__init__()
         self._skipped = 0.0
+        self._has_clock = False
         self._loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
         self._is_broken = False
-        self.server: ChatKitServer[Any] = self._run(self._made(self.make_server))
+        try:
+            self.server: ChatKitServer[Any] = self._run(self._made(self.make_server))
+        except BaseException:
+            self._close()
+            raise
         self.play = Play(
             self.server, self._script(), context=self.context, runs=self.model_runs, time_limit=self.time_limit
         )
@@ -139,13 +149,13 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Another message, whether a call is pending or not."""
         self._run(self.play.message(text))
 
-    @precondition(lambda self: self.play.forgives)
+    @precondition(lambda self: self._may_cut_off)
     @rule(text=a_message, events=some_events)
     def user_stops_a_message(self, text: str, events: int) -> None:
         """Stop, somewhere in the response to a message."""
         self._run(self.play.message(text, lambda: self.play.page.stop(events)))
 
-    @precondition(lambda self: self.play.forgives)
+    @precondition(lambda self: self._may_cut_off)
     @rule(text=a_message, events=some_events)
     def connection_of_a_message_is_lost(self, text: str, events: int) -> None:
         """The network goes away, somewhere in the response to a message."""
@@ -191,22 +201,24 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Any call is answered, whatever has become of it since: also several times at once."""
         self._run(self.play.answer(number, times=times))
 
-    @precondition(lambda self: self.play.forgives and self.play.last_is_pending)
+    @precondition(lambda self: self._may_cut_off and self.play.last_is_pending)
     @rule(events=some_events, fails=st.booleans())
     def user_stops_an_answer(self, events: int, *, fails: bool) -> None:
         """Stop, somewhere in the response to an answer."""
         self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.stop(events)))
 
-    @precondition(lambda self: self.play.forgives and self.play.last_is_pending)
+    @precondition(lambda self: self._may_cut_off and self.play.last_is_pending)
     @rule(events=some_events, fails=st.booleans())
     def connection_of_an_answer_is_lost(self, events: int, *, fails: bool) -> None:
         """The network goes away, somewhere in the response to an answer."""
         self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.drop(events)))
 
+    @precondition(lambda self: self._has_clock)
     @rule()
     def time_passes(self) -> None:
         """Whatever was claimed by a request that was cut off is free again."""
         self._skipped += LEASE
+        self.play.time_passes()
 
     def teardown(self) -> None:
         """Let nothing go wrong any more: every call must be settled then."""
@@ -215,9 +227,16 @@ class LifecycleMachine(RuleBasedStateMachine):
                 self._skipped += LEASE
                 self._run(self.play.settle())
         finally:
-            self._loop.run_until_complete(self._stack.aclose())
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+            self._close()
+
+    @property
+    def _may_cut_off(self) -> bool:
+        return self.play.forgives and self._has_clock
+
+    def _close(self) -> None:
+        self._loop.run_until_complete(self._stack.aclose())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
 
     def _run(self, step: Awaitable[T]) -> T:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser
 from chatkit_clienttools.testing._handlers import MissingHandlerError
 from chatkit_clienttools.testing._rehearsal import rehearsal
 from chatkit_clienttools.testing._wire import Frames, WireError
+from chatkit_clienttools.testing.fixtures import fake_browser
 from tests.helpers.http import chatkit_app, serving
 from tests.helpers.merak import (
     THREE,
@@ -51,8 +54,11 @@ from tests.helpers.merak import (
 )
 from tests.helpers.stores import PlainStore
 
+__all__ = ["fake_browser"]  # a fixture is found where it is imported
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -827,6 +833,40 @@ class TestTranscript:
 
         assert f"<FakeBrowser on {browser.thread_id}: <7 steps, the last: event" in repr(browser)
         assert repr(browser).endswith("reads Hello>>")
+
+
+class TestFixture:
+    async def test_it_makes_browsers(self, fake_browser: Callable[..., FakeBrowser]) -> None:
+        """It takes what the class takes."""
+        browser = fake_browser(Server(asks()), handlers={"shows": lambda params: "shown"})
+
+        await browser.send("Go")
+
+        assert [("shows", {})] == browser.calls
+
+    def test_a_failing_test_shows_the_transcript(self, tmp_path: Path) -> None:
+        """Pytest keeps it for the tests that fail."""
+        (tmp_path / "conftest.py").write_text("from chatkit_clienttools.testing.fixtures import fake_browser\n")
+        (tmp_path / "test_it.py").write_text(
+            "def test_fails(fake_browser):\n"
+            "    fake_browser('http://127.0.0.1/').transcript.add(1, 'says', 'Ada')\n"
+            "    assert False\n"
+        )
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+
+        assert 1 == ended.returncode
+        assert "says      Ada" in ended.stdout
+
+
+def test_it_needs_neither_pytest_nor_hypothesis() -> None:
+    """A browser, and the checks of a store, run in any script."""
+    program = "import sys, chatkit_clienttools.testing; print({'pytest', 'hypothesis'} & set(sys.modules))"
+
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
+
+    assert "set()\n" == ended.stdout
 
 
 class TestFrames:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from chatkit.agents import AgentContext, ClientToolCall
+from chatkit.agents import ClientToolCall
 from chatkit.server import ChatKitServer
 from chatkit.types import (
     AssistantMessageItem,
@@ -16,19 +16,18 @@ from chatkit.types import (
     ThreadItemDoneEvent,
     ThreadItemReplacedEvent,
 )
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext, ValidatingStore
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing._oracle import ImpossibleError, Oracle, Tool
 from chatkit_clienttools.testing._play import BrokenLifecycleError, Play, Script
-from chatkit_clienttools.testing._rehearsal import MESSAGES, TOOLS, rehearsal
 from chatkit_clienttools.testing.machine import LifecycleMachine
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from chatkit.store import Store
 
@@ -45,13 +44,7 @@ def _quiet() -> Iterator[None]:
 
 def case(machine: type[LifecycleMachine], examples: int = 15) -> Any:
     test = machine.TestCase
-    test.settings = settings(
-        max_examples=examples,
-        stateful_step_count=20,
-        deadline=None,
-        phases=PHASES,
-        suppress_health_check=list(HealthCheck),
-    )
+    test.settings = settings(test.settings, max_examples=examples, stateful_step_count=20, phases=PHASES)
     return test
 
 
@@ -98,11 +91,12 @@ class Own(LifecycleMachine):
     """Somebody's own server, with or without a bug."""
 
     messages = ASKS
-    actions: Any = {}
-    tools: Any = (shows, gets)
+    actions: ClassVar[Mapping[str, Sequence[str]]] = {}
+    tools = (shows, gets)
 
     def model_runs(self) -> int:
-        return self.server.runs  # type: ignore[attr-defined]
+        assert isinstance(self.server, Asking)
+        return self.server.runs
 
 
 class Asking(ChatKitServer[Any]):
@@ -119,8 +113,8 @@ class Asking(ChatKitServer[Any]):
             item=AssistantMessageItem(
                 id=f"msg_{self.runs}_{thread.id}",
                 thread_id=thread.id,
-                created_at=datetime.now(),
-                content=content,  # noqa: DTZ005
+                created_at=datetime.now(timezone.utc),
+                content=content,
             )
         )
 
@@ -130,7 +124,7 @@ class Asking(ChatKitServer[Any]):
             item=ClientToolCallItem(
                 id=item_id,
                 thread_id=thread.id,
-                created_at=datetime.now(),  # noqa: DTZ005
+                created_at=datetime.now(timezone.utc),
                 call_id=item_id,
                 name=name,
                 arguments={},
@@ -153,12 +147,12 @@ def sequenced(base: Any = ChatKitServer, tools: Any = (shows, gets), **options: 
 
     class Sequenced(Asking, base):  # type: ignore[misc]
         @sequencer.sequenced
-        async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
             async for event in getattr(self, "before", nothing)(thread):
                 yield event
             yield self.said(thread)
             agent_context = SequencedAgentContext(thread=thread, store=self.store, request_context=context)
-            for name in self.asked(message)[: getattr(self, "last", None)]:
+            for name in self.asked(input_user_message)[: getattr(self, "last", None)]:
                 agent_context.client_tool_call = ClientToolCall(name=name, arguments={})
 
     return Sequenced()
@@ -174,7 +168,7 @@ class OwnPlain(Own):
 class OwnSafe(Own):
     """`ClientToolServer`, decorated, with what an answer is said by a value."""
 
-    answers: Any = {"shows": None}
+    answers: ClassVar[Mapping[str, Any]] = {"shows": None}
 
     def make_server(self) -> Any:
         return sequenced(ClientToolServer, receipts=True, clock=self.clock)
@@ -198,18 +192,18 @@ TestOwnUncounted = case(OwnUncounted, examples=5)
 class OneSlot(Asking):
     """Plain ChatKit: three assignments, and the last one wins."""
 
-    async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
         yield self.said(thread)
-        if asked := self.asked(message):
+        if asked := self.asked(input_user_message):
             yield self.call(asked[-1], thread)
 
 
 class AllAtOnce(Asking):
     """Every call is sent as it comes."""
 
-    async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
         yield self.said(thread)
-        for name in self.asked(message):
+        for name in self.asked(input_user_message):
             yield self.call(name, thread)
 
 
@@ -220,10 +214,10 @@ class QueueInMemory(Asking):
         super().__init__()
         self.queue: list[str] = []
 
-    async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
-        if message or not self.queue:
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        if input_user_message or not self.queue:
             yield self.said(thread)
-        self.queue += self.asked(message)
+        self.queue += self.asked(input_user_message)
         if self.queue:
             yield self.call(self.queue.pop(0), thread)
 
@@ -303,13 +297,12 @@ def test_planted_bugs_are_found(make: Any, says: str) -> None:
 
     test = Broken.TestCase
     test.settings = settings(
+        test.settings,
         max_examples=200,
         stateful_step_count=12,
-        deadline=None,
         derandomize=True,
         database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
         print_blob=False,
     )
 
@@ -383,12 +376,35 @@ class TestByHand:
 
         assert ["shows", "gets"] == [call.name for call in machine.play.page.calls]
 
+    def test_a_server_whose_runs_are_not_counted(self) -> None:
+        """The rest is held against the oracle all the same."""
+        machine = OwnUncounted()
+        machine.user_begins("show and get")
+
+        machine.page_answers(fails=False)
+        machine.teardown()
+
+        assert ["shows", "gets"] == [call.name for call in machine.play.page.calls]
+
+    async def test_a_second_pending_call_is_seen(self) -> None:
+        """Also one that was never streamed."""
+
+        class Secretive(Asking):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                await self.store.add_thread_item(thread.id, self.call("shows", thread).item, context)
+                yield self.call("shows", thread)
+
+        play = Play(Secretive(), Script(messages={"Go": ["shows"]}))
+
+        with pytest.raises(BrokenLifecycleError, match="2 calls are pending at once"):
+            await play.message("Go")
+
     def test_what_may_be_answered(self) -> None:
         """With receipts every call; without, the pending one, or the last when none is; and plain ChatKit only once."""
         found = []
         for make in (MemoryLifecycle, PlainLifecycle, OwnPlain):
             machine = make()
-            first, second = sorted(machine.messages)[-1], sorted(machine.messages)[0]
+            first, second = max(machine.messages), min(machine.messages)
             assert [] == machine.play.answerable
             machine.user_begins(first)
             machine.page_answers(fails=False)
@@ -440,6 +456,18 @@ class TestOracle:
 
         assert {(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)} == {
             (world.turn, world.runs, len(world.waiting)) for world in oracle.worlds
+        }
+
+    def test_an_answer_that_was_cut_off_may_have_told_the_model(self) -> None:
+        """It was not recorded, or was; the model was not run, or was, or knows it all."""
+        oracle = self.oracle()
+        oracle.became(oracle.message(["gets"]))
+        oracle.given("gets", "k")
+
+        oracle.became(oracle.answer("k", fails=False), cut_off=oracle.cut_answer("k", fails=False))
+
+        assert {(1, False, 1), (0, False, 1), (0, False, 2), (0, True, 2)} == {
+            (len(world.waiting), world.told and not world.waiting, world.runs) for world in oracle.worlds
         }
 
     def test_what_is_seen_rules_out(self) -> None:

@@ -105,7 +105,7 @@ class Oracle:
                 )
             if not self._keeps:
                 waiting = tuple(call for call in waiting if self._is_required(call))
-            elif waiting == world.waiting:
+            else:
                 yield replace(new, waiting=waiting, is_out=world.is_out)
             yield replace(new, waiting=waiting, is_out=False)
 

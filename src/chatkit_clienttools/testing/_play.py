@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from ._page import Json
     from ._transcript import Transcript
 
-ROUNDS = 4
-"""How often, for each call that was ever given to the page, a reload may be needed before all of them are settled."""
-
 
 class BrokenLifecycleError(AssertionError):
     """A server has done with client tool calls what it must not do."""
@@ -163,15 +160,14 @@ class Play:
 
     async def settle(self) -> None:
         """Let nothing go wrong any more, and see that every call is settled and the model told."""
-        for _ in range(ROUNDS * (len(self.page.delivered) + 1)):
-            before = len(self.page.delivered)
+        given = -1
+        while given < len(self.page.delivered):
+            given = len(self.page.delivered)
             if self.forgives:
                 await self.reload()
                 await self.resume()
-            while self.page.delivered and self.last_is_pending:
+            while self.last_is_pending:
                 await self.answer()
-            if before == len(self.page.delivered):
-                break
         self._hold(lambda: self.oracle.all_settled(counts_runs=self._runs() is not None))
 
     async def _step(

@@ -89,8 +89,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Return a store, or an async context manager of one; may be async."""
         raise NotImplementedError(f"{type(self).__name__} has to say what is to be tried: make_store or make_server")
 
-    async def make_server(self) -> Any:
-        """Return a server, or an async context manager of one; need not be async."""
+    def make_server(self) -> Any:
+        """Return a server, or an async context manager of one; may be async."""
+        return self._rehearsal()
+
+    async def _rehearsal(self) -> RehearsalServer:
         store: Store[Any] = await self._made(self.make_store)
         return rehearsal(
             store,

@@ -88,6 +88,19 @@ class LiveLifecycle(LifecycleMachine):
         return ValidatingStore(LiveStore())
 
 
+class AbortLifecycle(LifecycleMachine):
+    on_failure = "abort"
+
+    def make_store(self) -> Any:
+        return MemoryStore()
+
+
+class KeepAbortLifecycle(AbortLifecycle):
+    on_user_message = "keep"
+
+
+TestAbort = case(AbortLifecycle)
+TestKeepAbort = case(KeepAbortLifecycle)
 TestMemory = case(MemoryLifecycle)
 TestPlain = case(PlainLifecycle)
 TestKeep = case(KeepLifecycle)

@@ -597,6 +597,35 @@ class TestFailures:
         assert ["sorry"] == replies[1].texts
         assert 2 == server.runs
 
+    async def test_a_failure_is_dealt_with_once(self, store: Store[Any], log: Any) -> None:
+        """What was asked for after a failure is not given up for it, whatever is repeated."""
+        wanted = [selection(), animation(state="stop")]
+        _, chat = guarded(store, asks(*wanted), asks(*wanted), says("done"), on_failure="abort")
+        await chat.say("go")
+        await chat.answer({"error": "no canvas"})
+        await chat.act("again")
+
+        resumed = await chat.act("chatkit_clienttools.resume")
+        replies = [await chat.answer(), await chat.answer(["a"]), await chat.answer()]
+
+        assert [("run_search_animation", {"state": "stop"})] == resumed.calls
+        assert [["get_selected_canvas_nodes"], ["run_search_animation"], []] == [
+            [name for name, _ in reply.calls] for reply in replies
+        ]
+        assert 1 == log.text.count("-> failed")
+
+    async def test_a_process_that_dies_over_a_failure(self, store: Store[Any]) -> None:
+        """Nor is that forgotten when the required call was not released any more."""
+        wanted = [selection(), animation(state="stop")]
+        _, chat = guarded(store, asks(*wanted), says("done"), on_failure="abort")
+        await chat.say("go")
+        await answered_behind_our_back(chat, {"error": "no canvas"})
+
+        replies = [await chat.act("chatkit_clienttools.resume"), await chat.answer()]
+
+        assert [[("run_search_animation", {"state": "stop"})], []] == [reply.calls for reply in replies]
+        assert ["done"] == replies[1].texts
+
 
 class TestWhatIsLeftBehind:
     async def test_a_message_gives_up_what_is_open(self, store: Store[Any]) -> None:

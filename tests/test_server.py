@@ -614,9 +614,21 @@ class TestFailures:
         ]
         assert 1 == log.text.count("-> failed")
 
+    @pytest.mark.skipif(CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes pending calls by itself")
+    async def test_a_message_after_a_process_that_died_over_a_failure(self, store: Store[Any]) -> None:
+        """Nor is it forgotten when the next request is another one than the repeated answer."""
+        wanted = [selection(), profiles(agents=[]), animation(state="stop")]
+        _, chat = guarded(store, asks(*wanted), says("yes?"), on_failure="abort", on_user_message="keep")
+        await chat.say("go")
+        await answered_behind_our_back(chat, {"error": "no canvas"})
+
+        reply = await chat.say("and?")
+
+        assert (["yes?"], [("run_search_animation", {"state": "stop"})]) == (reply.texts, reply.calls)
+
     async def test_a_process_that_dies_over_a_failure(self, store: Store[Any]) -> None:
         """Nor is that forgotten when the required call was not released any more."""
-        wanted = [selection(), animation(state="stop")]
+        wanted = [selection(), profiles(agents=[]), animation(state="stop")]
         _, chat = guarded(store, asks(*wanted), says("done"), on_failure="abort")
         await chat.say("go")
         await answered_behind_our_back(chat, {"error": "no canvas"})

@@ -1,0 +1,113 @@
+"""The todo list on the web: `python -m examples`, or by itself `uvicorn examples.todo.main:app`."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from chatkit.server import StreamingResult
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.datastructures import Secret
+from starlette.middleware.sessions import SessionMiddleware
+
+from chatkit_clienttools.errors import InvalidRequestError
+from chatkit_clienttools.stores.sql import SQLStore
+from examples.offline import model_or_offline
+
+from .offline import rules
+from .server import TodoServer
+from .settings import settings
+from .tasks import Task, TaskList
+from .tools import RequestContext, TaskTools
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+HERE = Path(__file__).parent
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open the database, and start the process that has the tools."""
+    database_url = settings().database_url
+    store = SQLStore[RequestContext].from_url(database_url, owner=lambda context: context.user_id)
+    tasks = TaskList(database_url)
+    try:
+        await store.create_schema()
+        async with store.thread_lock("todo_tasks"):  # any name will do: all workers start at once
+            await tasks.create_schema()
+        async with TaskTools(database_url) as tools:
+            app.state.tasks = tasks
+            app.state.server = TodoServer(store, tools, model_or_offline(rules))
+            yield
+    finally:
+        await tasks.close()
+        await store.close()
+
+
+class SessionSecret(Secret):
+    """Read when the server starts, not when this module is imported."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def __str__(self) -> str:
+        return settings().session_secret
+
+
+app = FastAPI(lifespan=lifespan, openapi_url=None)
+app.add_middleware(SessionMiddleware, secret_key=SessionSecret(), session_cookie="todo_session", same_site="lax")
+
+
+def user_id(request: Request) -> str:
+    """Return who asks: the signed cookie says so. Who has none becomes a new user."""
+    return str(request.session.setdefault("user_id", secrets.token_hex(8)))
+
+
+UserId = Annotated[str, Depends(user_id)]
+
+
+@app.post("/chatkit")
+async def chatkit(request: Request, user_id: UserId) -> Response:
+    """Serve every request of ChatKit."""
+    server: TodoServer = request.app.state.server
+    try:
+        result = await server.process(await request.body(), RequestContext(user_id))
+    except InvalidRequestError as error:
+        return JSONResponse({"error": str(error)}, status_code=400)
+    if isinstance(result, StreamingResult):
+        return StreamingResponse(result, media_type="text/event-stream")
+    return Response(result.json, media_type="application/json")
+
+
+@app.get("/tasks")
+async def tasks(request: Request, user_id: UserId) -> list[Task]:
+    """Tell the page what is on the user's list."""
+    found: list[Task] = await request.app.state.tasks.all(user_id)
+    return found
+
+
+@app.get("/user")
+async def user(user_id: UserId) -> dict[str, str]:
+    """Tell the page who its user is, as far as a page has to know."""
+    return {"name": user_id[:6]}
+
+
+@app.post("/user/another")
+async def become_another_user(request: Request) -> dict[str, str]:
+    """Forget who the user was."""
+    request.session.clear()
+    return {"name": user_id(request)[:6]}
+
+
+@app.get("/")
+async def page(user_id: UserId) -> FileResponse:
+    return FileResponse(HERE / "page.html")
+
+
+@app.get("/page.js")
+async def script() -> FileResponse:
+    return FileResponse(HERE / "page.js")

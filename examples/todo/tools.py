@@ -1,0 +1,104 @@
+"""What the assistant can do: the five tools of the MCP server, and the two client tools that let the page show it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents import RunHooks
+from agents.mcp import MCPServerManager, MCPServerStdio
+from chatkit.agents import AgentContext
+from pydantic import BaseModel
+from typing_extensions import Self
+
+from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
+
+from .tasks import DATABASE_URL, USER_ID
+
+if TYPE_CHECKING:
+    from agents import Agent, RunContextWrapper, Tool
+    from agents.mcp import MCPToolMetaContext
+
+ROOT = Path(__file__).parents[2]
+
+PATIENCE = 30
+"""The seconds that the tools may take, to start and to answer."""
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """Who asks."""
+
+    user_id: str
+
+
+class TaskNumber(BaseModel):
+    task_id: int
+
+
+# no answer is wanted of either: the model does not run for them
+refresh_tasks = ClientTool("refresh_tasks", result=None)
+highlight_task = ClientTool("highlight_task", TaskNumber, result=None)
+
+sequencer = ClientToolSequencer([refresh_tasks, highlight_task], receipts=True)
+converter = ClientToolConverter(sequencer)
+
+TodoContext = AgentContext[RequestContext]
+
+
+class ShowChanges(RunHooks[TodoContext]):
+    """Lets the page show what a tool has changed. The tools run in another process and know nothing of a page."""
+
+    async def on_tool_end(
+        self, context: RunContextWrapper[TodoContext], agent: Agent[Any], tool: Tool, result: object
+    ) -> None:
+        if tool.name == "list_tasks" or not isinstance(result, str):
+            return  # nothing has changed: what a tool that failed has to say is no text, but a list
+        sequencer.enqueue(context, refresh_tasks())
+        if tool.name != "delete_task":
+            sequencer.enqueue(context, highlight_task(task_id=json.loads(result)["id"]))
+
+
+class TaskTools:
+    """The process that has the tools: one for each worker, started with it, and again if it has died."""
+
+    def __init__(self, database_url: str) -> None:
+        self.server = MCPServerStdio(
+            {
+                "command": sys.executable,
+                "args": ["-m", "examples.todo.mcp_server"],
+                "cwd": ROOT,
+                "env": {DATABASE_URL: database_url},  # it may hold a password: nothing for `args`, which all can see
+            },
+            name="todo",
+            use_structured_content=True,
+            client_session_timeout_seconds=PATIENCE,
+            tool_meta_resolver=who_asks,
+        )
+        self._manager = MCPServerManager(
+            [self.server], strict=True, connect_in_parallel=True, connect_timeout_seconds=PATIENCE
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._manager.connect_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._manager.cleanup_all()
+
+    async def ready(self) -> MCPServerStdio:
+        """Return the MCP server, which answers."""
+        try:
+            await self.server.list_tools()
+        except Exception:  # noqa: BLE001  whatever a process says that is gone
+            await self._manager.reconnect(failed_only=False)
+        return self.server
+
+
+def who_asks(call: MCPToolMetaContext) -> dict[str, Any]:
+    """Say whose tasks a call is about: theirs whose request it is, whatever the model says."""
+    context: TodoContext = call.run_context.context
+    return {USER_ID: context.request_context.user_id}

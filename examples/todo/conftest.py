@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
+import httpx2
 import psutil  # type: ignore[import-untyped]
 import pytest
-import pytest_asyncio
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
-
-from chatkit_clienttools.testing import FakeBrowser
 from tests.stores.conftest import postgres_url  # noqa: F401  # a fixture
 
+from chatkit_clienttools.testing import FakeBrowser
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30
@@ -59,29 +60,61 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     assert [] == left
 
 
-@asynccontextmanager
-async def a_database(url: str) -> AsyncIterator[str]:
+@contextmanager
+def a_database(url: str) -> Iterator[str]:
     """Make a database of a test's own on a PostgreSQL server that may be somebody's."""
     name = f"todo_{uuid4().hex[:12]}"
+    asyncio.run(_execute(url, f"CREATE DATABASE {name}"))
+    yield make_url(url).set(database=name).render_as_string(hide_password=False)
+    asyncio.run(_execute(url, f"DROP DATABASE {name}"))
+
+
+async def _execute(url: str, statement: str) -> None:
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-        yield engine.url.set(database=name).render_as_string(hide_password=False)
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        await connection.execute(text(statement))
     await engine.dispose()
 
 
-@pytest_asyncio.fixture(params=["sqlite", "postgres"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    directory = str(tmp_path_factory.mktemp("todo"))
     if request.param == "sqlite":
-        yield Place(DEMO_DATA=str(tmp_path), DATABASE_URL="", OPENAI_API_KEY="")
+        yield Place(DEMO_DATA=directory, DATABASE_URL="", OPENAI_API_KEY="")
         return
-    async with a_database(request.getfixturevalue("postgres_url")) as url:
-        yield Place(DEMO_DATA=str(tmp_path), DATABASE_URL=url, OPENAI_API_KEY="")
+    with a_database(request.getfixturevalue("postgres_url")) as url:
+        yield Place(DEMO_DATA=directory, DATABASE_URL=url, OPENAI_API_KEY="")
 
 
-def page_at(url: str, cookies: Any = None, thread_id: str | None = None) -> FakeBrowser:
-    """Open a page there; with the cookies and the thread of another one, it is that one."""
-    page = FakeBrowser(f"{url}/chatkit", cookies=cookies, time_limit=SECONDS)
-    page.thread_id = thread_id
-    return page
+class Browser:
+    """A browser with a user's cookie. It can open pages at any worker."""
+
+    def __init__(self, url: str) -> None:
+        """Become a new user there."""
+        self.cookies = dict(httpx2.get(f"{url}/user", timeout=SECONDS).cookies)
+
+    def page(self, url: str, thread_id: str | None = None) -> FakeBrowser:
+        page = FakeBrowser(f"{url}/chatkit", cookies=self.cookies, time_limit=SECONDS)
+        page.thread_id = thread_id
+        return page
+
+    def tasks(self, url: str) -> Any:
+        return httpx2.get(f"{url}/tasks", cookies=self.cookies, timeout=SECONDS).json()
+
+
+class Workers(NamedTuple):
+    """Two processes that share a place, and what an earlier one has left there."""
+
+    one: str
+    two: str
+    earlier: tuple[Browser, FakeBrowser]
+
+
+@pytest.fixture(scope="module")
+def workers(place: Place) -> Iterator[Workers]:
+    with place.served() as url:
+        browser = Browser(url)
+        page = browser.page(url)
+        asyncio.run(page.send("add buy milk"))
+    with place.served() as one, place.served() as two:
+        yield Workers(one, two, (browser, page))

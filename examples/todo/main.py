@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from chatkit.server import StreamingResult
+from chatkit.store import NotFoundError
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.datastructures import Secret
@@ -78,6 +79,8 @@ async def chatkit(request: Request, user_id: UserId) -> Response:
         result = await server.process(await request.body(), RequestContext(user_id))
     except InvalidRequestError as error:
         return JSONResponse({"error": str(error)}, status_code=400)
+    except NotFoundError:  # it may be somebody else's
+        return JSONResponse({"error": "There is no such conversation."}, status_code=404)
     if isinstance(result, StreamingResult):
         return StreamingResponse(result, media_type="text/event-stream")
     return Response(result.json, media_type="application/json")

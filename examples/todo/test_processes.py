@@ -1,48 +1,105 @@
-"""The todo list in real processes, over HTTP, on SQLite and on PostgreSQL: nothing lives in the memory of one of them."""
+"""The todo list in real processes, over HTTP, on SQLite and on PostgreSQL: nothing lives in one's memory."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Any
 
 import httpx2
 import pytest
 
-from .conftest import SECONDS, Place, page_at
+from chatkit_clienttools.testing import BrokenStreamError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .conftest import SECONDS, Browser, Workers
 
+REFRESH: tuple[str, Any] = ("refresh_tasks", {})
 ADDED = "“buy milk” is on your list."
-REFRESH = ("refresh_tasks", {})
 
 
-async def signed_in(url: str) -> dict[str, str]:
-    """Become a new user; the cookie that says who."""
-    async with httpx2.AsyncClient(timeout=SECONDS) as client:
-        return dict((await client.get(f"{url}/user")).cookies)
+async def test_conversations_and_tasks_are_there_after_a_restart(workers: Workers) -> None:
+    """Another process finds the user, the thread with its messages and the tasks, and goes on."""
+    browser, before = workers.earlier
+    page = browser.page(workers.one, before.thread_id)
 
-
-async def tasks_of(url: str, cookies: dict[str, str]) -> list[str]:
-    async with httpx2.AsyncClient(timeout=SECONDS, cookies=cookies) as client:
-        return [task["title"] for task in (await client.get(f"{url}/tasks")).json()]
-
-
-async def test_conversations_and_tasks_are_there_after_a_restart(place: Place) -> None:
-    """Another process finds the thread, its messages, the tasks and the user, and goes on."""
-    with place.served() as url:
-        cookies = await signed_in(url)
-        before = page_at(url, cookies)
-        await before.send("add buy milk")
-
-    with place.served() as url:
-        after = page_at(url, cookies, before.thread_id)
-        await after.reload()
-        remembered = after.texts
-        await after.send("show me all tasks")
-        kept = await tasks_of(url, cookies)
+    await page.reload()
+    remembered = page.texts
+    await page.send("show me all tasks")
 
     assert [ADDED] == remembered
-    assert ["buy milk"] == kept
-    assert "Here is your list:\n1. buy milk" == after.texts[-1]
-    assert before.thread_id == after.thread_id
+    assert [{"id": 1, "title": "buy milk", "done": False}] == browser.tasks(workers.one)
+    assert [ADDED, "Here is your list:\n1. buy milk"] == page.texts
+
+
+async def test_a_call_that_one_worker_has_sent_is_answered_at_another(workers: Workers) -> None:
+    """The page loads again, from another worker, while a call is pending: that call comes again, then the next."""
+    browser = Browser(workers.one)
+    page = browser.page(workers.one)
+    page.answering = "never"
+    await page.send("add buy milk")
+    (task,) = browser.tasks(workers.two)
+
+    again = browser.page(workers.two, page.thread_id)
+    await again.reload(resume=True)
+
+    assert [REFRESH] == page.calls
+    assert [REFRESH, ("highlight_task", {"task_id": task["id"]})] == again.calls
+    assert [ADDED] == again.texts
+
+
+async def test_the_same_answer_at_both_workers_releases_the_next_call_once(workers: Workers) -> None:
+    """A double click that hits two workers at the same moment is one click."""
+    browser = Browser(workers.one)
+    page = browser.page(workers.one)
+    page.answering = "never"
+    await page.send("add buy milk")
+    answer: dict[str, Any] = {"_receipt": page.delivered[0].receipt, "result": {}}
+
+    posted = await asyncio.gather(
+        *[
+            browser.page(url, page.thread_id).post("threads.add_client_tool_output", result=answer)
+            for url in (workers.one, workers.two)
+        ]
+    )
+
+    released = [event["item"]["name"] for events in posted for event in events if event["type"] == "thread.item.done"]
+    assert ["highlight_task"] == released
+
+
+async def test_users_are_kept_apart_at_every_worker(workers: Workers) -> None:
+    """Neither Ada's tasks nor her thread exist for Bob, wherever he asks; a cookie that he made up makes him nobody."""
+    ada, bob, forger = Browser(workers.one), Browser(workers.one), Browser(workers.one)
+    forger.cookies["todo_session"] = "x" + ada.cookies["todo_session"]
+    page = ada.page(workers.one)
+    await page.send("add a secret")
+
+    for url in (workers.one, workers.two):
+        assert ["a secret"] == [task["title"] for task in ada.tasks(url)]
+        assert [] == bob.tasks(url)
+        assert [] == forger.tasks(url)
+        with pytest.raises(BrokenStreamError, match="HTTP 404"):
+            await bob.page(url, page.thread_id).reload()
+
+
+async def test_a_request_that_chatkit_does_not_know_is_refused_in_words(workers: Workers) -> None:
+    """A request of a type that was made up gets a 400 that names the real ones, and opens no thread."""
+    browser = Browser(workers.one)
+
+    async with httpx2.AsyncClient(cookies=browser.cookies, timeout=SECONDS) as client:
+        made_up = await client.post(f"{workers.one}/chatkit", json={"type": "messages.create", "params": {}})
+        listed = {"type": "threads.list", "params": {"limit": 10, "order": "desc"}}
+        threads = await client.post(f"{workers.two}/chatkit", json=listed)
+
+    assert 400 == made_up.status_code
+    assert "threads.create, in a new thread, or as threads.add_user_message" in made_up.json()["error"]
+    assert [] == threads.json()["data"]
+
+
+async def test_the_session_is_out_of_reach_of_scripts_and_of_other_sites(workers: Workers) -> None:
+    """The cookie is signed, HttpOnly and SameSite=Lax; another one makes another user."""
+    async with httpx2.AsyncClient(timeout=SECONDS) as client:
+        first = await client.get(f"{workers.one}/user")
+        same = await client.get(f"{workers.two}/user")
+        other = await client.post(f"{workers.one}/user/another")
+
+    assert {"httponly", "samesite=lax"} <= set(first.headers["set-cookie"].lower().split("; "))
+    assert first.json() == same.json() != other.json()

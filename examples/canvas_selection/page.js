@@ -1,0 +1,119 @@
+import { openChat } from "./web/chat.js";
+import { element } from "./web/dom.js";
+import { openTimeline } from "./web/timeline.js";
+
+const NODES = [
+  { id: "n1", kind: "circle", colour: "red", size: 84 },
+  { id: "n2", kind: "square", colour: "blue", size: 64 },
+  { id: "n3", kind: "triangle", colour: "green", size: 76 },
+  { id: "n4", kind: "square", colour: "orange", size: 44 },
+  { id: "n5", kind: "triangle", colour: "purple", size: 56 },
+  { id: "n6", kind: "circle", colour: "teal", size: 52 },
+];
+
+const FILLS = {
+  red: "#dc2f3c",
+  blue: "#3772e8",
+  green: "#2b9a57",
+  orange: "#ee8a1d",
+  purple: "#9155d6",
+  teal: "#1a9aa0",
+};
+
+const OUTLINES = {
+  circle: (size) => svg("circle", { cx: size / 2, cy: size / 2, r: size / 2 }),
+  square: (size) => svg("rect", { width: size, height: size, rx: 6 }),
+  triangle: (size) => svg("polygon", { points: `${size / 2},0 ${size},${size} 0,${size}` }),
+};
+
+const REST = ["Nothing is asked.", "Select what you like; the assistant asks for it when it needs it."];
+const SILENT = ["The canvas keeps quiet.", "The assistant waits for an answer that never comes. Write again to go on."];
+const PAINT = "the canvas is covered in paint";
+
+/** The shapes, and the question that waits for a selection. */
+class Canvas {
+  #status;
+  #done;
+  #answer = null;
+
+  constructor(root) {
+    this.root = root;
+    this.#status = root.querySelector("[role=status]");
+    this.#done = element("button", { type: "button", class: "done", onclick: () => this.#answer?.() }, "Done");
+    root.querySelector(".asked").append(this.#done);
+    root.querySelector(".shapes").append(...NODES.map(shape));
+    this.rest();
+  }
+
+  get selected() {
+    const checked = [...this.root.querySelectorAll(".shape :checked")].map((box) => box.value);
+    return NODES.filter((node) => checked.includes(node.id));
+  }
+
+  /** Ask for a selection; it is there when the user presses Done. */
+  ask(question) {
+    this.#say("waiting", ["Waiting for your selection.", question]);
+    this.#done.hidden = false;
+    return new Promise((resolve) => {
+      this.#answer = () => {
+        this.rest();
+        resolve({ nodes: this.selected });
+      };
+    });
+  }
+
+  /** Ask, and never answer. */
+  keepQuiet() {
+    this.#say("waiting", SILENT);
+    return new Promise(() => {});
+  }
+
+  /** Ask for nothing, or for nothing any more. */
+  rest() {
+    this.#answer = null;
+    this.#done.hidden = true;
+    this.#say("resting", REST);
+  }
+
+  #say(state, [head, text]) {
+    this.root.dataset.state = state;
+    this.#status.replaceChildren(element("b", {}, head), text);
+  }
+}
+
+function shape({ id, kind, colour, size }) {
+  const picture = svg("svg", { width: size, height: size, fill: FILLS[colour], "aria-hidden": "true" });
+  picture.append(OUTLINES[kind](size));
+  const box = element("input", { type: "checkbox", value: id });
+  return element("label", { class: "shape" }, box, picture, element("span", {}, `${colour} ${kind}`));
+}
+
+function svg(name, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+const canvas = new Canvas(document.querySelector("#canvas"));
+const faults = document.querySelector("#faults");
+
+let refresh = () => {};
+const chat = openChat(document.querySelector("#chat"), {
+  suggestions: ["What have I selected?", "Which of these is the largest?"],
+  interruptible: true,
+  tools: {
+    get_selected_canvas_nodes({ ask }) {
+      const fault = faults.querySelector(":checked").value;
+      if (fault === "fails") throw new Error(PAINT);
+      return fault === "silent" ? canvas.keepQuiet() : canvas.ask(ask);
+    },
+  },
+  onSend: () => canvas.rest(),
+  onEvent: () => refresh(),
+  onIdle: () => {
+    canvas.rest();
+    refresh();
+  },
+});
+refresh = openTimeline(document.querySelector("#timeline"), chat);
+refresh();

@@ -40,6 +40,7 @@ ORDER = (
     "__init__",
     "stores",
     "testing",
+    "frontend",
     "__main__",
 )
 """The rooms: each may import those before it, and none after it. A folder is one room."""

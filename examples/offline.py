@@ -101,7 +101,7 @@ def heard(said: str | list[Any]) -> Heard:
         elif item.get("type") == "function_call":
             names[item["call_id"]] = item["name"]
         elif item.get("type") == "function_call_output":
-            outputs.append((names.get(item["call_id"], ""), str(item["output"])))
+            outputs.append((names.get(item["call_id"], ""), _text(item["output"])))
     return Heard(text, tuple(outputs), spoken)
 
 

@@ -1,40 +1,34 @@
-"""The canvas on the web: `python -m examples`, or by itself `uvicorn examples.canvas_selection.main:app`."""
-
-from __future__ import annotations
+"""The canvas on the web: `python -m examples`, or by itself: `uvicorn examples.canvas_selection.main:app`."""
 
 from pathlib import Path
 
-from chatkit.server import StreamingResult
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi import FastAPI, Request, Response
 
+from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
 from examples.offline import model_or_offline
+from examples.timeline import Step
+from examples.web import chatkit_response, serve_page
 
-from .offline import rules
+from . import offline
 from .server import CanvasServer
-from .tools import RequestContext
+from .tools import RequestContext, timeline
 
-HERE = Path(__file__).parent
+YOU = RequestContext(user_id="you")
 
-server = CanvasServer(MemoryStore[RequestContext](), model_or_offline(rules))
-app = FastAPI(openapi_url=None)
+server = CanvasServer(ValidatingStore(MemoryStore[RequestContext]()), model_or_offline(offline.reply))
+
+app = FastAPI(title="Canvas")
+serve_page(app, Path(__file__).parent)
 
 
 @app.post("/chatkit")
 async def chatkit(request: Request) -> Response:
-    """Serve every request of ChatKit."""
-    result = await server.process(await request.body(), RequestContext(user_id="you"))
-    if isinstance(result, StreamingResult):
-        return StreamingResponse(result, media_type="text/event-stream")
-    return Response(result.json, media_type="application/json")
+    """Serve every request of ChatKit.js."""
+    return await chatkit_response(server, request, YOU)
 
 
-@app.get("/")
-async def page() -> FileResponse:
-    return FileResponse(HERE / "page.html")
-
-
-@app.get("/page.js")
-async def script() -> FileResponse:
-    return FileResponse(HERE / "page.js")
+@app.get("/timeline/{thread_id}")
+async def steps(thread_id: str) -> list[Step]:
+    """Return the steps of a conversation's client tool calls."""
+    return timeline.steps(thread_id)

@@ -11,7 +11,7 @@ from examples.offline import Heard, Reply, Use
 HELLO = "Hello! Ask me about shapes on the canvas, such as: which one of these is the largest?"
 
 
-def rules(heard: Heard) -> Reply:
+def reply(heard: Heard) -> Reply:
     """Ask for the selection, and say something about it when it is there."""
     if re.fullmatch(r"(?:hi|hello|hey)\b.*", heard.text, re.IGNORECASE):
         return HELLO
@@ -29,11 +29,15 @@ def _about(question: str, answer: dict[str, Any]) -> str:
         return "You have selected nothing, so there is nothing to say about it."
     if "largest" in question or "biggest" in question:
         return f"The largest one is the {_named(max(nodes, key=lambda node: node['size']))}."
-    return f"You have selected {_listed([f'a {_named(node)}' for node in nodes])}."
+    return f"You have selected {_listed([_with_article(_named(node)) for node in nodes])}."
 
 
 def _named(node: dict[str, Any]) -> str:
     return f"{node['colour']} {node['kind']}"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _listed(names: list[str]) -> str:

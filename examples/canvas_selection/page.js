@@ -78,6 +78,7 @@ class Canvas {
   #say(state, [head, text]) {
     this.root.dataset.state = state;
     this.#status.replaceChildren(element("b", {}, head), text);
+    if (state === "waiting") this.root.scrollIntoView({ block: "nearest" }); // on a phone it is below the chat
   }
 }
 
@@ -97,7 +98,8 @@ function svg(name, attributes) {
 const canvas = new Canvas(document.querySelector("#canvas"));
 const faults = document.querySelector("#faults");
 
-let refresh = () => {};
+const timeline = openTimeline(document.querySelector("#timeline"));
+
 const chat = openChat(document.querySelector("#chat"), {
   suggestions: ["What have I selected?", "Which of these is the largest?"],
   interruptible: true,
@@ -109,11 +111,9 @@ const chat = openChat(document.querySelector("#chat"), {
     },
   },
   onSend: () => canvas.rest(),
-  onEvent: () => refresh(),
+  onEvent: () => timeline.refresh(chat.threadId),
   onIdle: () => {
     canvas.rest();
-    refresh();
+    timeline.refresh(chat.threadId);
   },
 });
-refresh = openTimeline(document.querySelector("#timeline"), chat);
-refresh();

@@ -10,7 +10,7 @@ from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import FakeBrowser
 from examples.offline import OfflineModel
 
-from .offline import HELLO, rules
+from .offline import HELLO, reply
 from .server import CanvasServer
 from .tools import RequestContext
 
@@ -23,7 +23,7 @@ SQUARE = {"id": "n2", "kind": "square", "colour": "blue", "size": 60}
 def canvas(answer: Any = None, model: Any = None) -> FakeBrowser:
     """Open a page that answers with a selection, or with what a function of it returns or raises."""
     handler = answer if callable(answer) else lambda _: {"nodes": answer}
-    server = CanvasServer(MemoryStore(), model or OfflineModel(rules))
+    server = CanvasServer(MemoryStore(), model or OfflineModel(reply))
     return FakeBrowser(server, context=ADA, handlers={TOOL: handler})
 
 

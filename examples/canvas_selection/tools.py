@@ -10,6 +10,7 @@ from chatkit.agents import AgentContext
 from pydantic import BaseModel, Field
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
+from examples.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class CanvasSelection(BaseModel):
 # the answer is checked to be a CanvasSelection, and goes to the model; one that is none goes there as an error
 selection = ClientTool("get_selected_canvas_nodes", Question, result=CanvasSelection)
 
-sequencer = ClientToolSequencer([selection], receipts=True)
+timeline = Timeline()
+sequencer = ClientToolSequencer([selection], receipts=True, observers=[timeline])
 converter = ClientToolConverter(sequencer)
 
 CanvasContext = AgentContext[RequestContext]

@@ -1,4 +1,4 @@
-"""The todo list on the web: `python -m examples`, or by itself `uvicorn examples.todo.main:app`."""
+"""The todo list on the web: `python -m examples`, or by itself: `uvicorn examples.todo.main:app`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from chatkit.server import StreamingResult
-from chatkit.store import NotFoundError
-from fastapi import Depends, FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi import Depends, FastAPI, Request, Response
 from starlette.datastructures import Secret
 from starlette.middleware.sessions import SessionMiddleware
 
-from chatkit_clienttools.errors import InvalidRequestError
 from chatkit_clienttools.stores.sql import SQLStore
 from examples.offline import model_or_offline
+from examples.web import chatkit_response, serve_page
 
-from .offline import rules
+from . import offline
 from .server import TodoServer
 from .settings import settings
 from .tasks import Task, TaskList
@@ -26,8 +23,6 @@ from .tools import RequestContext, TaskTools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-HERE = Path(__file__).parent
 
 
 @asynccontextmanager
@@ -42,7 +37,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             await tasks.create_schema()
         async with TaskTools(database_url) as tools:
             app.state.tasks = tasks
-            app.state.server = TodoServer(store, tools, model_or_offline(rules))
+            app.state.server = TodoServer(store, tools, model_or_offline(offline.reply))
             yield
     finally:
         await tasks.close()
@@ -59,7 +54,8 @@ class SessionSecret(Secret):
         return settings().session_secret
 
 
-app = FastAPI(lifespan=lifespan, openapi_url=None)
+app = FastAPI(title="Todo", lifespan=lifespan)
+serve_page(app, Path(__file__).parent)
 app.add_middleware(SessionMiddleware, secret_key=SessionSecret(), session_cookie="todo_session", same_site="lax")
 
 
@@ -73,17 +69,9 @@ UserId = Annotated[str, Depends(user_id)]
 
 @app.post("/chatkit")
 async def chatkit(request: Request, user_id: UserId) -> Response:
-    """Serve every request of ChatKit."""
+    """Serve every request of ChatKit.js."""
     server: TodoServer = request.app.state.server
-    try:
-        result = await server.process(await request.body(), RequestContext(user_id))
-    except InvalidRequestError as error:
-        return JSONResponse({"error": str(error)}, status_code=400)
-    except NotFoundError:  # it may be somebody else's
-        return JSONResponse({"error": "There is no such conversation."}, status_code=404)
-    if isinstance(result, StreamingResult):
-        return StreamingResponse(result, media_type="text/event-stream")
-    return Response(result.json, media_type="application/json")
+    return await chatkit_response(server, request, RequestContext(user_id))
 
 
 @app.get("/tasks")
@@ -104,13 +92,3 @@ async def become_another_user(request: Request) -> dict[str, str]:
     """Forget who the user was."""
     request.session.clear()
     return {"name": user_id(request)[:6]}
-
-
-@app.get("/")
-async def page(user_id: UserId) -> FileResponse:
-    return FileResponse(HERE / "page.html")
-
-
-@app.get("/page.js")
-async def script() -> FileResponse:
-    return FileResponse(HERE / "page.js")

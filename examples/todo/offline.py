@@ -28,7 +28,7 @@ class Wish(NamedTuple):
     title: str | None
 
 
-def rules(heard: Heard) -> Reply:
+def reply(heard: Heard) -> Reply:
     """Answer a greeting, call the tool that is wanted, then say what came of it."""
     said = heard.text.strip().rstrip(".!?")
     if re.fullmatch(r"(?:hi|hello|hey|good (?:morning|evening))\b.*", said, re.IGNORECASE):

@@ -14,7 +14,7 @@ from chatkit_clienttools.stores.sql import SQLStore
 from chatkit_clienttools.testing import FakeBrowser
 from examples.offline import OfflineModel
 
-from .offline import HELLO, HELP, rules
+from .offline import HELLO, HELP, reply
 from .server import TodoServer
 from .tasks import TaskList
 from .tools import RequestContext, TaskTools
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 REFRESH: tuple[str, Any] = ("refresh_tasks", {})
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("examples.offline.PAUSE", 0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -68,7 +63,7 @@ def page(
     """Open a page as a user of this test's own, or as the one that is named."""
 
     def opened(user: str = "ada", model: Model | None = None) -> FakeBrowser:
-        server = TodoServer(store, tools, model or OfflineModel(rules))
+        server = TodoServer(store, tools, model or OfflineModel(reply))
         return FakeBrowser(server, context=RequestContext(f"{user} of {request.node.name}"))
 
     return opened

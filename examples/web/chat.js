@@ -6,6 +6,7 @@
  *       endpoint: "chatkit",                        // where ChatKit's requests go
  *       tools: { show_profiles: (params) => ... },  // client tools; what they return is the answer, and they may throw
  *       effects: { indicator: (data) => ... },      // client effects: nobody waits for them
+ *       interruptible: true,                        // while a client tool waits for the user, they may write instead
  *       suggestions: ["Who knows about law?"],      // what a visitor may say
  *       onItems: (items) => ...,                    // a thread was loaded: its items, the oldest first
  *       onEvent: (event) => ...,                    // every event of every stream
@@ -38,13 +39,14 @@ export class Chat {
   #items = new Map();
   #elements = new Map();
   #busy = null;
+  #waits = false;
   #unconfirmed = null;
   #view;
 
   /** With `mirrors: true` it has no box to write in, and keeps no thread over a reload: another chat tells it what to send. */
   constructor(root, options) {
     const callbacks = { onItems: nothing, onEvent: nothing, onSend: nothing, onIdle: nothing };
-    this.#options = { endpoint: "chatkit", tools: {}, effects: {}, suggestions: [], ...callbacks, ...options };
+    this.#options = { endpoint: "chatkit", tools: {}, effects: {}, interruptible: false, suggestions: [], ...callbacks, ...options };
     this.#onClientTool = withReceipts(this.#options.tools);
     this.threadId = options.mirrors ? null : new URLSearchParams(location.search).get("thread");
     this.#view = this.#build(root);
@@ -55,9 +57,15 @@ export class Chat {
     return this.#busy !== null;
   }
 
+  /** Whether nothing can be said now. */
+  get #isOccupied() {
+    return this.isBusy && !this.#waits;
+  }
+
   /** Say something. While an answer is on its way nothing is sent; the result says whether it was. */
   async send(text) {
-    if (this.isBusy || !text.trim()) return false;
+    if (this.#isOccupied || !text.trim()) return false;
+    this.stop(); // a client tool that waits for the user
     this.#options.onSend(text);
     this.#unconfirmed = text;
     this.#show({ id: "unconfirmed", type: "user_message", content: [{ type: "input_text", text }] });
@@ -116,11 +124,20 @@ export class Chat {
       let calls = await this.#read(type, params, signal);
       while (calls.length) {
         const call = calls.shift();
-        const result = await this.#onClientTool({ name: call.name, params: call.arguments });
-        signal.throwIfAborted();
+        const result = await this.#run(call, signal);
         calls.push(...(await this.#read("threads.add_client_tool_output", { result }, signal)));
       }
     });
+  }
+
+  /** Run a client tool. It may take long, or for ever: the user can press Stop or, if the page says so, write instead. */
+  async #run({ name, arguments: params }, signal) {
+    this.#setWaiting(this.#options.interruptible);
+    try {
+      return await unlessAborted(this.#onClientTool({ name, params }), signal);
+    } finally {
+      this.#setWaiting(false);
+    }
   }
 
   /** Read one stream; return the client tool calls in it. */
@@ -144,6 +161,7 @@ export class Chat {
       this.#progress("");
       return done;
     } catch (error) {
+      if (this.#busy !== controller) return; // the user has gone on to something else
       this.#progress("");
       this.#failed(error);
     } finally {
@@ -276,6 +294,12 @@ export class Chat {
     }
   }
 
+  #setWaiting(waits) {
+    this.#waits = waits;
+    this.#view.send?.setAttribute("aria-disabled", String(this.#isOccupied));
+    this.#progress(waits ? "Waiting for you…" : "Working…");
+  }
+
   #progress(text) {
     this.#view.progress.textContent = text;
   }
@@ -294,7 +318,7 @@ export class Chat {
   #submit() {
     const { box } = this.#view;
     const text = box.value;
-    if (this.isBusy || !text.trim()) return;
+    if (this.#isOccupied || !text.trim()) return;
     box.value = "";
     this.send(text);
   }
@@ -335,4 +359,10 @@ export class Chat {
     this.startOver();
     box.focus();
   }
+}
+
+/** Wait for a promise, or until a signal says that nobody does any more. */
+function unlessAborted(promise, signal) {
+  const aborted = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
+  return Promise.race([promise, aborted]);
 }

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-NAMES = ("merak_search",)
+NAMES = ("merak_search", "theme_switcher")
 
 
 class CannotRunError(Exception):

@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 
 from . import play, site
 from .demo import NAMES, CannotRunError, Demo, demos
+from .offline import has_key
 
 MISTAKE = 2
 
@@ -54,11 +55,10 @@ def serve(host: str, port: int, workers: int) -> None:
             log_level="warning",
             timeout_graceful_shutdown=1,
         )
-        server = uvicorn.Server(config)
         if workers > 1:
-            Multiprocess(config, target=server.run, sockets=[listening]).run()
+            Multiprocess(config, sockets=[listening]).run()
         else:
-            server.run(sockets=[listening])
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 async def _try_out() -> None:
@@ -85,7 +85,7 @@ def _welcome(host: str, port: int, workers: int) -> str:
     url = f"http://{host}:{port}"
     width = max(map(len, NAMES))
     lines = [f"  {url}/{name:<{width}}  {_note(demo, workers)}" for name, demo in demos().items()]
-    return "\n".join([f"The demos are at {url}  ({site.MODEL[site.has_key()]})", *lines, "Ctrl-C ends them."])
+    return "\n".join([f"The demos are at {url}  ({site.MODEL[has_key()]})", *lines, "Ctrl-C ends them."])
 
 
 def _note(demo: Demo, workers: int) -> str:

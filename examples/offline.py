@@ -92,7 +92,9 @@ class OfflineModel(Model):
 
 def heard(said: str | list[Any]) -> Heard:
     """Return what is the last in a conversation."""
-    text, spoken, names, outputs = "", "", {}, []
+    text, spoken = "", ""
+    names: dict[str, str] = {}
+    outputs: list[tuple[str, str]] = []
     for item in [{"role": "user", "content": said}] if isinstance(said, str) else said:
         if item.get("role") == "user":
             text, spoken, outputs = _text(item["content"]), "", []

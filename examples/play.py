@@ -92,6 +92,8 @@ class Timeline(logging.Handler):
         """Print what the browser does."""
         if kind in SPOKEN:
             self.tell(SPOKEN[kind], f'"{what}"')
+        elif kind == "widget":
+            self.tell("chat", f'a card: "{what["copy_text"]}"')
         elif kind == "gets":
             self.tell("browser", f"gets {what[0]} {json.dumps(what[1])}")
         else:

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Open the database, and start the process that has the tools."""
+    """Open the database; end the process that has the tools."""
     database_url = settings().database_url
     store = SQLStore[RequestContext].from_url(database_url, owner=lambda context: context.user_id)
-    tasks = TaskList(database_url)
+    tasks, tools = TaskList(database_url), TaskTools(database_url)
     try:
         await store.create_schema()
         async with store.thread_lock("todo_tasks"):  # any name will do: all workers start at once
             await tasks.create_schema()
-        async with TaskTools(database_url) as tools:
-            app.state.tasks = tasks
-            app.state.server = TodoServer(store, tools, model_or_offline(offline.reply))
-            yield
+        app.state.tasks = tasks
+        app.state.server = TodoServer(store, tools, model_or_offline(offline.reply))
+        yield
     finally:
+        await tools.close()
         await tasks.close()
         await store.close()
 

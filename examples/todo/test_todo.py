@@ -45,8 +45,9 @@ async def database_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tools(database_url: str) -> AsyncIterator[TaskTools]:
-    async with TaskTools(database_url) as started:
-        yield started
+    made = TaskTools(database_url)
+    yield made
+    await made.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from agents import RunHooks
 from agents.mcp import MCPServerManager, MCPServerStdio
 from chatkit.agents import AgentContext
 from pydantic import BaseModel
-from typing_extensions import Self
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
 
@@ -63,10 +63,10 @@ class ShowChanges(RunHooks[TodoContext]):
 
 
 class TaskTools:
-    """The process that has the tools: one for each worker, started with it, and again if it has died."""
+    """The process that has the tools: one for each worker, started when it is needed, and again if it has died."""
 
     def __init__(self, database_url: str) -> None:
-        self.server = MCPServerStdio(
+        self._server = MCPServerStdio(
             {
                 "command": sys.executable,
                 "args": ["-m", "examples.todo.mcp_server"],
@@ -79,23 +79,22 @@ class TaskTools:
             tool_meta_resolver=who_asks,
         )
         self._manager = MCPServerManager(
-            [self.server], strict=True, connect_in_parallel=True, connect_timeout_seconds=PATIENCE
+            [self._server], strict=True, connect_in_parallel=True, connect_timeout_seconds=PATIENCE
         )
-
-    async def __aenter__(self) -> Self:
-        await self._manager.connect_all()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._manager.cleanup_all()
+        self._starting = asyncio.Lock()
 
     async def ready(self) -> MCPServerStdio:
         """Return the MCP server, which answers."""
-        try:
-            await self.server.list_tools()
-        except Exception:  # noqa: BLE001  whatever a process says that is gone
-            await self._manager.reconnect(failed_only=False)
-        return self.server
+        async with self._starting:
+            try:
+                await self._server.list_tools()
+            except Exception:  # noqa: BLE001  there is no process yet, or none any more: either way a new one is needed
+                await self._manager.reconnect(failed_only=False)
+        return self._server
+
+    async def close(self) -> None:
+        """End the process."""
+        await self._manager.cleanup_all()
 
 
 def who_asks(call: MCPToolMetaContext) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from chatkit_clienttools import frontend
 from chatkit_clienttools.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chatkit.server import ChatKitServer
     from fastapi import FastAPI, Request
 
@@ -42,5 +44,5 @@ async def chatkit_response(server: ChatKitServer[TContext], request: Request, co
     return Response(result.json, media_type="application/json")
 
 
-def _serving(file: Path):  # noqa: ANN202
+def _serving(file: Path) -> Callable[[], FileResponse]:
     return lambda: FileResponse(file, headers={"Cache-Control": "no-cache"})

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 PRELUDE = """\
 import { RESUME, resumeOnLoad, withReceipts } from "./client-tools.mjs";
 
-/** A storage like the browser's, with room for so many characters. */
+/** A storage like the browser's, with room for so many characters. Its order is its own: the newest first. */
 class FakeStorage {
   #entries = new Map();
   constructor(room = Infinity) { this.room = room; }
   get length() { return this.#entries.size; }
   get used() { return [...this.#entries].join("").length; }
-  key(index) { return [...this.#entries.keys()][index] ?? null; }
+  key(index) { return [...this.#entries.keys()].reverse()[index] ?? null; }
   getItem(key) { return this.#entries.get(key) ?? null; }
   removeItem(key) { this.#entries.delete(key); }
   setItem(key, value) {

@@ -131,7 +131,9 @@ function store(storage, receipt, outcome, remember) {
     const entry = JSON.stringify([(older.at(-1)?.order ?? 0) + 1, outcome]);
     while (older.length >= remember) storage.removeItem(older.shift().key);
     const replaceable = older.reduce((sum, { size }) => sum + size, 0) >= entry.length;
-    while (!fits(storage, PREFIX + receipt, entry) && replaceable) storage.removeItem(older.shift().key);
+    while (!fits(storage, PREFIX + receipt, entry) && replaceable && older.length) {
+      storage.removeItem(older.shift().key);
+    }
   } catch {
     // no storage, or a forbidden one: the page remembers
   }
@@ -146,12 +148,15 @@ function fits(storage, key, entry) {
   }
 }
 
-/** Return our keys, the oldest first; an entry is JSON, and begins with its number: `[17,"{...}"]`. */
+/**
+ * Return our keys, the oldest first; an entry is JSON, and begins with its number: `[17,"{...}"]`.
+ * A tab that shares the storage may remove a key while we look.
+ */
 function written(storage) {
   const keys = Array.from({ length: storage.length }, (_, index) => storage.key(index));
   return keys
-    .filter((key) => key.startsWith(PREFIX))
-    .map((key) => ({ key, entry: storage.getItem(key) }))
+    .filter((key) => key?.startsWith(PREFIX))
+    .map((key) => ({ key, entry: storage.getItem(key) ?? "" }))
     .map(({ key, entry }) => ({ key, size: entry.length, order: parseInt(entry.slice(1), 10) || 0 }))
     .sort((one, other) => one.order - other.order);
 }

@@ -1,0 +1,33 @@
+import { openChat } from "./web/chat.js";
+import { element } from "./web/dom.js";
+import { openTimeline } from "./web/timeline.js";
+
+const facts = document.querySelector("#facts");
+const scheme = document.querySelector("#scheme");
+
+/** The page's client tools, by name. */
+const tools = {
+  record_fact: ({ text }) => facts.append(element("li", {}, text)),
+  switch_theme: (theme) => {
+    document.documentElement.style.colorScheme = theme.scheme;
+    scheme.textContent = theme.scheme;
+  },
+};
+
+/** Do again what was done before the page was loaded. */
+function restore(items) {
+  facts.replaceChildren();
+  document.documentElement.style.colorScheme = "";
+  scheme.textContent = "as your system";
+  const done = items.filter((item) => item.type === "client_tool_call" && item.status === "completed");
+  for (const call of done) tools[call.name]?.(call.arguments);
+}
+
+const timeline = openTimeline(document.querySelector("#timeline"));
+const chat = openChat(document.querySelector("#chat"), {
+  tools,
+  suggestions: ["I sail on Sundays. Make it dark.", "My boat is red. Light, please."],
+  onItems: restore,
+  onEvent: () => timeline.refresh(chat.threadId),
+  onIdle: () => timeline.refresh(chat.threadId),
+});

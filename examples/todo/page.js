@@ -1,54 +1,31 @@
 import { openChat } from "./web/chat.js";
 import { element } from "./web/dom.js";
 
-const AWAY = "The server is away. Your tasks are kept.";
+const part = (selector) => document.querySelector(selector);
+const said = () => {}; // what went wrong is on the page already
 
-/** The user's tasks, as the server has them. */
-class TaskList {
-  #list;
-  #empty;
-  #status;
-  #trouble;
+/** Whose list it is. Who has no cookie yet gets one with this answer: everything else is asked afterwards. */
+async function tellUser() {
+  part("#user").textContent = (await ask("user")).name;
+}
 
-  constructor(root) {
-    this.#list = root.querySelector(".tasks");
-    this.#empty = root.querySelector(".empty");
-    this.#status = root.querySelector("[role=status]");
-    this.#trouble = root.querySelector("[role=alert]");
-  }
-
-  async refresh() {
-    const tasks = await ask("tasks");
-    this.#list.replaceChildren(...tasks.map(row));
-    this.#empty.hidden = tasks.length > 0;
-  }
-
-  highlight(id) {
-    for (const shown of this.#list.children) {
-      const isIt = shown.dataset.id === String(id);
-      shown.classList.toggle("highlighted", isIt);
-      if (!isIt) continue;
-      shown.scrollIntoView({ block: "nearest" });
-      this.#status.textContent = `Changed: ${shown.textContent}`;
-    }
-  }
-
-  /** Say what went wrong, with a button to try it again. */
-  failed(again) {
-    const button = element("button", { type: "button", onclick: again }, "Try again");
-    this.#trouble.replaceChildren(element("p", {}, AWAY), button);
-  }
+async function showTasks() {
+  const tasks = await ask("tasks");
+  part(".tasks").replaceChildren(...tasks.map(row));
+  part(".empty").hidden = tasks.length > 0;
 }
 
 function row({ id, title, done }) {
   const mark = done ? element("span", { class: "mark" }, "✓ done") : null;
-  return element(
-    "li",
-    { class: done ? "task is-done" : "task", "data-id": id },
-    element("small", {}, `${id}.`),
-    element("b", {}, title),
-    mark,
-  );
+  const name = element("b", {}, title);
+  return element("li", { class: done ? "task is-done" : "task", "data-id": id }, element("small", {}, `${id}.`), name, mark);
+}
+
+function highlight(id) {
+  for (const task of part(".tasks").children) task.classList.toggle("highlighted", task.dataset.id === String(id));
+  const task = part(".highlighted");
+  task?.scrollIntoView({ block: "nearest" });
+  part(".list [role=status]").textContent = task ? `Changed: ${task.textContent}` : "";
 }
 
 async function ask(path, method = "GET") {
@@ -57,27 +34,35 @@ async function ask(path, method = "GET") {
   return await response.json();
 }
 
-const list = new TaskList(document.querySelector(".list"));
+/** Do what needs the server. If that fails the page says so, with a button to try it again. */
+async function attempt(work) {
+  const trouble = part(".list [role=alert]");
+  trouble.replaceChildren();
+  try {
+    await work();
+  } catch (error) {
+    const again = element("button", { type: "button", onclick: () => attempt(work).catch(said) }, "Try again");
+    trouble.replaceChildren(element("p", {}, "The server is away. Your tasks are kept."), again);
+    throw error;
+  }
+}
 
-/** The user first: who has no cookie yet gets one with that answer, and everything else is asked with it. */
 async function start() {
-  const { name } = await ask("user");
-  document.querySelector("#user").textContent = name;
-  await list.refresh();
-  openChat(document.querySelector("#chat"), {
+  await tellUser();
+  await showTasks();
+  openChat(part("#chat"), {
     suggestions: ["hi", "add buy milk", "show me all tasks", "finish milk"],
     tools: {
-      refresh_tasks: () => list.refresh(),
-      highlight_task: ({ task_id: id }) => list.highlight(id),
+      refresh_tasks: () => attempt(showTasks),
+      highlight_task: ({ task_id: id }) => highlight(id),
     },
   });
 }
 
 async function becomeAnotherUser() {
   await ask("user/another", "POST");
-  location.assign(location.pathname);
+  location.assign(location.pathname); // without the thread: it was the other user's
 }
 
-document.querySelector("#another").addEventListener("click", () => becomeAnotherUser().catch(() => list.failed(reload)));
-const reload = () => location.reload();
-start().catch(() => list.failed(reload));
+part("#another").addEventListener("click", () => attempt(becomeAnotherUser).catch(said));
+attempt(start).catch(said);

@@ -2,10 +2,13 @@
 
 from examples.demo import Demo
 
+from .settings import settings
+
 DEMO = Demo(
     title="Todo, a list in a database",
     about="Five tools over MCP, conversations and tasks that outlast a restart, and a list for each user. "
     "Several workers share it.",
     says=("hi", "add buy milk", "finish milk", "show me all tasks"),
     shares=True,
+    keeps=lambda: settings().database,
 )

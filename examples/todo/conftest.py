@@ -32,19 +32,37 @@ class Place:
     """Where a server keeps everything."""
 
     def __init__(self, **environment: str) -> None:
-        self._environment = environment
+        self._environment = {**os.environ, "OPENAI_API_KEY": "", **environment}
 
     @contextmanager
-    def served(self, workers: int = 1) -> Iterator[str]:
-        """Serve the app until the end; the URL it has."""
+    def served(self) -> Iterator[str]:
+        """Serve the app by itself until the end; the URL it has."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            command = [sys.executable, "-m", "uvicorn", "examples.todo.main:app", "--log-level", "warning"]
-            command += ["--fd", str(listening.fileno()), "--workers", str(workers)]
-            process = subprocess.Popen(  # noqa: S603  # our own server
-                command, cwd=ROOT, env={**os.environ, **self._environment}, pass_fds=[listening.fileno()]
-            )
-            try:
+            fd = listening.fileno()
+            with self._running("uvicorn", "examples.todo.main:app", "--log-level=warning", f"--fd={fd}", pass_fds=[fd]):
                 yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    @contextmanager
+    def demo(self, workers: int) -> Iterator[str]:
+        """Run the command that serves all demos until the end; what it has said when it was ready."""
+        with self._running("examples", "--port=0", f"--workers={workers}", stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            yield b"".join(iter(process.stdout.readline, b"Ctrl-C ends them.\n")).decode()
+
+    def refused(self) -> tuple[int, str]:
+        """Run the command where it cannot; its exit status, and all that it has said."""
+        command = [sys.executable, "-m", "examples", "--port=0"]
+        ended = subprocess.run(  # noqa: S603  # our own server
+            command, cwd=ROOT, env=self._environment, capture_output=True, timeout=2 * SECONDS, check=False
+        )
+        return ended.returncode, (ended.stdout + ended.stderr).decode()
+
+    @contextmanager
+    def _running(self, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+        command = [sys.executable, "-m", *arguments]
+        with subprocess.Popen(command, cwd=ROOT, env=self._environment, **options) as process:  # noqa: S603  # our own
+            try:
+                yield process
             finally:
                 _end(process)
 
@@ -80,10 +98,10 @@ async def _execute(url: str, statement: str) -> None:
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     directory = str(tmp_path_factory.mktemp("todo"))
     if request.param == "sqlite":
-        yield Place(DEMO_DATA=directory, DATABASE_URL="", OPENAI_API_KEY="")
+        yield Place(DEMO_DATA=directory, DATABASE_URL="")
         return
     with a_database(request.getfixturevalue("postgres_url")) as url:
-        yield Place(DEMO_DATA=directory, DATABASE_URL=url, OPENAI_API_KEY="")
+        yield Place(DEMO_DATA=directory, DATABASE_URL=url)
 
 
 class Browser:

@@ -11,13 +11,15 @@ from fastapi import Depends, FastAPI, Request, Response
 from starlette.datastructures import Secret
 from starlette.middleware.sessions import SessionMiddleware
 
+from chatkit_clienttools.errors import StoreUnavailableError
 from chatkit_clienttools.stores.sql import SQLStore
+from examples.demo import CannotRunError
 from examples.offline import model_or_offline
 from examples.web import chatkit_response, serve_page
 
 from . import offline
 from .server import TodoServer
-from .settings import settings
+from .settings import Settings, settings
 from .tasks import Task, TaskList
 from .tools import RequestContext, TaskTools
 
@@ -28,13 +30,11 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the database; end the process that has the tools."""
-    database_url = settings().database_url
-    store = SQLStore[RequestContext].from_url(database_url, owner=lambda context: context.user_id)
-    tasks, tools = TaskList(database_url), TaskTools(database_url)
+    kept = settings()
+    store = SQLStore[RequestContext].from_url(kept.database_url, owner=lambda context: context.user_id)
+    tasks, tools = TaskList(kept.database_url), TaskTools(kept.database_url)
     try:
-        await store.create_schema()
-        async with store.thread_lock("todo_tasks"):  # any name will do: all workers start at once
-            await tasks.create_schema()
+        await create_schema(store, tasks, kept)
         app.state.tasks = tasks
         app.state.server = TodoServer(store, tools, model_or_offline(offline.reply))
         yield
@@ -42,6 +42,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await tools.close()
         await tasks.close()
         await store.close()
+
+
+async def create_schema(store: SQLStore[RequestContext], tasks: TaskList, kept: Settings) -> None:
+    """Make the tables unless they are there. All workers start at once: one of them makes, the others find."""
+    try:
+        await store.create_schema()
+        async with store.thread_lock("todo_tasks"):
+            await tasks.create_schema()
+    except StoreUnavailableError:
+        raise CannotRunError(f"the todo demo cannot reach {kept.database}") from None
 
 
 class SessionSecret(Secret):

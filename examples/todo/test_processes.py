@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import re
+import stat
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 
 from chatkit_clienttools.testing import BrokenStreamError
 
-from .conftest import SECONDS, Browser, Workers
+from .conftest import SECONDS, Browser, Place, Workers
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REFRESH: tuple[str, Any] = ("refresh_tasks", {})
 ADDED = "“buy milk” is on your list."
@@ -90,7 +95,7 @@ async def test_a_request_that_chatkit_does_not_know_is_refused_in_words(workers:
         threads = await client.post(f"{workers.two}/chatkit", json=listed)
 
     assert 400 == made_up.status_code
-    assert "threads.create, in a new thread, or as threads.add_user_message" in made_up.json()["error"]
+    assert "threads.create, in a new thread, or as threads.add_user_message" in made_up.json()["detail"]
     assert [] == threads.json()["data"]
 
 
@@ -103,3 +108,48 @@ async def test_the_session_is_out_of_reach_of_scripts_and_of_other_sites(workers
 
     assert {"httponly", "samesite=lax"} <= set(first.headers["set-cookie"].lower().split("; "))
     assert first.json() == same.json() != other.json()
+
+
+async def test_the_command_serves_it_with_two_workers(tmp_path: Path) -> None:
+    """`python -m examples --workers 2` says where everything is kept, and whichever worker is asked knows all of it."""
+    with Place(DEMO_DATA=str(tmp_path), DATABASE_URL="").demo(workers=2) as said:
+        (url,) = re.findall(r"http://\S+/todo", said)
+        users = [Browser(url) for _ in range(4)]
+        pages = [user.page(url) for user in users]
+        for text in ("hi", "add buy milk", "finish milk"):
+            await asyncio.gather(*[page.send(text) for page in pages])
+        lists = [user.tasks(url) for user in users]
+
+    assert str(tmp_path / "todo.db") in said
+    assert [[("buy milk", True)]] * 4 == [[(task["title"], task["done"]) for task in tasks] for tasks in lists]
+    assert 0o600 == stat.S_IMODE((tmp_path / "todo.secret").stat().st_mode)
+
+
+def test_what_cannot_be_kept_is_said_in_one_line(tmp_path: Path) -> None:
+    """Without a place to write to the command ends, and says in one line what to do."""
+    file = tmp_path / "file"
+    file.touch()
+
+    status, said = Place(DEMO_DATA=str(file), DATABASE_URL="").refused()
+
+    assert 2 == status
+    assert [f"python -m examples: the todo demo cannot write to {file}"] == [
+        line.split(" (")[0] for line in said.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mysql://somewhere/todo", "DATABASE_URL has to be like postgresql://user:password@host/name"),
+        (
+            "postgresql://ada:secret@127.0.0.1:1/todo",
+            "the todo demo cannot reach postgresql+asyncpg://ada:***@127.0.0.1:1/todo",
+        ),
+    ],
+)
+def test_a_database_that_is_none_is_said_in_one_line(tmp_path: Path, url: str, expected: str) -> None:
+    """An address that is no PostgreSQL's, or where nobody answers, ends the command; no password is told."""
+    status, said = Place(DEMO_DATA=str(tmp_path), DATABASE_URL=url).refused()
+
+    assert (2, f"python -m examples: {expected}\n") == (status, said)

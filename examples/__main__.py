@@ -89,7 +89,9 @@ def _welcome(host: str, port: int, workers: int) -> str:
 
 
 def _note(demo: Demo, workers: int) -> str:
-    return demo.title if demo.shares or workers == 1 else f"{demo.title} (needs a single worker)"
+    if workers > 1 and not demo.shares:
+        return f"{demo.title} (needs a single worker)"
+    return f"{demo.title} (kept in {demo.keeps()})" if demo.keeps else demo.title
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fastapi import FastAPI
 
@@ -32,6 +32,8 @@ class Demo:
     """Where it is played, one after the other."""
     shares: bool = False
     """Whether several workers can serve it: its conversations are not kept in the memory of one process."""
+    keeps: Callable[[], str] | None = None
+    """Where it keeps what outlasts the process; the person who starts it is told."""
 
 
 def demos() -> dict[str, Demo]:

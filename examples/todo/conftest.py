@@ -22,7 +22,7 @@ from tests.stores.conftest import postgres_url  # noqa: F401  # a fixture
 from chatkit_clienttools.testing import FakeBrowser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30
@@ -47,27 +47,31 @@ class Place:
         """Run the command that serves all demos until the end; what it has said when it was ready."""
         with self._running("examples", "--port=0", f"--workers={workers}", stdout=subprocess.PIPE) as process:
             assert process.stdout
-            yield b"".join(iter(process.stdout.readline, b"Ctrl-C ends them.\n")).decode()
+            yield "".join(iter(process.stdout.readline, "Ctrl-C ends them.\n"))
 
     def refused(self) -> tuple[int, str]:
         """Run the command where it cannot; its exit status, and all that it has said."""
         command = [sys.executable, "-m", "examples", "--port=0"]
         ended = subprocess.run(  # noqa: S603  # our own server
-            command, cwd=ROOT, env=self._environment, capture_output=True, timeout=2 * SECONDS, check=False
+            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=2 * SECONDS, check=False
         )
-        return ended.returncode, (ended.stdout + ended.stderr).decode()
+        return ended.returncode, ended.stdout + ended.stderr
 
     @contextmanager
-    def _running(self, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    def _running(
+        self, *arguments: str, stdout: int | None = None, pass_fds: Sequence[int] = ()
+    ) -> Iterator[subprocess.Popen[str]]:
         command = [sys.executable, "-m", *arguments]
-        with subprocess.Popen(command, cwd=ROOT, env=self._environment, **options) as process:  # noqa: S603  # our own
+        with subprocess.Popen(  # noqa: S603  # our own server
+            command, cwd=ROOT, env=self._environment, stdout=stdout, pass_fds=pass_fds, text=True
+        ) as process:
             try:
                 yield process
             finally:
                 _end(process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     """End a server as Ctrl-C does, and see to it that it leaves no process behind."""
     family = psutil.Process(process.pid).children(recursive=True)
     process.terminate()

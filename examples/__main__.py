@@ -70,15 +70,11 @@ async def _try_out() -> None:
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
-        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(address[0], socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address[4])
-        listening.listen()
-    except OSError as error:
-        raise CannotRunError(f"cannot listen at {host}:{port}: {error.strerror}; --port takes another one") from None
-    listening.set_inheritable(True)
-    return listening
+        family = socket.getaddrinfo(host, port)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:  # of a name that is not known, or of the operating system: a text of its own
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise CannotRunError(f"cannot listen at {host}:{port}: {reason}; --port takes another one") from None
 
 
 def _welcome(host: str, port: int, workers: int) -> str:

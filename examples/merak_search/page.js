@@ -42,7 +42,7 @@ class Stage {
 
   /** The user has written. */
   begin() {
-    this.ran = 0;
+    this.ran = new Set();
     this.answers = 0;
     this.score.textContent = "";
     this.show([]);
@@ -54,28 +54,48 @@ class Stage {
     if (event.type === "thread.item.done" && event.item.type === "assistant_message") this.answers += 1;
   }
 
+  /** Show what the calls of a thread have done: they are not executed again when the page is loaded again. */
+  restore(items) {
+    this.begin();
+    for (const item of items.slice(items.findLastIndex((one) => one.type === "user_message") + 1)) {
+      if (item.type === "assistant_message") this.answers += 1;
+      if (item.type === "client_tool_call") this.does[item.name](item.arguments);
+    }
+    this.end();
+  }
+
   /** Nothing more will come. */
   end() {
     if (this.state === "searching" || this.state === "found") this.set("idle");
-    if (!this.ran) return;
+    if (!this.ran.size) return;
     const answers = `${this.answers} ${this.answers === 1 ? "answer" : "answers"} in words`;
-    this.score.textContent = `${this.ran} of 3 client tools have reached the page; ${answers}.`;
-    this.score.classList.toggle("lost", this.ran < 3 || this.answers > 1);
+    this.score.textContent = `${this.ran.size} of 3 client tools have reached the page; ${answers}.`;
+    this.score.classList.toggle("lost", this.ran.size < 3 || this.answers > 1);
   }
 
-  /** The page's client tools, by name. */
-  tools = {
-    run_search_animation: async ({ state }) => {
-      this.ran += 1;
-      await moment(400);
+  /** What each client tool does to the stage. */
+  does = {
+    run_search_animation: ({ state }) => {
+      this.ran.add(state);
       if (state === "start") this.set("showing");
       else this.set(this.state === "showing" ? "done" : "never");
     },
-    display_agent_profiles: async ({ agents }) => {
-      this.ran += 1;
+    display_agent_profiles: ({ agents }) => {
+      this.ran.add("profiles");
+      this.show(agents);
+    },
+  };
+
+  /** The page's client tools, by name: they take the moment that a person needs to see it. */
+  tools = {
+    run_search_animation: async (params) => {
+      await moment(400);
+      this.does.run_search_animation(params);
+    },
+    display_agent_profiles: async (params) => {
       await moment(600);
       if (breaks.checked) throw new Error("this page has no room for cards");
-      this.show(agents);
+      this.does.display_agent_profiles(params);
       await moment(400);
     },
   };
@@ -117,11 +137,7 @@ const chat = openChat(document.querySelector("#ours .chat"), {
     stage.begin();
     if (compare.checked) plainChat.send(text);
   },
-  onItems: (items) => {
-    const shown = items.findLast((item) => item.name === "display_agent_profiles");
-    stage.begin();
-    stage.show(shown?.arguments.agents ?? []);
-  },
+  onItems: (items) => stage.restore(items),
   onEvent: (event) => {
     stage.hear(event);
     timeline.refresh(chat.threadId);

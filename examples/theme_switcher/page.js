@@ -7,20 +7,22 @@ const scheme = document.querySelector("#scheme");
 
 /** The page's client tools, by name. */
 const tools = {
-  record_fact: ({ text }) => facts.append(element("li", {}, text)),
+  record_fact: ({ text }) => {
+    const isKnown = [...facts.children].some((fact) => fact.textContent === text);
+    if (!isKnown) facts.append(element("li", {}, text));
+  },
   switch_theme: (theme) => {
     document.documentElement.style.colorScheme = theme.scheme;
     scheme.textContent = theme.scheme;
   },
 };
 
-/** Do again what was done before the page was loaded. */
+/** Show what the calls of a thread have done: they are not executed again when the page is loaded again. */
 function restore(items) {
   facts.replaceChildren();
   document.documentElement.style.colorScheme = "";
   scheme.textContent = "as your system";
-  const done = items.filter((item) => item.type === "client_tool_call" && item.status === "completed");
-  for (const call of done) tools[call.name]?.(call.arguments);
+  for (const item of items) if (item.type === "client_tool_call") tools[item.name](item.arguments);
 }
 
 const timeline = openTimeline(document.querySelector("#timeline"));

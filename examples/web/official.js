@@ -27,12 +27,12 @@ export function openOfficialChat(root, { endpoint = "chatkit", tools = {}, effec
     root.append(element("p", { class: "trouble", role: "alert" }, `${OFFLINE} `, own));
   });
   const open = () => {
+    root.append(chatkit); // in the document it becomes what the script has defined
     chatkit.setOptions({
       api: { url: new URL(endpoint, location.href).href, domainKey: "local-dev" },
       onClientTool: withReceipts(tools),
       startScreen: { prompts: suggestions.map((text) => ({ label: text, prompt: text })) },
     });
-    root.append(chatkit);
   };
   root.classList.add("chat", "official");
   document.head.append(script);

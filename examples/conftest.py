@@ -56,3 +56,11 @@ def picture(calm: Page) -> Callable[[str], Awaitable[None]]:
                 await calm.screenshot(path=PICTURES / f"{name}-{size}-{scheme}.png", full_page=size != "desktop")
 
     return take
+
+
+@pytest.fixture(autouse=True)
+def _own_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a demo keeps, it keeps in a directory of the test's own."""
+    monkeypatch.setenv("DEMO_DATA", str(tmp_path))
+    for name in ("DATABASE_URL", "SESSION_SECRET"):
+        monkeypatch.delenv(name, raising=False)

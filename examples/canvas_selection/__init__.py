@@ -9,6 +9,6 @@ DEMO = Demo(
     title="Canvas, an assistant that asks the page",
     about="The model stops until you have selected shapes on a canvas, then answers about them. The canvas can fail, "
     "and it can keep quiet until you write again.",
-    says=("What have I selected?", "Which of these is the largest?"),
+    says=("hi", "What have I selected?", "Which of these is the largest?"),
     answers={"get_selected_canvas_nodes": {"nodes": [CIRCLE, SQUARE]}},
 )

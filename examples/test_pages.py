@@ -10,7 +10,7 @@ from agents.testing import ModelStep, ScriptedModel, assistant_message
 from playwright.async_api import expect
 
 from examples.demo import NAMES, demos
-from examples.merak_search import main, tools
+from examples.merak_search import main, people, tools
 
 if TYPE_CHECKING:
     import pytest
@@ -161,7 +161,6 @@ async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.Monk
         searching.set()
         await asyncio.Event().wait()
 
-    find = tools.find
     monkeypatch.setattr(tools, "find", never)
     await opened(calm, url)
     await ask(calm)
@@ -171,7 +170,7 @@ async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.Monk
 
     await expect(calm.get_by_text("Stopped. Write to go on.")).to_be_visible()
     await expect(calm.locator("#ours .stage")).to_have_attribute("data-state", "idle")
-    monkeypatch.setattr(tools, "find", find)
+    monkeypatch.setattr(tools, "find", people.find)
     await ask(calm)
     await expect(log(calm)).to_contain_text(ANSWER)
 
@@ -214,7 +213,8 @@ async def test_the_server_goes_away_while_calls_are_open(calm: Page, url: str) -
 
 async def test_an_error_can_be_retried(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the model fails the page says so, and lets the message be answered again."""
-    steps = [ModelStep.raise_error(RuntimeError("no model")), [assistant_message("There.", item_id="msg_there")]]
+    answer = ModelStep(output=[assistant_message("There.", item_id="msg_there")])
+    steps = [ModelStep.raise_error(RuntimeError("no model")), answer]
     monkeypatch.setattr(main.server.agent, "model", ScriptedModel(steps))
     await opened(calm, url)
     await ask(calm)

@@ -13,6 +13,7 @@ const STATES = {
   showing: "Putting them on stage…",
   done: "That is everybody.",
   never: "Told to stop an animation that had never begun.",
+  failed: "The page could not show them; the animation was stopped all the same.",
 };
 
 /** What the page shows besides the chat, and what the client tools do to it. */
@@ -44,6 +45,7 @@ class Stage {
   begin() {
     this.ran = new Set();
     this.answers = 0;
+    this.hasFailed = false;
     this.score.textContent = "";
     this.show([]);
     this.set("idle");
@@ -59,7 +61,8 @@ class Stage {
     this.begin();
     for (const item of items.slice(items.findLastIndex((one) => one.type === "user_message") + 1)) {
       if (item.type === "assistant_message") this.answers += 1;
-      if (item.type === "client_tool_call") this.does[item.name](item.arguments);
+      if (item.type === "client_tool_call" && item.output?.error) this.failed();
+      else if (item.type === "client_tool_call") this.does[item.name](item.arguments);
     }
     this.end();
   }
@@ -73,12 +76,19 @@ class Stage {
     this.score.classList.toggle("lost", this.ran.size < 3 || this.answers > 1);
   }
 
+  /** The people cannot be shown. */
+  failed() {
+    this.ran.add("profiles");
+    this.hasFailed = true;
+  }
+
   /** What each client tool does to the stage. */
   does = {
     run_search_animation: ({ state }) => {
       this.ran.add(state);
       if (state === "start") this.set("showing");
-      else this.set(this.state === "showing" ? "done" : "never");
+      else if (this.state !== "showing") this.set("never");
+      else this.set(this.hasFailed ? "failed" : "done");
     },
     display_agent_profiles: ({ agents }) => {
       this.ran.add("profiles");
@@ -94,7 +104,10 @@ class Stage {
     },
     display_agent_profiles: async (params) => {
       await moment(600);
-      if (breaks.checked) throw new Error("this page has no room for cards");
+      if (breaks.checked) {
+        this.failed();
+        throw new Error("this page has no room for cards");
+      }
       this.does.display_agent_profiles(params);
       await moment(400);
     },

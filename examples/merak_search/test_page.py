@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.async_api import expect
 
-from examples.merak_search import tools
+from examples.merak_search import people, tools
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -92,12 +92,11 @@ async def test_the_order_on_the_stage(
 ) -> None:
     """The indicator turns WHILE the server searches; then start, the cards and stop, in that order, each once."""
     searching, go_on = asyncio.Event(), asyncio.Event()
-    find = tools.find
 
     async def slow(query: str) -> Any:
         searching.set()
         await go_on.wait()
-        return await find(query)
+        return await people.find(query)
 
     monkeypatch.setattr(tools, "find", slow)
     await opened(calm, url)
@@ -178,11 +177,14 @@ async def test_a_handler_that_fails(calm: Page, url: str, picture: Callable[[str
     await calm.get_by_label("Let the page fail").check()
     await ask(calm)
 
-    await expect(calm.locator("#ours .stage")).to_have_attribute("data-state", "done")
+    await expect(calm.locator("#ours .stage")).to_contain_text("The page could not show them")
+    await expect(calm.locator("#ours .score")).to_contain_text("3 of 3")
     await expect(calm.locator("#timeline .failed")).to_have_count(1)
     failed = ["display_agent_profiles", "queued pending failed"]
     await life_is(calm, ALL_COMPLETED[0], failed, ALL_COMPLETED[2])
     await picture("merak-failed")
+    await calm.reload()
+    await expect(calm.locator("#ours .stage")).to_contain_text("The page could not show them")
 
 
 async def test_writing_first_stops_the_animation(calm: Page, url: str) -> None:

@@ -20,12 +20,6 @@ const FILLS = {
   teal: "#1a9aa0",
 };
 
-const OUTLINES = {
-  circle: (size) => svg("circle", { cx: size / 2, cy: size / 2, r: size / 2 }),
-  square: (size) => svg("rect", { width: size, height: size, rx: 6 }),
-  triangle: (size) => svg("polygon", { points: `${size / 2},0 ${size},${size} 0,${size}` }),
-};
-
 const REST = ["Nothing is asked.", "Select what you like; the assistant asks for it when it needs it."];
 const SILENT = ["The canvas keeps quiet.", "The assistant waits for an answer that never comes. Write again to go on."];
 const PAINT = "the canvas is covered in paint";
@@ -83,16 +77,9 @@ class Canvas {
 }
 
 function shape({ id, kind, colour, size }) {
-  const picture = svg("svg", { width: size, height: size, fill: FILLS[colour], "aria-hidden": "true" });
-  picture.append(OUTLINES[kind](size));
   const box = element("input", { type: "checkbox", value: id });
-  return element("label", { class: "shape" }, box, picture, element("span", {}, `${colour} ${kind}`));
-}
-
-function svg(name, attributes) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+  const drawn = element("i", { class: kind, style: `width: ${size}px; background: ${FILLS[colour]}` });
+  return element("label", { class: "shape" }, box, drawn, element("span", {}, `${colour} ${kind}`));
 }
 
 const canvas = new Canvas(document.querySelector("#canvas"));

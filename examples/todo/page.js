@@ -1,16 +1,17 @@
 import { openChat } from "./web/chat.js";
 import { element } from "./web/dom.js";
+import { ask } from "./web/wire.js";
 
 const part = (selector) => document.querySelector(selector);
 const said = () => {}; // what went wrong is on the page already
 
 /** Whose list it is. Who has no cookie yet gets one with this answer: everything else is asked afterwards. */
 async function tellUser() {
-  part("#user").textContent = (await ask("user")).name;
+  part("#user").textContent = (await load("user")).name;
 }
 
 async function showTasks() {
-  const tasks = await ask("tasks");
+  const tasks = await load("tasks");
   part(".tasks").replaceChildren(...tasks.map(row));
   part(".empty").hidden = tasks.length > 0;
 }
@@ -28,7 +29,7 @@ function highlight(id) {
   part(".list [role=status]").textContent = task ? `Changed: ${task.textContent}` : "";
 }
 
-async function ask(path, method = "GET") {
+async function load(path, method = "GET") {
   const response = await fetch(path, { method });
   if (!response.ok) throw new Error(`the server has answered ${response.status}`);
   return await response.json();
@@ -47,9 +48,19 @@ async function attempt(work) {
   }
 }
 
+/** Open the user's last conversation, unless the address names one: it is there after a restart of the server, too. */
+async function findConversation() {
+  const url = new URL(location.href);
+  if (url.searchParams.has("thread")) return;
+  const { data } = await ask("chatkit", "threads.list", { limit: 1, order: "desc" });
+  if (data.length) url.searchParams.set("thread", data[0].id);
+  history.replaceState(null, "", url);
+}
+
 async function start() {
   await tellUser();
   await showTasks();
+  await findConversation();
   openChat(part("#chat"), {
     suggestions: ["hi", "add buy milk", "show me all tasks", "finish milk"],
     tools: {
@@ -60,7 +71,7 @@ async function start() {
 }
 
 async function becomeAnotherUser() {
-  await ask("user/another", "POST");
+  await load("user/another", "POST");
   location.assign(location.pathname); // without the thread: it was the other user's
 }
 

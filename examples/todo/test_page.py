@@ -81,6 +81,20 @@ async def test_a_reload_with_a_call_pending(todo: Page) -> None:
     await expect(answers(todo)).to_have_text([ADDED])
 
 
+async def test_the_last_conversation_is_opened(todo: Page, url: str) -> None:
+    """Who comes back finds the tasks and the last conversation, and goes on with it."""
+    await say(todo, "add buy milk")
+    await expect(highlighted(todo)).to_have_text("buy milk")
+
+    await todo.goto(url)
+    await todo.get_by_role("link", name="Todo").click()
+
+    await expect(answers(todo)).to_have_text([ADDED])
+    await expect(tasks(todo)).to_have_text(["buy milk"])
+    await say(todo, "hi")
+    await expect(answers(todo)).to_have_text([ADDED, HELLO])
+
+
 async def test_a_double_click_adds_one_task(todo: Page) -> None:
     """Two clicks on a suggestion are one message."""
     await todo.get_by_role("button", name="add buy milk").dblclick()

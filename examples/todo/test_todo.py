@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 import pytest_asyncio
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 
 from chatkit_clienttools.stores.sql import SQLStore
 from chatkit_clienttools.testing import FakeBrowser
@@ -193,13 +193,49 @@ async def test_a_call_that_does_not_say_who_asks_is_refused(tools: TaskTools) ->
     assert "This call does not say whose tasks it is about." in result.content[0].text
 
 
-async def test_a_process_that_has_died_is_started_again(page: Any) -> None:
+async def test_a_process_that_has_died_is_started_again(page: Any, tools: TaskTools) -> None:
     """The tools are back with the next message."""
     ada = page()
-    (process,) = [child for child in psutil.Process().children() if "examples.todo.mcp_server" in child.cmdline()]
-    process.kill()
-    process.wait(10)
+    await tools.ready()
+    kill_the_tools()
 
     await ada.send("show me all tasks")
 
     assert ["Your list is empty. Try “add buy milk”."] == ada.texts
+
+
+@pytest.mark.fails
+async def test_a_process_that_dies_while_it_is_needed_costs_one_answer(page: Any) -> None:
+    """The page hears that something went wrong, and the same message is answered when it is tried again."""
+
+    def lists(_: object) -> list[Any]:
+        kill_the_tools()
+        return [function_call("list_tasks", {}, call_id="call_1", item_id="fc_1")]
+
+    ada = page(model=ScriptedModel([ModelStep.respond(lists), [assistant_message("None.", item_id="msg_1")]]))
+    await ada.send("show me all tasks")
+
+    await ada.retry()
+
+    assert ["Something went wrong on the server. Try again."] == [error["message"] for error in ada.errors]
+    assert ["None."] == ada.texts
+    assert [] == ada.calls
+
+
+async def test_stop_while_the_tools_are_started(page: Any, tools: TaskTools) -> None:
+    """Whoever gives up waiting for the tools does not keep the next message from having them."""
+    ada = page()
+    await tools.ready()
+    kill_the_tools()
+    ada.stop(at="stream_options")
+
+    await ada.send("show me all tasks")
+    await ada.send("show me all tasks")
+
+    assert ["Your list is empty. Try “add buy milk”."] == ada.texts
+
+
+def kill_the_tools() -> None:
+    (process,) = [child for child in psutil.Process().children() if "examples.todo.mcp_server" in child.cmdline()]
+    process.kill()
+    process.wait(10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from agents import RunHooks
 from agents.mcp import MCPServerManager, MCPServerStdio
 from chatkit.agents import AgentContext
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
 
-from .tasks import DATABASE_URL, USER_ID
+from .tasks import DATABASE_URL, USER_ID, Task
 
 if TYPE_CHECKING:
     from agents import Agent, RunContextWrapper, Tool
@@ -55,11 +54,20 @@ class ShowChanges(RunHooks[TodoContext]):
     async def on_tool_end(
         self, context: RunContextWrapper[TodoContext], agent: Agent[Any], tool: Tool, result: object
     ) -> None:
-        if tool.name == "list_tasks" or not isinstance(result, str):
-            return  # nothing has changed: what a tool that failed has to say is no text, but a list
+        task = changed_task(result)
+        if task is None:
+            return
         sequencer.enqueue(context, refresh_tasks())
         if tool.name != "delete_task":
-            sequencer.enqueue(context, highlight_task(task_id=json.loads(result)["id"]))
+            sequencer.enqueue(context, highlight_task(task_id=task.id))
+
+
+def changed_task(result: object) -> Task | None:
+    """Return the task that a tool has changed; what a tool says that has failed, or has told a list, is none."""
+    try:
+        return Task.model_validate_json(result) if isinstance(result, str) else None
+    except ValidationError:
+        return None
 
 
 class TaskTools:

@@ -26,6 +26,12 @@ const KEPT = "The server is away. What you wrote is still in the box.";
 const FORGOTTEN = "The server does not know this conversation any more. A new one begins.";
 const nothing = () => {};
 
+/** Wait for a promise, but not any more when the signal says so. */
+function unlessAborted(promise, signal) {
+  const aborted = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
+  return Promise.race([promise, aborted]);
+}
+
 /** Open a chat in an element of the page. */
 export function openChat(root, options) {
   const isOfficial = new URLSearchParams(location.search).get("chatkit") === "official";
@@ -38,6 +44,8 @@ export class Chat {
   #items = new Map();
   #elements = new Map();
   #busy = null;
+  #work = null;
+  #runsTool = false;
   #unconfirmed = null;
   #view;
 
@@ -55,9 +63,18 @@ export class Chat {
     return this.#busy !== null;
   }
 
-  /** Say something. While an answer is on its way nothing is sent; the result says whether it was. */
+  get #mayWrite() {
+    return !this.isBusy || this.#runsTool;
+  }
+
+  /**
+   * Say something; the result says whether it was sent. While the server answers nothing is; but nobody has to wait for
+   * a client tool of the page.
+   */
   async send(text) {
-    if (this.isBusy || !text.trim()) return false;
+    if (!this.#mayWrite || !text.trim()) return false;
+    await this.#interrupt();
+    if (this.isBusy) return false; // another one was faster
     this.#options.onSend(text);
     this.#unconfirmed = text;
     this.#show({ id: "unconfirmed", type: "user_message", content: [{ type: "input_text", text }] });
@@ -116,11 +133,26 @@ export class Chat {
       let calls = await this.#read(type, params, signal);
       while (calls.length) {
         const call = calls.shift();
-        const result = await this.#onClientTool({ name: call.name, params: call.arguments });
-        signal.throwIfAborted();
+        const result = await this.#runTool(call, signal);
         calls.push(...(await this.#read("threads.add_client_tool_output", { result }, signal)));
       }
     });
+  }
+
+  async #runTool({ name, arguments: params }, signal) {
+    signal.throwIfAborted();
+    this.#setRunsTool(true);
+    try {
+      return await unlessAborted(this.#onClientTool({ name, params }), signal);
+    } finally {
+      this.#setRunsTool(false);
+    }
+  }
+
+  /** End what is being done, and wait for the end. */
+  async #interrupt() {
+    this.stop();
+    await this.#work;
   }
 
   /** Read one stream; return the client tool calls in it. */
@@ -136,7 +168,12 @@ export class Chat {
   }
 
   /** Be busy while something is done; say what went wrong. */
-  async #during(work) {
+  #during(work) {
+    this.#work = this.#attempt(work);
+    return this.#work;
+  }
+
+  async #attempt(work) {
     const controller = new AbortController();
     this.#setBusy(controller);
     try {
@@ -263,9 +300,9 @@ export class Chat {
 
   #setBusy(controller) {
     this.#busy = controller;
-    const { root, send, stop } = this.#view;
+    const { root, stop } = this.#view;
     root.classList.toggle("busy", this.isBusy);
-    send?.setAttribute("aria-disabled", String(this.isBusy)); // not `disabled`, which would lose the focus
+    this.#setRunsTool(false);
     if (stop) stop.hidden = !this.isBusy;
     if (this.isBusy) {
       this.#trouble(null);
@@ -274,6 +311,11 @@ export class Chat {
       for (const shown of this.#elements.values()) shown.removeAttribute("aria-busy");
       this.#options.onIdle();
     }
+  }
+
+  #setRunsTool(runsTool) {
+    this.#runsTool = runsTool;
+    this.#view.send?.setAttribute("aria-disabled", String(!this.#mayWrite)); // not `disabled`, which would lose the focus
   }
 
   #progress(text) {
@@ -294,7 +336,7 @@ export class Chat {
   #submit() {
     const { box } = this.#view;
     const text = box.value;
-    if (this.isBusy || !text.trim()) return;
+    if (!this.#mayWrite || !text.trim()) return;
     box.value = "";
     this.send(text);
   }

@@ -1,6 +1,6 @@
 /**
- * A small chat that speaks ChatKit's wire protocol, for demos that are to run without a network. `?chatkit=official` puts
- * the official ChatKit.js in its place.
+ * A small chat that speaks ChatKit's wire protocol, for demos that are to run without a network. `?chatkit=official`
+ * puts the official ChatKit.js in its place.
  *
  *     const chat = openChat(document.querySelector("#chat"), {
  *       endpoint: "chatkit",                        // where ChatKit's requests go
@@ -21,6 +21,7 @@ import { rendered, update } from "./items.js";
 import { openOfficialChat } from "./official.js";
 import { Away, Refused, ask, events } from "./wire.js";
 
+const FAILED = "Something went wrong on the server.";
 const AWAY = "The server is away. Nothing that it knows is lost.";
 const KEPT = "The server is away. What you wrote is still in the box.";
 const FORGOTTEN = "The server does not know this conversation any more. A new one begins.";
@@ -28,8 +29,14 @@ const nothing = () => {};
 
 /** Wait for a promise, but not any more when the signal says so. */
 function unlessAborted(promise, signal) {
-  const aborted = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
+  const aborted = new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
   return Promise.race([promise, aborted]);
+}
+
+function isOpenCall(item) {
+  return item.type === "client_tool_call" && item.status === "pending";
 }
 
 /** Open a chat in an element of the page. */
@@ -49,7 +56,7 @@ export class Chat {
   #unconfirmed = null;
   #view;
 
-  /** With `mirrors: true` it has no box to write in, and keeps no thread over a reload: another chat tells it what to send. */
+  /** With `mirrors: true` it has no box and remembers no thread: another chat tells it what to send. */
   constructor(root, options) {
     const callbacks = { onItems: nothing, onEvent: nothing, onSend: nothing, onIdle: nothing };
     this.#options = { endpoint: "chatkit", tools: {}, effects: {}, suggestions: [], ...callbacks, ...options };
@@ -161,8 +168,7 @@ export class Chat {
     const request = this.threadId ? { thread_id: this.threadId, ...params } : params;
     for await (const event of events(this.#options.endpoint, type, request, signal)) {
       this.#take(event);
-      const { type: kind, status } = event.item ?? {};
-      if (event.type === "thread.item.done" && kind === "client_tool_call" && status === "pending") calls.push(event.item);
+      if (event.type === "thread.item.done" && isOpenCall(event.item)) calls.push(event.item);
     }
     return calls;
   }
@@ -237,7 +243,7 @@ export class Chat {
         this.#options.effects[event.name]?.(event.data);
         break;
       case "error":
-        this.#trouble(event.message ?? "Something went wrong on the server.", event.allow_retry && (() => this.#retry()));
+        this.#trouble(event.message ?? FAILED, event.allow_retry && (() => this.#retry()));
         break;
       case "notice":
         this.#progress(event.message);
@@ -315,7 +321,8 @@ export class Chat {
 
   #setRunsTool(runsTool) {
     this.#runsTool = runsTool;
-    this.#view.send?.setAttribute("aria-disabled", String(!this.#mayWrite)); // not `disabled`, which would lose the focus
+    // not `disabled`, which would lose the focus
+    this.#view.send?.setAttribute("aria-disabled", String(!this.#mayWrite));
   }
 
   #progress(text) {

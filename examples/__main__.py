@@ -78,7 +78,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _welcome(host: str, port: int, workers: int) -> str:
-    url = f"http://{host}:{port}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     width = max(map(len, NAMES))
     lines = [f"  {url}/{name:<{width}}  {_note(demo, workers)}" for name, demo in demos().items()]
     return "\n".join([f"The demos are at {url}  ({site.MODEL[has_key()]})", *lines, "Ctrl-C ends them."])

@@ -154,14 +154,17 @@ async def test_a_double_click_sends_once(calm: Page, url: str) -> None:
 
 
 async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop ends the answer at once, the page says so, and the next message is answered."""
-    searching = asyncio.Event()
+    """Stop ends the answer at once and the search with it, the page says so, and the next message is answered."""
+    searching, given_up, forever = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def never(_query: str) -> Any:
+    async def slow(_query: str) -> Any:
         searching.set()
-        await asyncio.Event().wait()
+        try:
+            await forever.wait()
+        finally:
+            given_up.set()
 
-    monkeypatch.setattr(tools, "find", never)
+    monkeypatch.setattr(tools, "find", slow)
     await opened(calm, url)
     await ask(calm)
     await searching.wait()
@@ -170,6 +173,7 @@ async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.Monk
 
     await expect(calm.get_by_text("Stopped. Write to go on.")).to_be_visible()
     await expect(calm.locator("#ours .stage")).to_have_attribute("data-state", "idle")
+    await given_up.wait()
     monkeypatch.setattr(tools, "find", people.find)
     await ask(calm)
     await expect(log(calm)).to_contain_text(ANSWER)

@@ -89,7 +89,6 @@ const timeline = openTimeline(document.querySelector("#timeline"));
 
 const chat = openChat(document.querySelector("#chat"), {
   suggestions: ["What have I selected?", "Which of these is the largest?"],
-  interruptible: true,
   tools: {
     get_selected_canvas_nodes({ ask }) {
       const fault = faults.querySelector(":checked").value;

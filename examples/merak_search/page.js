@@ -150,7 +150,11 @@ const chat = openChat(document.querySelector("#ours .chat"), {
     stage.begin();
     if (compare.checked) plainChat.send(text);
   },
-  onItems: (items) => stage.restore(items),
+  onItems: (items) => {
+    stage.restore(items);
+    plainStage.begin();
+    plainChat.startOver(); // plain ChatKit is shown from now on
+  },
   onEvent: (event) => {
     stage.hear(event);
     timeline.refresh(chat.threadId);

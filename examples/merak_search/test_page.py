@@ -203,6 +203,26 @@ async def test_writing_first_stops_the_animation(calm: Page, url: str) -> None:
     await expect(calm.locator("#ours .stage")).to_contain_text("That is everybody.")
 
 
+async def test_nobody_has_to_wait_for_the_page(calm: Page, url: str) -> None:
+    """Who writes while the page still runs a client tool is answered; what was open is given up."""
+    await calm.clock.install(time=0)
+    await calm.emulate_media(reduced_motion="no-preference")
+    await opened(calm, url)
+    await calm.clock.pause_at(60_000)
+    await ask(calm)
+    await life_is(
+        calm,
+        ["run_search_animation", "queued pending"],
+        ["display_agent_profiles", "queued"],
+        ["run_search_animation", "queued"],
+    )
+
+    await ask(calm, "Hello!")
+
+    await expect(calm.get_by_role("log").first).to_contain_text("Ask me who knows about something")
+    await expect(calm.locator("#ours .user_message")).to_have_count(2)
+
+
 async def test_nobody_is_found(calm: Page, url: str) -> None:
     """A greeting is answered in words, and the stage stays as it is."""
     await opened(calm, url)

@@ -1,12 +1,11 @@
 /**
- * A small chat that speaks ChatKit's wire protocol, for demos that are to run without a network. `?chatkit=official` puts
- * the official ChatKit.js in its place.
+ * A small chat that speaks ChatKit's wire protocol, for demos that are to run without a network. `?chatkit=official`
+ * puts the official ChatKit.js in its place.
  *
  *     const chat = openChat(document.querySelector("#chat"), {
  *       endpoint: "chatkit",                        // where ChatKit's requests go
  *       tools: { show_profiles: (params) => ... },  // client tools; what they return is the answer, and they may throw
  *       effects: { indicator: (data) => ... },      // client effects: nobody waits for them
- *       interruptible: true,                        // while a client tool waits for the user, they may write instead
  *       suggestions: ["Who knows about law?"],      // what a visitor may say
  *       onItems: (items) => ...,                    // a thread was loaded: its items, the oldest first
  *       onEvent: (event) => ...,                    // every event of every stream
@@ -22,10 +21,23 @@ import { rendered, update } from "./items.js";
 import { openOfficialChat } from "./official.js";
 import { Away, Refused, ask, events } from "./wire.js";
 
+const FAILED = "Something went wrong on the server.";
 const AWAY = "The server is away. Nothing that it knows is lost.";
 const KEPT = "The server is away. What you wrote is still in the box.";
 const FORGOTTEN = "The server does not know this conversation any more. A new one begins.";
 const nothing = () => {};
+
+/** Wait for a promise, but not any more when the signal says so. */
+function unlessAborted(promise, signal) {
+  const aborted = new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  return Promise.race([promise, aborted]);
+}
+
+function isOpenCall(item) {
+  return item.type === "client_tool_call" && item.status === "pending";
+}
 
 /** Open a chat in an element of the page. */
 export function openChat(root, options) {
@@ -39,14 +51,15 @@ export class Chat {
   #items = new Map();
   #elements = new Map();
   #busy = null;
-  #waits = false;
+  #work = null;
+  #runsTool = false;
   #unconfirmed = null;
   #view;
 
-  /** With `mirrors: true` it has no box to write in, and keeps no thread over a reload: another chat tells it what to send. */
+  /** With `mirrors: true` it has no box and remembers no thread: another chat tells it what to send. */
   constructor(root, options) {
     const callbacks = { onItems: nothing, onEvent: nothing, onSend: nothing, onIdle: nothing };
-    this.#options = { endpoint: "chatkit", tools: {}, effects: {}, interruptible: false, suggestions: [], ...callbacks, ...options };
+    this.#options = { endpoint: "chatkit", tools: {}, effects: {}, suggestions: [], ...callbacks, ...options };
     this.#onClientTool = withReceipts(this.#options.tools);
     this.threadId = options.mirrors ? null : new URLSearchParams(location.search).get("thread");
     this.#view = this.#build(root);
@@ -57,15 +70,18 @@ export class Chat {
     return this.#busy !== null;
   }
 
-  /** Whether nothing can be said now. */
-  get #isOccupied() {
-    return this.isBusy && !this.#waits;
+  get #mayWrite() {
+    return !this.isBusy || this.#runsTool;
   }
 
-  /** Say something. While an answer is on its way nothing is sent; the result says whether it was. */
+  /**
+   * Say something; the result says whether it was sent. While the server answers nothing is; but nobody has to wait for
+   * a client tool of the page.
+   */
   async send(text) {
-    if (this.#isOccupied || !text.trim()) return false;
-    this.stop(); // a client tool that waits for the user
+    if (!this.#mayWrite || !text.trim()) return false;
+    await this.#interrupt();
+    if (this.isBusy) return false; // another one was faster
     this.#options.onSend(text);
     this.#unconfirmed = text;
     this.#show({ id: "unconfirmed", type: "user_message", content: [{ type: "input_text", text }] });
@@ -124,20 +140,26 @@ export class Chat {
       let calls = await this.#read(type, params, signal);
       while (calls.length) {
         const call = calls.shift();
-        const result = await this.#run(call, signal);
+        const result = await this.#runTool(call, signal);
         calls.push(...(await this.#read("threads.add_client_tool_output", { result }, signal)));
       }
     });
   }
 
-  /** Run a client tool. It may take long, or for ever: the user can press Stop or, if the page says so, write instead. */
-  async #run({ name, arguments: params }, signal) {
-    this.#setWaiting(this.#options.interruptible);
+  async #runTool({ name, arguments: params }, signal) {
+    signal.throwIfAborted();
+    this.#setRunsTool(true);
     try {
       return await unlessAborted(this.#onClientTool({ name, params }), signal);
     } finally {
-      this.#setWaiting(false);
+      this.#setRunsTool(false);
     }
+  }
+
+  /** End what is being done, and wait for the end. */
+  async #interrupt() {
+    this.stop();
+    await this.#work;
   }
 
   /** Read one stream; return the client tool calls in it. */
@@ -146,14 +168,18 @@ export class Chat {
     const request = this.threadId ? { thread_id: this.threadId, ...params } : params;
     for await (const event of events(this.#options.endpoint, type, request, signal)) {
       this.#take(event);
-      const { type: kind, status } = event.item ?? {};
-      if (event.type === "thread.item.done" && kind === "client_tool_call" && status === "pending") calls.push(event.item);
+      if (event.type === "thread.item.done" && isOpenCall(event.item)) calls.push(event.item);
     }
     return calls;
   }
 
   /** Be busy while something is done; say what went wrong. */
-  async #during(work) {
+  #during(work) {
+    this.#work = this.#attempt(work);
+    return this.#work;
+  }
+
+  async #attempt(work) {
     const controller = new AbortController();
     this.#setBusy(controller);
     try {
@@ -161,7 +187,6 @@ export class Chat {
       this.#progress("");
       return done;
     } catch (error) {
-      if (this.#busy !== controller) return; // the user has gone on to something else
       this.#progress("");
       this.#failed(error);
     } finally {
@@ -218,7 +243,7 @@ export class Chat {
         this.#options.effects[event.name]?.(event.data);
         break;
       case "error":
-        this.#trouble(event.message ?? "Something went wrong on the server.", event.allow_retry && (() => this.#retry()));
+        this.#trouble(event.message ?? FAILED, event.allow_retry && (() => this.#retry()));
         break;
       case "notice":
         this.#progress(event.message);
@@ -281,9 +306,9 @@ export class Chat {
 
   #setBusy(controller) {
     this.#busy = controller;
-    const { root, send, stop } = this.#view;
+    const { root, stop } = this.#view;
     root.classList.toggle("busy", this.isBusy);
-    send?.setAttribute("aria-disabled", String(this.isBusy)); // not `disabled`, which would lose the focus
+    this.#setRunsTool(false);
     if (stop) stop.hidden = !this.isBusy;
     if (this.isBusy) {
       this.#trouble(null);
@@ -294,10 +319,10 @@ export class Chat {
     }
   }
 
-  #setWaiting(waits) {
-    this.#waits = waits;
-    this.#view.send?.setAttribute("aria-disabled", String(this.#isOccupied));
-    this.#progress(waits ? "Waiting for you…" : "Working…");
+  #setRunsTool(runsTool) {
+    this.#runsTool = runsTool;
+    // not `disabled`, which would lose the focus
+    this.#view.send?.setAttribute("aria-disabled", String(!this.#mayWrite));
   }
 
   #progress(text) {
@@ -318,7 +343,7 @@ export class Chat {
   #submit() {
     const { box } = this.#view;
     const text = box.value;
-    if (this.#isOccupied || !text.trim()) return;
+    if (!this.#mayWrite || !text.trim()) return;
     box.value = "";
     this.send(text);
   }
@@ -359,10 +384,4 @@ export class Chat {
     this.startOver();
     box.focus();
   }
-}
-
-/** Wait for a promise, or until a signal says that nobody does any more. */
-function unlessAborted(promise, signal) {
-  const aborted = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
-  return Promise.race([promise, aborted]);
 }

@@ -4,7 +4,7 @@ import { resumeOnLoad, withReceipts } from "../client-tools.js";
 import { element } from "./dom.js";
 
 const SCRIPT = "https://cdn.platform.openai.com/deployments/chatkit/chatkit.js";
-const OFFLINE = "ChatKit.js could not be loaded from its address. Are you online? The demo's own chat needs no network:";
+const OFFLINE = "ChatKit.js could not be loaded from its address. Are you online? Our own chat needs no network:";
 
 /** Open it in an element of the page, with the options of `openChat`. */
 export function openOfficialChat(root, { endpoint = "chatkit", tools = {}, effects = {}, suggestions = [], ...on }) {

@@ -12,6 +12,7 @@ const STATES = {
   found: "Found. The answer is on its way…",
   showing: "Putting them on stage…",
   done: "That is everybody.",
+  nobody: "Nobody was found.",
   never: "Told to stop an animation that had never begun.",
   failed: "The page could not show them; the animation was stopped all the same.",
 };
@@ -88,7 +89,8 @@ class Stage {
       this.ran.add(state);
       if (state === "start") this.set("showing");
       else if (this.state !== "showing") this.set("never");
-      else this.set(this.hasFailed ? "failed" : "done");
+      else if (this.hasFailed) this.set("failed");
+      else this.set(this.cards.children.length ? "done" : "nobody");
     },
     display_agent_profiles: ({ agents }) => {
       this.ran.add("profiles");

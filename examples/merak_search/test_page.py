@@ -224,6 +224,15 @@ async def test_nobody_has_to_wait_for_the_page(calm: Page, url: str) -> None:
 
 
 async def test_nobody_is_found(calm: Page, url: str) -> None:
+    """When the search finds nobody the animation begins and ends all the same, and the stage says so."""
+    await opened(calm, url)
+    await ask(calm, "Who can repair a zeppelin?")
+
+    await expect(calm.locator("#ours .stage")).to_contain_text("Nobody was found.")
+    await expect(calm.get_by_role("log").first).to_contain_text("Nobody I know can help with that.")
+
+
+async def test_a_greeting(calm: Page, url: str) -> None:
     """A greeting is answered in words, and the stage stays as it is."""
     await opened(calm, url)
     await ask(calm, "Hello!")

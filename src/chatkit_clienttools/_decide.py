@@ -131,11 +131,14 @@ class Decider:
         if not plan.calls:
             is_repeat = is_told or (journal.is_repeat_of(plan.last) and not journal.has_answered_form)
             return self._repeat(plan, runs_body=not is_repeat)
-        steps = [self._answered(view, call) for call in progress.settled[-1:]]
+        # a resumed call was released when that answer had been dealt with
+        answered = () if posted is Posted.RESUME else progress.settled[-1:]
+        steps = [self._answered(view, call) for call in answered if call.item_id != plan.aborted]
         if self._rules.on_failure == "abort" and any(step.event is Event.FAIL for step in steps):
             given_up = [call for call in progress.open if not call.required]
             steps += self._cancelled(view, given_up)
-            progress = reconcile(plan.keeping(lambda call: call not in given_up), journal.states)
+            rest = plan.keeping(lambda call: call not in given_up)
+            progress = reconcile(rest.model_copy(update={"aborted": answered[0].item_id}), journal.states)
         return self._release_next(view, progress, steps) or self._after_last(view, progress, steps)
 
     def on_message(self, view: View, message: str) -> Decision:

@@ -42,5 +42,8 @@ class CanvasServer(ClientToolServer[RequestContext]):
         newest = await self.store.load_thread_items(thread.id, None, 30, "desc", context)
         history = await converter.to_agent_input(newest.data[::-1])
         result = Runner.run_streamed(self.agent, history, context=agent_context)
-        async for event in stream_agent_response(agent_context, result):
-            yield event
+        try:
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+        finally:
+            result.cancel()  # who has pressed Stop is not asked any more

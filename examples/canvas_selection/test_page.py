@@ -26,6 +26,7 @@ async def canvas(calm: Page, url: str) -> Page:
 
 
 async def say(page: Page, text: str) -> None:
+    await expect(page.get_by_role("button", name="Send")).not_to_have_attribute("aria-disabled", "true")
     box = page.get_by_role("textbox", name="Message")
     await box.fill(text)
     await box.press("Enter")

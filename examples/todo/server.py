@@ -39,5 +39,8 @@ class TodoServer(ClientToolServer[RequestContext]):
         history = await converter.to_agent_input(newest.data[::-1])
         agent = self.agent.clone(mcp_servers=[await self.tools.ready()])
         result = Runner.run_streamed(agent, history, context=agent_context, hooks=ShowChanges())
-        async for event in stream_agent_response(agent_context, result):
-            yield event
+        try:
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+        finally:
+            result.cancel()  # who has pressed Stop does not want the rest to be done

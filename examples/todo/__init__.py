@@ -2,7 +2,7 @@
 
 from examples.demo import Demo
 
-from .settings import settings
+from .settings import read_settings
 
 DEMO = Demo(
     title="Todo, a list in a database",
@@ -10,5 +10,5 @@ DEMO = Demo(
     "Several workers share it.",
     says=("hi", "add buy milk", "finish milk", "show me all tasks"),
     shares=True,
-    keeps=lambda: settings().database,
+    keeps=lambda: read_settings().database,
 )

@@ -19,7 +19,7 @@ from examples.web import chatkit_response, serve_page
 
 from . import offline
 from .server import TodoServer
-from .settings import Settings, settings
+from .settings import Settings, read_settings
 from .tasks import Task, TaskList
 from .tools import RequestContext, TaskTools
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the database; end the process that has the tools."""
-    kept = settings()
+    kept = read_settings()
     store = SQLStore[RequestContext].from_url(kept.database_url, owner=lambda context: context.user_id)
     tasks, tools = TaskList(kept.database_url), TaskTools(kept.database_url)
     try:
@@ -61,7 +61,7 @@ class SessionSecret(Secret):
         super().__init__("")
 
     def __str__(self) -> str:
-        return settings().session_secret
+        return read_settings().session_secret
 
 
 app = FastAPI(title="Todo", lifespan=lifespan)

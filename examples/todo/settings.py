@@ -32,7 +32,7 @@ class Settings:
         return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
 
 
-def settings() -> Settings:
+def read_settings() -> Settings:
     """Read the environment, and see to it that something can be kept."""
     directory = Path(os.environ.get("DEMO_DATA") or "demo-data").resolve()
     try:

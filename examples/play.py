@@ -21,7 +21,7 @@ from .demo import app_of, demos
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from starlette.types import ASGIApp
+    from fastapi import FastAPI
 
 WIDTH = 100
 COLOURS = {"user": 1, "chat": 1, "browser": 36, "call": 32}
@@ -46,16 +46,18 @@ async def play(name: str) -> None:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
+async def serving(app: FastAPI) -> AsyncIterator[str]:
     """Serve an application in this event loop, on a free port; the URL it has."""
-    web = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        task = asyncio.create_task(web.serve(sockets=[listening]))
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            web.should_exit = True
-            await task
+    web = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=1))
+    # the lifespan is ours, so that what it raises is for the caller to hear, and not for a log
+    async with app.router.lifespan_context(app):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            task = asyncio.create_task(web.serve(sockets=[listening]))
+            try:
+                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            finally:
+                web.should_exit = True
+                await task
 
 
 class Timeline(logging.Handler):

@@ -125,12 +125,13 @@ async def test_the_command_serves_it_with_two_workers(tmp_path: Path) -> None:
     assert 0o600 == stat.S_IMODE((tmp_path / "todo.secret").stat().st_mode)
 
 
-def test_what_cannot_be_kept_is_said_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["--port=0"], ["--play=todo"]])
+def test_what_cannot_be_kept_is_said_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
     """Without a place to write to the command ends, and says in one line what to do."""
     file = tmp_path / "file"
     file.touch()
 
-    status, said = Place(DEMO_DATA=str(file), DATABASE_URL="").refused()
+    status, said = Place(DEMO_DATA=str(file), DATABASE_URL="").refused(*arguments)
 
     assert 2 == status
     assert [f"python -m examples: the todo demo cannot write to {file}"] == [
@@ -150,6 +151,6 @@ def test_what_cannot_be_kept_is_said_in_one_line(tmp_path: Path) -> None:
 )
 def test_a_database_that_is_none_is_said_in_one_line(tmp_path: Path, url: str, expected: str) -> None:
     """An address that is no PostgreSQL's, or where nobody answers, ends the command; no password is told."""
-    status, said = Place(DEMO_DATA=str(tmp_path), DATABASE_URL=url).refused()
+    status, said = Place(DEMO_DATA=str(tmp_path), DATABASE_URL=url).refused("--port=0")
 
     assert (2, f"python -m examples: {expected}\n") == (status, said)

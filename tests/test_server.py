@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from abc import abstractmethod
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import chatkit.types
 import pytest
+from agents.tool_context import ToolContext
+from chatkit.agents import ClientToolCall
+from chatkit.errors import CustomStreamError, ErrorCode, StreamError
 from chatkit.server import ChatKitServer
 from chatkit.types import (
     ClientToolCallItem,
@@ -24,7 +29,7 @@ from chatkit_clienttools import server as server_module
 from chatkit_clienttools.errors import InvalidRequestError, NotSequencedError, UsageError
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE, Conversation, at
-from tests.helpers.guarded import guarded, guarded_class
+from tests.helpers.guarded import guarded, guarded_by, guarded_class
 from tests.helpers.merak import TOOLS, animation, anything, profiles, selection
 from tests.helpers.stores import ClockStore, InsertStore, LiveStore, PlainStore, PlansStore, WatchedStore
 from tests.test_sequencer import asks, fails, message, says
@@ -1134,3 +1139,246 @@ class TestPlainChatKitServer:
 
         assert ["WARNING"] == [level for level, _ in lines(log, at_least=logging.WARNING)]
         assert "ClientToolServer" in log.text
+
+
+class TestOfTheReview:
+    """What a reviewer has broken."""
+
+    async def test_the_process_behind_it_is_called(self) -> None:
+        """A `process` that checks who is there is not passed over; what is no request is refused before."""
+
+        class Checked(Single):
+            async def process(self, request: Any, context: Any) -> Any:
+                if context != "alice":
+                    raise PermissionError(context)
+                return await super().process(request, context)
+
+        class Mine(ClientToolServer[Any], Checked):
+            pass
+
+        server = Mine(PlainStore())
+        with pytest.raises(PermissionError):
+            await Conversation(server, "mallory").say("go")
+        chat = Conversation(server, "alice")
+        await chat.say("go")
+
+        assert ["thanks"] == (await chat.answer(1)).texts
+        assert QUIET == (await chat.answer(1)).types
+
+    @pytest.mark.parametrize("provided", ["call_0", "functions.look:0", "call_\nCRITICAL forged", "x" * 500])
+    async def test_a_receipt_is_the_only_one_of_its_kind(self, provided: str) -> None:
+        """An id that a provider may give twice, in another thread or turn, is no receipt."""
+        receipts = []
+        for _ in range(2):
+            sequencer = ClientToolSequencer(TOOLS, receipts=True)
+            _, chat = guarded_by(sequencer, tool_call(sequencer, provided))
+            [item] = (await chat.say("go")).call_items
+            receipts.append(item["arguments"]["_receipt"])
+            assert item["call_id"] == receipts[-1]
+
+        assert 2 == len({*receipts, provided} - {provided})
+
+    async def test_a_providers_unique_id_is_taken(self) -> None:
+        """One that is made of enough chance is."""
+        sequencer = ClientToolSequencer(TOOLS, receipts=True)
+        provided = "call_9pQrT0aBcDeFgHiJkLmNoPqR"
+        _, chat = guarded_by(sequencer, tool_call(sequencer, provided))
+
+        assert [provided] == [item["call_id"] for item in (await chat.say("go")).call_items]
+
+    @pytest.mark.parametrize("posted", [{"_receipt": "stale", "result": 1}, {"_receipt": "stale"}])
+    async def test_a_stale_receipt_starts_nothing(self, posted: Any, store: Store[Any]) -> None:
+        """Where calls wait and none is pending, only the last answer of the plan may set them going."""
+        server, chat = guarded(store, asks(*THREE), says("done"), receipts=True)
+        await chat.say("go")
+        await answered_behind_our_back(chat)
+
+        assert QUIET == (await chat.answer(posted)).types
+        assert 1 == server.runs
+
+    async def test_required_calls_wait_for_the_answer(self, store: Store[Any]) -> None:
+        """While the body of the message that kept them runs, a late answer or a loaded page releases nothing."""
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(server: Any, context: Any) -> AsyncIterator[Any]:
+            begun.set()
+            await goes_on.wait()
+            yield message("well", context.thread, "well")
+
+        _, chat = guarded(store, asks(selection(), animation(state="stop")), slow)
+        await chat.say("go")
+        saying = asyncio.create_task(chat.say("forget it"))
+        await begun.wait()
+        late, resumed = await chat.answer(["a"]), await chat.act("chatkit_clienttools.resume")
+        goes_on.set()
+        reply = await saying
+
+        assert ([], []) == (late.calls, resumed.calls)
+        assert ["assistant_message", "client_tool_call"] == [item["type"] for item in reply.done][-2:]
+
+    async def test_no_line_of_the_log_is_forged(self, log: pytest.LogCaptureFixture) -> None:
+        """A thread's id is the browser's to choose: what is not printable is escaped, what is long is cut."""
+        _, chat = guarded(PlainStore())
+        chat.thread_id = "x\n2026-01-01 CRITICAL root: " + "y" * 5000
+
+        await chat.answer()
+
+        [(_, line)] = lines(log)
+        assert "\n" not in line
+        assert len(line) < 500
+
+    @pytest.mark.parametrize("method", ["respond", "action"])
+    async def test_methods_with_defaults_are_what_their_names_say(self, method: str) -> None:
+        """`context=None` at the end is no reason to take the one for the other."""
+
+        class Server(ClientToolServer[Any]):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any = None) -> AsyncIterator[Any]:
+                yield message("respond", thread, "respond")
+
+            async def action(self, thread: Any, action: Any, sender: Any, context: Any = None) -> AsyncIterator[Any]:
+                yield message("action", thread, "action")
+
+        chat = Conversation(Server(PlainStore()))
+        replies = {"respond": await chat.say("hi"), "action": await chat.act("click")}
+
+        assert [method] == replies[method].texts
+
+    async def test_an_override_in_the_middle_is_not_hidden(self) -> None:
+        """A class that comes to stand between the server and the one it derives from has its say."""
+
+        class Quiet(ChatKitServer[Any]):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                yield message("quiet", thread, "quiet")
+
+        class Louder(Quiet):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                yield message("LOUD", thread, "loud")
+
+        class One(ClientToolServer[Any], Quiet):
+            pass
+
+        class Both(One, Louder):
+            pass
+
+        assert ["quiet"] == (await Conversation(One(PlainStore())).say("hi")).texts
+        assert ["LOUD"] == (await Conversation(Both(PlainStore())).say("hi")).texts
+
+    def test_what_cannot_be_sequenced_stays_as_it_is(self) -> None:
+        """A stub, an abstract method or a property is no reason to refuse a class."""
+
+        class Abstract(ClientToolServer[Any]):
+            @abstractmethod
+            def respond(self, thread: Any, input_user_message: Any, context: Any) -> Any: ...
+
+            async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> Any:
+                raise NotImplementedError
+
+        assert "respond" in Abstract.__abstractmethods__
+        assert not hasattr(Abstract.action, "__client_tool_sequencer__")
+
+    async def test_a_store_for_each_request(self) -> None:
+        """An application may make store and server anew for each request: two answers at once run the model once."""
+        kept = PlainStore()
+        sequencer = ClientToolSequencer(TOOLS)
+        server = guarded_class(sequencer)
+
+        def a_server(*bodies: Any) -> Any:
+            store = PlainStore()
+            vars(store).update(vars(kept))
+            watched = WatchedStore(store)
+            watched.take_turns()
+            return server(watched, *bodies)
+
+        chat = Conversation(a_server(asks(selection())))
+        await chat.say("go")
+        others = [Conversation(a_server(says(f"done {n}")), thread_id=chat.thread_id) for n in (1, 2)]
+        replies = await asyncio.gather(*[other.answer(["a"]) for other in others])
+
+        assert 1 == len([text for reply in replies for text in reply.texts])
+
+    async def test_a_step_is_announced_once(self, store: Store[Any], log: Any) -> None:
+        """However often the run after the last answer fails, and whatever is repeated."""
+        failing = [refuses, refuses, says("done")]
+        _, chat = guarded(store, asks(selection()), *failing)
+        await chat.say("go")
+
+        for _ in range(4):
+            await chat.answer(["a"])
+
+        assert 1 == log.text.count("pending -> completed")
+
+    async def test_chatkits_own_refusals_are_no_errors(self, log: pytest.LogCaptureFixture) -> None:
+        """A retry of an item that is no message is the browser's mistake: a warning, and no use to try again."""
+        _, chat = guarded(PlainStore(), asks(selection()))
+        [item] = (await chat.say("go")).call_items
+
+        [error] = (await chat.retry(item["id"])).errors
+
+        assert not error["allow_retry"]
+        assert ["WARNING"] == [level for level, _ in lines(log)]
+
+    async def test_a_stream_error_keeps_its_code(self) -> None:
+        """What an application says in ChatKit's own words goes out as it is."""
+
+        class Away(PlainStore):
+            async def load_thread(self, thread_id: str, context: Any) -> Any:
+                raise StreamError(ErrorCode.STREAM_ERROR, allow_retry=False)
+
+        _, chat = guarded(Away())
+        chat.thread_id = "thr_1"
+
+        [error] = (await chat.answer()).errors
+
+        assert ("stream.error", False) == (error["code"], error["allow_retry"])
+
+    async def test_the_word_is_reserved_where_receipts_go_out(self) -> None:
+        """With receipts a tool's own `_receipt` would be lost: enqueue says so."""
+        raised: list[Exception] = []
+
+        async def body(server: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                server.sequencer.enqueue(context, ClientToolCall(name="bill", arguments={"_receipt": "INV-77"}))
+            except UsageError as error:
+                raised.append(error)
+            yield message("x", context.thread, "x")
+
+        _, chat = guarded(PlainStore(), body, receipts=True)
+        await chat.say("go")
+
+        assert "'_receipt' is where its receipt goes" in str(raised[0])
+
+    async def test_the_word_is_free_where_they_do_not(self) -> None:
+        """Without them it is a param like any other, in the call and in its answer."""
+        _, chat = guarded(
+            PlainStore(), asks(ClientToolCall(name="bill", arguments={"_receipt": "INV-77"})), says("thanks")
+        )
+        await chat.say("go")
+
+        assert ["thanks"] == (await chat.answer({"_receipt": "INV-77", "paid": True})).texts
+        assert {"_receipt": "INV-77", "paid": True} == next(
+            item.output for item in await chat.items() if item.type == "client_tool_call"
+        )
+
+    async def test_what_plain_chatkit_can_store_can_be_asked_for(self) -> None:
+        """Dates and ids are params that ChatKit writes as JSON; so do we."""
+        moment = datetime(2026, 1, 1, tzinfo=timezone.utc)
+        _, chat = guarded(PlainStore(), asks(ClientToolCall(name="at", arguments={"at": moment})))
+
+        assert [("at", {"at": "2026-01-01T00:00:00Z"})] == (await chat.say("go")).calls
+
+
+async def refuses(server: Any, context: Any) -> AsyncIterator[Any]:
+    """A body that says in the chat that it cannot."""
+    raise CustomStreamError("not now", allow_retry=True)
+    yield
+
+
+def tool_call(sequencer: ClientToolSequencer, provided: str) -> Any:
+    """A body that enqueues as a tool does that a provider has called with an id of its own."""
+
+    async def body(server: Any, context: Any) -> AsyncIterator[Any]:
+        tool_context = ToolContext(context, tool_name="look", tool_call_id=provided, tool_arguments="{}")
+        sequencer.enqueue(tool_context, selection())
+        yield message("x", context.thread, "x")
+
+    return body

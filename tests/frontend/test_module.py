@@ -163,6 +163,9 @@ class TestErrors:
             ("() => 1", "it holds a function"),
             ("{ then_some: () => 1 }", "it holds a function"),
             ('Symbol("s")', "it holds a symbol"),
+            ("new Map([[1, 2]])", "it holds a Map"),
+            ("{ chosen: new Set([1]) }", "it holds a Set"),
+            ('{ ["\\ud800"]: 1 }', "cut through a character"),
             ("{ toJSON() { throw new Error('never') } }", "never"),
         ],
     )

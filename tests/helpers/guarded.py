@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from chatkit_clienttools import ClientToolSequencer, ClientToolServer, SequencedAgentContext
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS
+from tests.helpers.stores import PlainStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,5 +47,12 @@ def guarded_class(sequencer: ClientToolSequencer) -> type[Any]:
 
 def guarded(store: Store[Any], *bodies: Any, **options: Any) -> tuple[Any, Conversation]:
     """A server with these bodies, and a browser that talks to it."""
-    server = guarded_class(ClientToolSequencer(TOOLS, **options))(store, *bodies)
+    return guarded_by(ClientToolSequencer(TOOLS, **options), *bodies, store=store)
+
+
+def guarded_by(
+    sequencer: ClientToolSequencer, *bodies: Any, store: Store[Any] | None = None
+) -> tuple[Any, Conversation]:
+    """The same, with a sequencer of the test's."""
+    server = guarded_class(sequencer)(store or PlainStore(), *bodies)
     return server, Conversation(server)

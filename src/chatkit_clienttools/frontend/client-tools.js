@@ -219,6 +219,8 @@ function json(value) {
 /** Refuse what JSON would drop in silence, and mend text that was cut through a character: servers refuse that. */
 function strictly(key, value) {
   if (typeof value === "function" || typeof value === "symbol") throw new TypeError(`it holds a ${typeof value}`);
+  if (value instanceof Map || value instanceof Set) throw new TypeError(`it holds a ${value.constructor.name}`);
+  if (key.isWellFormed?.() === false) throw new TypeError("it has a key that was cut through a character");
   return typeof value === "string" ? (value.toWellFormed?.() ?? value) : value;
 }
 

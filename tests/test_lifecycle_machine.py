@@ -275,7 +275,7 @@ class LossyStore(MemoryStore[Any]):
 class BareAnswers(ClientToolServer[Any]):
     """A `ClientToolServer` that takes answers as plain ChatKit does."""
 
-    def _events(self, request: Any, posted: Any, context: Any) -> Any:
+    def _events(self, request: Any, here: Any, context: Any) -> Any:
         return ChatKitServer._process_streaming_impl(self, request, context)
 
 

@@ -1,0 +1,229 @@
+"""What must hold after every step, and what must come true in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .browser import RECEIPT
+from .scenario import TOOLS
+from .stores import read
+
+if TYPE_CHECKING:
+    from .gates import Request
+    from .scenario import Scenario
+    from .world import World
+
+
+class Violation(Exception):  # noqa: N818  it is what the search looks for
+    """Something that must not happen has happened."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+
+
+class Call(NamedTuple):
+    """A client tool call, as the store holds it."""
+
+    item_id: str
+    label: str
+    n: int
+    name: str
+    status: str
+    output: Any
+
+    @property
+    def turn(self) -> str:
+        return self.label.split(".")[0]
+
+
+class Run:
+    """One time that the model ran."""
+
+    def __init__(self, request: Request, kind: str, saw: frozenset[str]) -> None:
+        self.request = request
+        self.kind = kind
+        self.saw = saw
+        self.completed = False
+        self.failed = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether nothing has come in between that excuses another run for the same answers."""
+        return not self.failed and not self.request.disturbed and not self.request.saw_store_fail
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.request.name, self.completed, self.failed, self.counts
+
+
+class Monitor:
+    """Watches one execution. It knows what was asked for and what was answered, and nothing of how it is done."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.runs: list[Run] = []
+        self.final: dict[str, Call] = {}
+        self.emitted = Counter[str]()
+        self.asked: dict[str, tuple[str, ...]] = {}
+        self.given_up: set[str] = set()
+        self.retried = False
+        self.seen: Any = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        emitted = tuple(sorted(self.emitted.items()))
+        return tuple(run.key for run in self.runs), emitted, frozenset(self.given_up), self.retried
+
+    def copy(self) -> Monitor:
+        other = Monitor(self.scenario)
+        other.runs, other.final, other.emitted = [*self.runs], {**self.final}, self.emitted.copy()
+        other.asked, other.given_up, other.retried = {**self.asked}, {*self.given_up}, self.retried
+        return other
+
+    # what it is told
+
+    def posted(self, request: Request) -> None:
+        """The user has posted something. A message and a retry give up what is open."""
+        if request.name.startswith("retry"):
+            self.retried = True
+            self.given_up |= {f"{turn}.{n}" for turn, tools in self.asked.items() for n in range(len(tools))}
+        if request.name.startswith("message") and self.scenario.on_user_message == "cancel":
+            self.given_up |= {
+                f"{turn}.{n}" for turn, tools in self.asked.items() for n, t in enumerate(tools) if not TOOLS[t].required
+            }
+
+    def streamed(self, request: Request, event: dict[str, Any]) -> bool:
+        """An event is streamed; return whether it is a call."""
+        item = event.get("item", {})
+        if event["type"] != "thread.item.done" or item["type"] != "client_tool_call":
+            return False
+        self.emitted[item["arguments"]["label"]] += 1
+        return True
+
+    def run_begins(self, request: Request, kind: str, world: World) -> Run:
+        """The model runs: for a message, or because of the answers it has not seen."""
+        calls = calls_in(world.durable.items)
+        run = Run(request, kind, frozenset(call.label for call in calls if call.status == "completed"))
+        if kind == "continue" and self.scenario.is_exact:
+            wanted = {call.label for call in calls if call.label in run.saw and TOOLS[call.name].answer_wanted}
+            if not wanted - self._told(lambda run: run.counts and run.kind != "action"):
+                self.runs.append(run)
+                self.runs[-1].failed = True
+                world.monitor.too_many = request.name
+                return run
+        self.runs.append(run)
+        return run
+
+    too_many: str | None = None
+
+    # what must hold after every step
+
+    def check(self, world: World) -> None:
+        if self.too_many:
+            raise Violation("a model run too many", f"in {self.too_many}")
+        for request in world.requests:
+            self._check_stream(request)
+        if world.durable is not self.seen:
+            self.seen = world.durable
+            self._check_items(calls_in(world.durable.items))
+        self._check_browser(world)
+
+    def _check_stream(self, request: Request) -> None:
+        if request.dead or request.disturbed or not request.task.done() or request.task.cancelled():
+            return
+        broken = request.error
+        errors = [event for event in request.events if event["type"] == "error"]
+        if request.saw_store_fail:
+            if broken is not None and request.name.startswith("answer") and self.scenario.subject == "protected":
+                raise Violation("a broken stream", f"{request.name}: {broken!r}")
+            if broken is None and not errors and request.name[:6] != "rename":
+                raise Violation("a swallowed error", f"{request.name} ends as if nothing had happened")
+        elif broken is not None:
+            raise Violation("a broken stream", f"{request.name}: {broken!r}")
+        elif errors and not any(run.failed for run in self.runs if run.request is request):
+            raise Violation("a broken stream", f"{request.name}: {errors}")
+
+    def _check_items(self, calls: list[Call]) -> None:
+        pending = [call for call in calls if call.status == "pending"]
+        if len(pending) > 1:
+            raise Violation("two pending", " and ".join(call.label for call in pending))
+        by_id = {call.item_id: call for call in calls}
+        for item_id, was in self.final.items():
+            now = by_id.get(item_id)
+            if now != was and not (now is None and self.retried):
+                raise Violation("a final state changed", f"{was.label}: {was} became {now}")
+        for call in calls:
+            if call.status == "completed" and call.item_id not in self.final:
+                self.final[call.item_id] = call
+                self._check_answer(call)
+        self._check_order(calls)
+
+    def _check_answer(self, call: Call) -> None:
+        output = call.output
+        if isinstance(output, dict) and RECEIPT in output:
+            output = {key: value for key, value in output.items() if key != RECEIPT}
+            output = output.get("result", output)
+        expected = {"error": call.label} if call.n in self.scenario.failing else {"answer to": call.label}
+        if output != expected:
+            raise Violation("an answer under another call", f"{call.label} has {output}")
+        if [other.label for other in self.final.values()].count(call.label) > 1:
+            raise Violation("recorded twice", call.label)
+
+    def _check_order(self, calls: list[Call]) -> None:
+        done = {call.label for call in self.final.values()}
+        for call in calls:
+            before = {f"{call.turn}.{n}" for n in range(call.n)}
+            if call.status == "pending" and not before <= done | self._excused():
+                raise Violation("out of order", f"{call.label} is out before {sorted(before - done)}")
+
+    def _check_browser(self, world: World) -> None:
+        if self.scenario.receipts and (twice := [x for x, times in Counter(world.browser.executed).items() if times > 1]):
+            raise Violation("executed twice", ", ".join(twice))
+        again = world.posted["resume"] + world.posted["message"]  # which is 1 at least
+        if self.scenario.is_exact and world.now == world.started:
+            for label, times in self.emitted.items():
+                if times > again:
+                    raise Violation("emitted twice", label)
+
+    # what must come true in the end
+
+    def unsettled(self, world: World) -> list[str]:
+        """Return the calls that were promised and are not settled, and the answers the model has not seen."""
+        calls = calls_in(world.durable.items)
+        promised = {call.turn for call in calls} | {label.split(".")[0] for label in self.emitted}
+        promised |= {label.split(".")[0] for label in labels_in(world.durable.plan or world.durable.thread)}
+        done = {call.label for call in self.final.values()}
+        excused = self._excused()
+        labels = [f"{turn}.{n}" for turn in sorted(promised) for n in range(len(self.asked[turn]))]
+        missing = [label for label in labels if label not in done and label not in excused]
+        missing += [f"pending {call.label}" for call in calls if call.status == "pending" and call.label not in missing]
+        untold = {
+            call.label for call in calls if call.status == "completed" and TOOLS[call.name].answer_wanted
+        } - self._told(lambda run: run.completed)
+        return missing + [f"the answer to {label}" for label in sorted(untold - excused)]
+
+    def _told(self, which: Any) -> set[str]:
+        return {label for run in self.runs if which(run) for label in run.saw}
+
+    def _excused(self) -> set[str]:
+        if self.scenario.on_failure == "abort" and any(call.n in self.scenario.failing for call in self.final.values()):
+            return self.given_up | {
+                f"{turn}.{n}" for turn, tools in self.asked.items() for n, t in enumerate(tools) if not TOOLS[t].required
+            }
+        return self.given_up
+
+
+def calls_in(items: tuple[str, ...]) -> list[Call]:
+    """Return the client calls among the items, in their order."""
+    found = [read(item) for item in items if '"client_tool_call"' in item]
+    return [
+        Call(i["id"], i["arguments"]["label"], i["arguments"]["n"], i["name"], i["status"], i.get("output"))
+        for i in found
+    ]
+
+
+def labels_in(document: str) -> set[str]:
+    """Return the labels that stand in the document of a plan, whatever its form."""
+    return {part.split('"', 1)[0] for part in document.replace('\\"', '"').replace(" ", "").split('"label":"')[1:]}

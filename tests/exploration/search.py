@@ -1,0 +1,161 @@
+"""The search: depth-first over all choices, each execution replayed from its beginning."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .choices import choices
+from .loop import SteppedLoop
+from .properties import Violation
+from .recovery import recover_elsewhere, recover_here
+from .standing import standing
+from .world import World
+
+if TYPE_CHECKING:
+    from .scenario import Scenario
+
+Schedule = tuple[str, ...]
+
+COLLECT_EVERY = 500
+"""After how many executions the garbage is collected."""
+
+
+@dataclass
+class Found:
+    """What an exploration has seen."""
+
+    scenario: Scenario
+    executions: int = 0
+    steps: int = 0
+    states: int = 0
+    durable: int = 0
+    endings: int = 0
+    crash_points: int = 0
+    seconds: float = 0.0
+    is_complete: bool = True
+    kinds: Counter[str] = field(default_factory=Counter)
+    violations: dict[str, Schedule] = field(default_factory=dict)
+    """The shortest schedule found for each violation."""
+
+    def violated(self, violation: Violation, schedule: Schedule) -> None:
+        self.kinds[violation.kind] += 1
+        known = self.violations.get(violation.kind)
+        if known is None or len(schedule) < len(known):
+            self.violations[violation.kind] = schedule
+
+
+class Search:
+    """One exploration of one scenario."""
+
+    def __init__(self, scenario: Scenario, *, limit: int = 1_000_000, until_violation: bool = False) -> None:
+        self.scenario = scenario
+        self.limit = limit
+        self.until_violation = until_violation
+        self.found = Found(scenario)
+        self._loop = SteppedLoop()
+        self._seen: set[int] = set()
+        self._recovered: set[int] = set()
+        self._stack: list[Schedule] = [()]
+
+    def run(self) -> Found:
+        """Explore until there is nothing new, or the limit is reached."""
+        began = time.perf_counter()
+        with standing():
+            while self._stack and self._goes_on():
+                self._execute(self._stack.pop())
+                if self.found.executions % COLLECT_EVERY == 0:
+                    gc.collect()
+                    self._loop.run_until_quiet()
+            gc.collect()
+            self._loop.run_until_quiet()
+        self._loop.close()
+        self.found.is_complete = not self._stack
+        self.found.seconds = time.perf_counter() - began
+        return self.found
+
+    def _goes_on(self) -> bool:
+        return self.found.executions < self.limit and not (self.until_violation and self.found.kinds)
+
+    def _execute(self, prefix: Schedule) -> None:
+        """Replay a prefix, then go on with the first choice at each state, and leave the others for later."""
+        self.found.executions += 1
+        world = World(self.scenario, self._loop)
+        path = list(prefix)
+        try:
+            begin(world)
+            for text in prefix:
+                choose(world, text)
+            self.found.steps += len(prefix)
+            while self._is_new(world):
+                self._recover(world)
+                possible = choices(world)
+                if not possible:
+                    self._end(world)
+                    break
+                self._stack += [(*path, choice.text) for choice in reversed(possible[1:])]
+                self.found.crash_points += sum(choice.text.startswith("CRASH") for choice in possible)
+                path.append(possible[0].text)
+                self.found.steps += 1
+                possible[0].do()
+        except Violation as violation:
+            self.found.violated(violation, tuple(path))
+        finally:
+            world.bury()
+
+    def _is_new(self, world: World) -> bool:
+        key = hash(world.key())
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        self.found.states += 1
+        return True
+
+    def _recover(self, world: World) -> None:
+        """At each distinct durable state: everything stops, and a new worker and the user go on."""
+        key = hash((world.durable, world.browser.key, world.monitor.key))
+        if key not in self._recovered:
+            self._recovered.add(key)
+            self.found.durable += 1
+            recover_elsewhere(world)
+
+    def _end(self, world: World) -> None:
+        self.found.endings += 1
+        recover_here(world)
+
+
+def begin(world: World) -> None:
+    """The user writes."""
+    world.write()
+
+
+def choose(world: World, text: str) -> None:
+    """Let happen what a schedule names."""
+    for choice in choices(world):
+        if choice.text == text:
+            choice.do()
+            return
+    raise AssertionError(f"{text!r} cannot happen here; what can: {[choice.text for choice in choices(world)]}")
+
+
+def replay(scenario: Scenario, schedule: Schedule) -> str | None:
+    """Play a schedule; return the kind of violation it ends with, if it does."""
+    loop = SteppedLoop()
+    with standing():
+        world = World(scenario, loop)
+        try:
+            begin(world)
+            for text in schedule:
+                choose(world, text)
+            recover_elsewhere(world)
+            if not choices(world):
+                recover_here(world)
+        except Violation as violation:
+            return violation.kind
+        finally:
+            world.bury()
+            loop.close()
+    return None

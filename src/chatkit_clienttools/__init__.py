@@ -5,6 +5,7 @@ from .converter import ClientToolConverter
 from .errors import ClientToolError
 from .observe import LifecycleEvent
 from .sequencer import ClientToolSequencer, SequencedAgentContext
+from .server import ClientToolServer
 from .store import StoreWrapper, ValidatingStore
 from .tools import ClientEffect, ClientTool, showing
 
@@ -16,6 +17,7 @@ __all__ = [
     "ClientToolConverter",
     "ClientToolError",
     "ClientToolSequencer",
+    "ClientToolServer",
     "LifecycleEvent",
     "SequencedAgentContext",
     "StoreWrapper",

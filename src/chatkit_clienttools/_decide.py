@@ -7,13 +7,15 @@ reads the one and carries out the other, and may ask again when somebody else wa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent, ThreadItemRemovedEvent
 
 from ._lifecycle import Event, State
 from ._plan import MODEL, Claim, Plan, PlannedCall, Progress, reconcile
+from ._requests import Posted
 from .observe import logger
+from .receipts import RECEIPT, Answer, answer_of, opened, stamped, unstamped
 from .tools import is_error_report
 
 if TYPE_CHECKING:
@@ -63,6 +65,12 @@ class Decision:
     claims: str | None = None
     tells_model: tuple[str, ...] = ()
     """The items of the settled calls that the body's run lets the model see."""
+    deletes: tuple[str, ...] = ()
+    """The items to be deleted, before the plan is written."""
+    completes: ClientToolCallItem | None = None
+    """The call that is answered, to be saved after the plan."""
+    is_over: bool = False
+    """Whether nothing is to be done about what was posted."""
 
 
 class Decider:
@@ -76,18 +84,53 @@ class Decider:
         self._thread_id = thread_id
         self._new_id = new_id
 
-    def on_answer(self, view: View) -> Decision:
+    def on_arrival(self, view: View, result: Any) -> Decision:
+        """An answer has come in: record it for the call that it is for, wherever in the thread that is."""
+        plan, pending = view.plan, view.journal.pending
+        if pending is None:
+            return Decision(plan, is_over=not plan.calls)
+        has_receipts = self._rules.receipts or RECEIPT in pending.arguments
+        answer = opened(result) if has_receipts else Answer(result)
+        if answer.receipt not in {None, pending.call_id}:
+            return Decision(plan, is_over=True)
+        strangers = view.journal.strangers(plan)
+        return Decision(
+            self._adopting(view, plan, [item for item in strangers if item is pending]),
+            completes=pending.model_copy(update={"output": answer.output, "status": "completed"}),
+            deletes=tuple(item.id for item in strangers if item is not pending),
+        )
+
+    def on_resume(self, view: View) -> Decision:
+        """A page was loaded, and may not know of the call that is pending: withdraw it, to be released afresh."""
+        pending = view.journal.pending
+        if pending is None:
+            return Decision(view.plan, is_over=not view.plan.calls)
+        plan = self._adopting(view, view.plan, view.journal.strangers(view.plan)[-1:])
+        position, call = next((n, call) for n, call in enumerate(plan.calls) if call.item_id == pending.id)
+        again = call.model_copy(update={"item_id": self._new_id(self._free_in(view))})
+        waited = self._rules.clock() - waiting_since(view, call)
+        return Decision(
+            plan.keeping(lambda _: False).adding([*plan.calls[:position], again, *plan.calls[position + 1 :]]),
+            steps=(Step(call, position, State.PENDING, Event.CANCEL, waited), Step(again, position)),
+            deletes=tuple(item.id for item in view.journal.calls if item.status == "pending"),
+        )
+
+    def on_answer(self, view: View, posted: Posted | None) -> Decision:
         """`respond` was called without a message.
 
         That is an answer, as a rule: to a pending call, or its repeat. But ChatKit does the same for a form that was
-        filled in, and an application may do it to let the model speak.
+        filled in, and an application may do it to let the model speak. Who has not been told has to guess.
         """
         plan, journal, progress = view.plan, view.journal, view.progress
+        if posted in {Posted.FORM, Posted.OTHER}:
+            return Decision(plan, runs_body=True, tells_model=tuple(call.item_id for call in progress.settled))
+        is_told = posted is not None
         if progress.pending:
             # another request was quicker and the next call is out; or the user has filled in a form meanwhile
-            return self._repeat(plan, runs_body=journal.has_answered_form)
+            return self._repeat(plan, runs_body=not is_told and journal.has_answered_form)
         if not plan.calls:
-            return self._repeat(plan, runs_body=not journal.is_repeat_of(plan.last) or journal.has_answered_form)
+            is_repeat = is_told or (journal.is_repeat_of(plan.last) and not journal.has_answered_form)
+            return self._repeat(plan, runs_body=not is_repeat)
         steps = [self._answered(view, call) for call in progress.settled[-1:]]
         if self._rules.on_failure == "abort" and any(step.event is Event.FAIL for step in steps):
             given_up = [call for call in progress.open if not call.required]
@@ -123,7 +166,7 @@ class Decider:
 
         `taken` are item ids that ChatKit has chosen for a call, and that the thread already has.
         """
-        plan = self._adopting(view, view.plan.done_with(told))
+        plan = self._adopting(view, view.plan.done_with(told), view.journal.strangers(view.plan))
         new = self._planned(view, asked, taken, message)
         progress = reconcile(plan.adding(new), view.journal.states)
         steps = [Step(call, len(plan.calls) + n) for n, call in enumerate(new)]
@@ -131,13 +174,13 @@ class Decider:
 
     def at_failure(self, view: View, claim: Claim | None) -> Decision:
         """The body has raised: free what it had claimed."""
-        plan = self._adopting(view, view.plan)
+        plan = self._adopting(view, view.plan, view.journal.strangers(view.plan))
         return Decision(plan.claimed(None) if claim is not None and plan.claim == claim else plan)
 
     def has_failed(self, view: View, call: PlannedCall) -> bool:
         """Whether the answer of a call is none: the items do not say, its tool does."""
         item = view.journal.call(call.item_id)
-        return item is not None and self._rules.tool(call.name).problem_with(item.output) is not None
+        return item is not None and self._rules.tool(call.name).problem_with(answer_of(item)) is not None
 
     def _repeat(self, plan: Plan, *, runs_body: bool) -> Decision:
         if not runs_body:
@@ -160,7 +203,7 @@ class Decider:
             created_at=view.journal.time_after_newest(now),
             call_id=call.call_id,
             name=call.name,
-            arguments=call.arguments,
+            arguments=stamped(call.arguments, call.call_id) if self._rules.receipts else call.arguments,
         )
         step = Step(call, plan.calls.index(call), State.QUEUED, Event.RELEASE, now - call.at)
         return Decision(plan, (ThreadItemDoneEvent(item=item),), (*steps, step), claims=call.item_id)
@@ -224,23 +267,23 @@ class Decider:
             )
         return planned
 
-    def _adopting(self, view: View, plan: Plan) -> Plan:
+    def _adopting(self, view: View, plan: Plan, strangers: Iterable[ClientToolCallItem]) -> Plan:
         """Take pending calls that no plan has put there into it, before those that still wait in the queue."""
-        strangers = [
+        adopted = [
             PlannedCall(
                 name=item.name,
-                arguments=item.arguments,
+                arguments=unstamped(item.arguments),
                 item_id=item.id,
                 call_id=item.call_id,
                 wanted=self._rules.tool(item.name).answer_wanted,
                 turn=view.journal.message,
                 at=item.created_at.timestamp(),
             )
-            for item in view.journal.strangers(view.plan)
+            for item in strangers
         ]
         states = reconcile(plan, view.journal.states).states
         waiting = [call for call, state in zip(plan.calls, states, strict=True) if state is State.QUEUED]
-        return plan.keeping(lambda call: call not in waiting).adding([*strangers, *waiting])
+        return plan.keeping(lambda call: call not in waiting).adding([*adopted, *waiting])
 
     @staticmethod
     def _free_in(view: View, also: frozenset[str] = frozenset()) -> Callable[[str], bool]:
@@ -259,7 +302,7 @@ class Decider:
         if not self.has_failed(view, call):
             return self._step(view, call, State.PENDING, Event.ANSWER)
         item = view.journal.call(call.item_id)
-        has_reported = item is not None and is_error_report(item.output)
+        has_reported = item is not None and is_error_report(answer_of(item))
         reason = "the browser reported an error" if has_reported else "the answer does not fit the tool's result type"
         return replace(self._step(view, call, State.PENDING, Event.FAIL), reason=reason)
 

@@ -11,13 +11,15 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from ._plan import MODEL, Claim, Plan
-from ._runs import LEASE_SECONDS, Claims
+from ._runs import LEASE_SECONDS, Claims, Run
 from .observe import logger
 from .tools import ClientTool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+
+    from chatkit.types import ThreadMetadata
 
     from .observe import Observer
 
@@ -39,6 +41,7 @@ class Rules:
     on_failure: Literal["continue", "abort"]
     max_queued: int
     max_bytes: int
+    receipts: bool
     lock: Callable[[str], AbstractAsyncContextManager[Any]] | None
     observers: Sequence[Observer]
     clock: Callable[[], float]
@@ -46,12 +49,17 @@ class Rules:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _name: str = field(default_factory=lambda: uuid4().hex[:8])
     _has_warned: bool = False
+    _has_warned_of_receipts: bool = False
     _unknown: set[str] = field(default_factory=set)
 
     @property
     def worker(self) -> str:
         """What this process is known by: other after a fork, and on another machine."""
         return f"{os.getpid()}-{self._name}"
+
+    def new_run(self, thread: ThreadMetadata) -> Run:
+        """Open a run on `thread`."""
+        return Run(self, thread, max_queued=self.max_queued, max_bytes=self.max_bytes, clock=self.clock)
 
     def tool(self, name: str) -> ClientTool[...]:
         """The declared tool of that name, or one that takes any answer."""
@@ -66,6 +74,16 @@ class Rules:
             "client tool %r is not among those this ClientToolSequencer was given: whatever the browser answers goes "
             "to the model",
             name,
+        )
+
+    def warn_about_receipts(self) -> None:
+        """Say once that receipts go out, and that nobody looks at those that come back."""
+        if not self.receipts or self._has_warned_of_receipts:
+            return
+        self._has_warned_of_receipts = True
+        logger.warning(
+            "ClientToolSequencer(receipts=True) under plain ChatKitServer: an answer to another call is recorded all "
+            "the same. Derive the server from ClientToolServer."
         )
 
     @asynccontextmanager

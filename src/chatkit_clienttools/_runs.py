@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import threading
 import weakref
-from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from math import inf
@@ -19,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
 
+from ._requests import setting
 from .errors import InvalidArgumentsError, NotSequencedError, QueueFullError
 from .observe import loud
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from chatkit.types import ThreadMetadata, ThreadStreamEvent
 
@@ -67,16 +68,9 @@ class Run:
         self._in_slots: list[ClientToolCall] = []
         self._streamed: list[ClientToolCall] = []
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
+    def open(self) -> AbstractContextManager[None]:
         """Let what runs inside find this run."""
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            # a step that was abandoned may be closed from another context, where there is nothing to undo
-            with suppress(ValueError):
-                _current.reset(token)
+        return setting(_current, self)
 
     def ask(self, context: AgentContext[Any], calls: Iterable[ClientToolCall], invocation: str | None = None) -> None:
         """Queue `calls`, after one that was put into the slot directly, and leave the first of all in the slot."""
@@ -160,7 +154,10 @@ def run_of(owner: object, context: AgentContext[Any]) -> Run:
         return run
     elsewhere = _current.get()
     if run is not None:
-        problem = "The run belongs to another ClientToolSequencer: share one between tools and server."
+        problem = (
+            "The run belongs to another ClientToolSequencer: share one between tools and server, and put its "
+            "`@sequencer.sequenced` above the server's `respond` and `action`."
+        )
     elif elsewhere is None:
         problem = (
             "No sequenced run is open here. Put `@sequencer.sequenced` above the server's `respond` and `action`; and "

@@ -15,7 +15,8 @@ from ._journal import read_journal
 from ._lifecycle import State, advance
 from ._plan import Claim, Plan, PlannedCall, reconcile
 from ._plans import keeper
-from .errors import ContendedPlanError, DamagedPlanError, UsageError
+from ._requests import posted_here
+from .errors import ContendedPlanError, DamagedPlanError, LifecycleViolationError, UsageError
 from .observe import LifecycleEvent, announce, logger
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ Report = tuple[PlannedCall, State, float]
 class Turn:
     """What one request does with the plan of its thread."""
 
-    def __init__(self, rules: Rules, store: Store[Any], thread: ThreadMetadata, context: object, run: Run) -> None:
+    def __init__(
+        self, rules: Rules, store: Store[Any], thread: ThreadMetadata, context: object, run: Run | None = None
+    ) -> None:
         self._rules = rules
         self._store = store
         self._thread = thread
         self._context = context
-        self._run = run
+        self._run = run or rules.new_run(thread)
+        self._posted = posted_here()
         self._scope = f"{id(store)}:{thread.id}"  # two stores may use one thread id
         self._decider = Decider(rules, self._scope, thread.id, self._new_id)
         self._message: str | None = None
@@ -52,7 +56,26 @@ class Turn:
 
     async def begin_answer(self) -> Decision:
         """Go on after `respond(thread, None, context)`."""
-        return await self._begin(self._decider.on_answer)
+        if self._posted is None:
+            self._rules.warn_about_receipts()
+        return await self._begin(lambda view: self._decider.on_answer(view, self._posted))
+
+    async def take_answer(self, result: object) -> bool:
+        """Record what the browser has answered; say whether there is something to go on with."""
+        view, decision = await self._change(lambda view: self._decider.on_arrival(view, result), then=self._save_answer)
+        if decision.is_over:
+            pending = view.journal.pending
+            logger.info(
+                "thread %s: an answer that is repeated or late: %s; nothing was changed",
+                self._thread.id,
+                f"it has the receipt of another call than {pending.call_id}" if pending else "no call is pending",
+            )
+        return not decision.is_over
+
+    async def withdraw(self) -> tuple[str, ...] | None:
+        """Take the pending call back; return the items that are gone, or None if there is nothing to go on with."""
+        _, decision = await self._change(self._decider.on_resume)
+        return None if decision.is_over else decision.deletes
 
     async def begin_message(self, message: UserMessageItem) -> Decision:
         """Begin `respond(thread, message, context)`."""
@@ -116,6 +139,8 @@ class Turn:
                 view = await self._look(await plans.load(), checks_turns=checks_turns)
                 decision = decide(view)
                 plan = decision.plan
+                for item_id in decision.deletes:
+                    await self._store.delete_thread_item(self._thread.id, item_id, context=self._context)
                 if plans.compares or self._rules.lock is not None:
                     if decision.claims:  # where other workers will read it
                         self._claim = self._rules.a_claim(decision.claims)
@@ -174,9 +199,24 @@ class Turn:
         has_failed = state is State.COMPLETED and self._decider.has_failed(view, call)
         return call, State.FAILED if has_failed else state, waiting_since(view, call)
 
+    async def _save_answer(self, _view: View, decision: Decision) -> None:
+        answered = decision.completes
+        if answered is None:
+            return
+        try:
+            await self._store.save_item(self._thread.id, answered, context=self._context)
+        except LifecycleViolationError:
+            match await self._item(answered.id):
+                case ClientToolCallItem(status="completed"):  # another worker was quicker
+                    logger.info("thread %s: call %s was answered already", self._thread.id, answered.call_id)
+                case _:
+                    raise
+
     async def _keep_pending_newest(self, view: View, decision: Decision) -> None:
         """Put a pending call behind what the body has added: ChatKit takes an answer only for the newest item."""
         pending = view.journal.pending
+        if self._posted is not None:
+            return  # a ClientToolServer finds the call wherever it is
         if pending is None or view.journal.newest is pending or not decision.plan.holds(pending.id):
             return
         match await self._item(pending.id):

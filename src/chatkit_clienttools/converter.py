@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatkit.agents import ThreadItemConverter
 
+from .receipts import answer_of, unstamped
 from .tools import is_error_report
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ class ClientToolConverter(ThreadItemConverter):
     """A `ThreadItemConverter` that knows which client tool calls concern the model.
 
     A call whose answer nobody wanted does not reach it. A call that failed reaches it as `{"error": ...}`, so that it
-    can say so or try something else. To use, to subclass, or to put before a converter of your own:
+    can say so or try something else. Receipts are left out.
+
+    To use, to subclass, or to put before a converter of your own:
     `class MyConverter(ClientToolConverter, TheConverterIHave)`.
     """
 
@@ -34,8 +37,9 @@ class ClientToolConverter(ThreadItemConverter):
         tool = self._sequencer.tool(item.name)
         if not tool.answer_wanted:
             return None
-        problem = tool.problem_with(item.output) if item.status == "completed" else None
-        if problem is not None:
-            error = item.output if is_error_report(item.output) else {"error": problem}
-            item = item.model_copy(update={"output": error})
-        return await super().client_tool_call_to_input(item)
+        answer = answer_of(item)
+        problem = tool.problem_with(answer) if item.status == "completed" else None
+        if problem is not None and not is_error_report(answer):
+            answer = {"error": problem}
+        bare = item.model_copy(update={"arguments": unstamped(item.arguments), "output": answer})
+        return await super().client_tool_call_to_input(bare)

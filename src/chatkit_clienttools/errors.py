@@ -3,7 +3,8 @@
 `UsageError`: the backend's code asked for something that cannot be done; raised where it was asked, before anything is
 written. `LifecycleError`: somebody tried to take a call through an illegal step; nothing was changed. `PlanError`: what
 the store holds of a queue is not what was put there. `DamagedDocumentError`: the same of anything else that our own
-stores hold. `StoreUnavailableError`: nobody's mistake; the database is away, restarts, or has too much to do.
+stores hold. `InvalidRequestError`: the browser, or whatever posts in its place. `StoreUnavailableError` and
+`ThreadUnavailableError`: nobody's mistake; the database is away, restarts, or has too much to do.
 
 Errors carry their data as attributes, and never the arguments or the answer of a call.
 """
@@ -11,6 +12,7 @@ Errors carry their data as attributes, and never the arguments or the answer of 
 from __future__ import annotations
 
 from chatkit.errors import CustomStreamError
+from chatkit.store import NotFoundError
 
 
 class ClientToolError(Exception):
@@ -54,6 +56,16 @@ class QueueFullError(UsageError):
 
 class SchemaVersionError(UsageError):
     """The tables of a database are missing, or of a version this package does not know."""
+
+
+class InvalidRequestError(ClientToolError, ValueError):
+    """What was posted is no ChatKit request; nothing was done. To be answered with a status of 400."""
+
+    def __init__(self, problems: list[str], *, field: str | None = None) -> None:
+        """Say what is wrong with the request, and name the (first) field that it is about."""
+        self.problems = problems
+        self.field = field
+        super().__init__(f"This is not a ChatKit request: {'; '.join(problems)}")
 
 
 class LifecycleError(ClientToolError):
@@ -119,6 +131,26 @@ class ContendedPlanError(PlanError):
         """Say how often it was tried."""
         self.attempts = attempts
         super().__init__(thread_id, f"was changed by others {attempts} times while it was to be written. Try again.")
+
+
+class ThreadUnavailableError(ClientToolError, CustomStreamError):
+    """A thread could not be read or written. ChatKit shows the message in the chat instead of breaking the stream."""
+
+    def __init__(self, thread_id: str | None, error: Exception) -> None:
+        """Say it to the person in front of the browser; thread and reason are for the log."""
+        self.thread_id = thread_id
+        # what a database says of an error may quote what was to be written
+        self.reason = str(error) if isinstance(error, ClientToolError) else type(error).__name__
+        self.is_gone = isinstance(error, NotFoundError)
+        if self.is_gone:
+            message = "This conversation, or a part of it, does not exist (any more)."
+        elif isinstance(error, LifecycleError):
+            message = "This step does not fit the conversation any more. Reload the page."
+        else:
+            message = "The conversation could not be read or saved just now. Try again in a moment."
+        is_passing = not isinstance(error, (NotFoundError, LifecycleError))
+        CustomStreamError.__init__(self, message, allow_retry=is_passing)
+        self.args = (message,)
 
 
 class DamagedDocumentError(ClientToolError):

@@ -9,6 +9,10 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from chatkit.errors import CustomStreamError
+
+from .errors import ThreadUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -85,6 +89,18 @@ def loud(error: ErrorT) -> ErrorT:
     """
     logger.error("%s", error.for_the_log)
     return error
+
+
+def in_words(error: Exception, thread_id: str | None) -> CustomStreamError:
+    """Return an error as one that ChatKit shows in the chat, and log it as one line."""
+    if isinstance(error, CustomStreamError):
+        logger.warning("thread %s: %s", thread_id, error.message)
+        return error
+    told = ThreadUnavailableError(thread_id, error)
+    level = logging.WARNING if told.is_gone else logging.ERROR
+    logger.log(level, "thread %s: the request could not be carried out: %s", thread_id, told.reason)
+    logger.debug("thread %s: where that was", thread_id, exc_info=error)
+    return told
 
 
 def metrics_observer(meter: Meter) -> Observer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,23 +13,26 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from chatkit.agents import AgentContext, ClientToolCall
 from typing_extensions import ParamSpec
 
+from ._requests import stepwise
 from ._rules import Rules
-from ._runs import Run, RunStream, run_for, run_of
+from ._runs import RunStream, run_for, run_of
 from ._turn import Turn
 from .errors import UsageError
-from .observe import logger, loud
+from .observe import in_words, logger, loud
 from .tools import ClientTool, agent_context_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
     from agents import RunContextWrapper
     from chatkit.store import Store
-    from chatkit.types import ThreadMetadata, ThreadStreamEvent
+    from chatkit.types import ThreadStreamEvent
 
+    from ._decide import Decision
     from ._lifecycle import State
     from ._plan import PlannedCall
+    from ._runs import Run
     from .observe import Observer
 
 P = ParamSpec("P")
@@ -67,9 +69,10 @@ class ClientToolSequencer:
             the required ones.
         max_queued: How many calls may be open in a thread.
         max_bytes: How large they may be, together, as JSON: they are loaded with every request.
+        receipts: Let each call's params carry its id under `_receipt`, so that an answer says which call it is for. The
+            frontend wraps its handler with `withReceipts`; the server is a `ClientToolServer`.
         lock: A factory of async context managers by thread id, for several workers over a store without plans of its
-        own.
-            Claims are then written into the thread, one write for each release.
+            own. Claims are then written into the thread, one write for each release.
         observers: Called with a `LifecycleEvent` for each step of each call.
         clock: The time in seconds since the epoch.
     """
@@ -82,6 +85,7 @@ class ClientToolSequencer:
         on_failure: Literal["continue", "abort"] = "continue",
         max_queued: int = 64,
         max_bytes: int = 256 * 1024,
+        receipts: bool = False,
         lock: Callable[[str], AbstractAsyncContextManager[Any]] | None = None,
         observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
@@ -90,12 +94,13 @@ class ClientToolSequencer:
         _one_of("on_failure", on_failure, ("continue", "abort"))
         if max_queued < 1:
             raise UsageError(f"max_queued must be at least 1, not {max_queued}")
-        self._rules = Rules(
+        self.rules = Rules(
             tools=_by_name(tools),
             on_user_message=on_user_message,
             on_failure=on_failure,
             max_queued=max_queued,
             max_bytes=max_bytes,
+            receipts=receipts,
             lock=lock,
             observers=_synchronous(observers),
             clock=clock,
@@ -103,7 +108,7 @@ class ClientToolSequencer:
 
     def tool(self, name: str) -> ClientTool[...]:
         """Return the declared tool of that name, or one that takes any answer."""
-        return self._rules.tool(name)
+        return self.rules.tool(name)
 
     def enqueue(self, ctx: RunContextWrapper[AgentContext[Any]] | AgentContext[Any], *calls: ClientToolCall) -> None:
         """Ask for `calls`, in order. They are released one by one once the run has ended well.
@@ -116,7 +121,7 @@ class ClientToolSequencer:
                 cure = "unpack it, *calls" if isinstance(call, (list, tuple)) else "call the tool, tool(field=...)"
                 raise loud(UsageError(f"enqueue() takes calls, not {type(call).__name__}: {cure}"))
         context = agent_context_of(ctx)
-        run_of(self, context).ask(context, calls, getattr(ctx, "tool_call_id", None))
+        run_of(self.rules, context).ask(context, calls, getattr(ctx, "tool_call_id", None))
 
     def sequenced(
         self, method: Callable[P, AsyncIterator[ThreadStreamEvent]]
@@ -142,9 +147,9 @@ class ClientToolSequencer:
             context = bound.args[ACTION_ARGUMENTS - 1 if is_action else RESPOND_ARGUMENTS - 1]
             if run_for(thread.id) is not None:
                 return body()
-            run = self._run(thread)
-            turn = Turn(self._rules, server.store, thread, context, run)
-            return RunStream(run, _events(turn, run, body, subject, is_action=is_action), self._rules.clock)
+            run = self.rules.new_run(thread)
+            turn = Turn(self.rules, server.store, thread, context, run)
+            return RunStream(run, _events(turn, run, body, subject, is_action=is_action), self.rules.clock)
 
         sequenced_method.__client_tool_sequencer__ = self  # type: ignore[attr-defined]  # for ClientToolServer to find
         return sequenced_method
@@ -167,17 +172,13 @@ class ClientToolSequencer:
     def discard(self, ctx: RunContextWrapper[AgentContext[Any]] | AgentContext[Any]) -> None:
         """Forget what the open run has asked for so far, as for an agent whose output a guardrail has rejected."""
         context = agent_context_of(ctx)
-        run_of(self, context).discard(context)
+        run_of(self.rules, context).discard(context)
 
     async def _turn(self, store: Store[TContext], thread_id: str, context: TContext) -> Turn:
         open_run = run_for(thread_id)
         # the thread object of the run: what ChatKit saves of it at the end must have the plan as it is then
         thread = open_run.thread if open_run else await store.load_thread(thread_id, context=context)
-        return Turn(self._rules, store, thread, context, self._run(thread))
-
-    def _run(self, thread: ThreadMetadata) -> Run:
-        rules = self._rules
-        return Run(self, thread, max_queued=rules.max_queued, max_bytes=rules.max_bytes, clock=rules.clock)
+        return Turn(self.rules, store, thread, context)
 
 
 class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
@@ -199,52 +200,48 @@ async def _events(
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
     """Yield what a run streams: what it begins with, what the body yields, and the next call as the last of all."""
     if is_action:
-        opening = await turn.begin_action()
+        begun = turn.begin_action()
     elif subject is None:
-        opening = await turn.begin_answer()
+        begun = turn.begin_answer()
     else:
-        opening = await turn.begin_message(subject)
+        begun = turn.begin_message(subject)
+    opening = await _or_say_why(begun, run)
     for event in opening.events:
         yield event
     if not opening.runs_body:
         return
     try:
-        async with aclosing(_inside(run, body)) as events:
+        async with aclosing(stepwise(run.open, body)) as events:
             async for event in events:
                 if not run.holds_back(event):
                     yield event
-        closing = await turn.conclude()
+        closing = await _or_say_why(turn.conclude(), run)
     except Exception:
-        await _give_back(turn)
+        await _give_back(turn, run)
         raise
     for event in closing.events:
         yield event
 
 
-async def _inside(
-    run: Run, body: Callable[[], AsyncIterator[ThreadStreamEvent]]
-) -> AsyncGenerator[ThreadStreamEvent, None]:
-    """Run the body step by step, with the run open during the steps and not while it rests at a `yield`."""
-    with run.open():
-        events = aiter(body())
+async def _or_say_why(step: Awaitable[Decision], run: Run) -> Decision:
+    """Take a step; if the store does not let us, say so in the chat."""
     try:
-        while True:
-            with run.open():
-                try:
-                    event = await anext(events)
-                except StopAsyncIteration:
-                    return
-            yield event
-    finally:
-        if isinstance(events, AsyncGenerator):
-            await events.aclose()
+        return await step
+    except UsageError:
+        raise
+    except Exception as error:
+        told = in_words(error, run.thread.id)
+        if told is error:
+            raise
+        raise told from error
 
 
-async def _give_back(turn: Turn) -> None:
+async def _give_back(turn: Turn, run: Run) -> None:
     try:
         await turn.fail()
-    except Exception:  # noqa: BLE001  the body's own error is the one to be raised, and a claim ends with its lease
-        logger.exception("what a failed run had claimed could not be given back")
+    except Exception as error:  # noqa: BLE001  the body's own error is the one to be raised, and a claim ends with its lease
+        why = type(error).__name__
+        logger.warning("thread %s: what a failed run had claimed is not given back (%s)", run.thread.id, why)
 
 
 def _snapshot(call: PlannedCall, state: State, since: float) -> CallSnapshot:
@@ -277,7 +274,10 @@ def _signature(method: Callable[..., Any]) -> tuple[inspect.Signature, bool]:
     if inspect.iscoroutinefunction(method):
         raise UsageError(f"{method.__qualname__} has no `yield`: ChatKit iterates over what it returns")
     signature = inspect.signature(method)
-    required = sum(_is_required(parameter) for parameter in signature.parameters.values())
+    parameters = signature.parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):  # it hands on whatever it gets
+        return signature, method.__name__ == "action"
+    required = sum(_is_required(parameter) for parameter in parameters)
     if required not in {RESPOND_ARGUMENTS, ACTION_ARGUMENTS}:
         raise UsageError(
             f"{method.__qualname__} is not a `respond(self, thread, message, context)` or an "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .browser import RECEIPT
 from .scenario import TOOLS
-from .stores import read
+from .stores import durable, read
 
 if TYPE_CHECKING:
     from .gates import Request
@@ -47,11 +48,19 @@ class Run:
         self.saw = saw
         self.completed = False
         self.failed = False
+        self.died = False
 
     @property
     def counts(self) -> bool:
         """Whether nothing has come in between that excuses another run for the same answers."""
-        return not self.failed and not self.request.disturbed and not self.request.saw_store_fail
+        is_hit = self.failed or self.died
+        return not is_hit and not self.request.disturbed and not self.request.saw_store_fail
+
+    def after_all_died(self) -> Run:
+        """Return this run as it is when every process is gone."""
+        other = copy(self)
+        other.died = not self.request.is_over
+        return other
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -67,32 +76,27 @@ class Monitor:
         self.final: dict[str, Call] = {}
         self.emitted = Counter[str]()
         self.asked: dict[str, tuple[str, ...]] = {}
-        self.given_up: set[str] = set()
-        self.retried = False
+        self.posts: list[str] = []
         self.seen: Any = None
 
     @property
     def key(self) -> tuple[Any, ...]:
         emitted = tuple(sorted(self.emitted.items()))
-        return tuple(run.key for run in self.runs), emitted, frozenset(self.given_up), self.retried
+        return tuple(run.key for run in self.runs), emitted, self._excused()
 
-    def copy(self) -> Monitor:
+    def after_all_died(self) -> Monitor:
+        """Return a monitor that goes on when every process is gone."""
         other = Monitor(self.scenario)
-        other.runs, other.final, other.emitted = [*self.runs], {**self.final}, self.emitted.copy()
-        other.asked, other.given_up, other.retried = {**self.asked}, {*self.given_up}, self.retried
+        other.runs = [run.after_all_died() for run in self.runs]
+        other.final, other.emitted = {**self.final}, self.emitted.copy()
+        other.asked, other.posts = {**self.asked}, [*self.posts]
         return other
 
     # what it is told
 
     def posted(self, request: Request) -> None:
-        """The user has posted something. A message and a retry give up what is open."""
-        if request.name.startswith("retry"):
-            self.retried = True
-            self.given_up |= {f"{turn}.{n}" for turn, tools in self.asked.items() for n in range(len(tools))}
-        if request.name.startswith("message") and self.scenario.on_user_message == "cancel":
-            self.given_up |= {
-                f"{turn}.{n}" for turn, tools in self.asked.items() for n, t in enumerate(tools) if not TOOLS[t].required
-            }
+        """The browser has posted something."""
+        self.posts.append(request.name)
 
     def streamed(self, request: Request, event: dict[str, Any]) -> bool:
         """An event is streamed; return whether it is a call."""
@@ -104,7 +108,7 @@ class Monitor:
 
     def run_begins(self, request: Request, kind: str, world: World) -> Run:
         """The model runs: for a message, or because of the answers it has not seen."""
-        calls = calls_in(world.durable.items)
+        calls = calls_in(durable(world.store).items)
         run = Run(request, kind, frozenset(call.label for call in calls if call.status == "completed"))
         if kind == "continue" and self.scenario.is_exact:
             wanted = {call.label for call in calls if call.label in run.saw and TOOLS[call.name].answer_wanted}
@@ -150,10 +154,15 @@ class Monitor:
         if len(pending) > 1:
             raise Violation("two pending", " and ".join(call.label for call in pending))
         by_id = {call.item_id: call for call in calls}
+        gone: list[str] = []
         for item_id, was in self.final.items():
             now = by_id.get(item_id)
-            if now != was and not (now is None and self.retried):
+            if now is None and self._was_retried:
+                gone.append(item_id)
+            elif now != was:
                 raise Violation("a final state changed", f"{was.label}: {was} became {now}")
+        for item_id in gone:
+            del self.final[item_id]
         for call in calls:
             if call.status == "completed" and call.item_id not in self.final:
                 self.final[call.item_id] = call
@@ -207,12 +216,28 @@ class Monitor:
     def _told(self, which: Any) -> set[str]:
         return {label for run in self.runs if which(run) for label in run.saw}
 
-    def _excused(self) -> set[str]:
-        if self.scenario.on_failure == "abort" and any(call.n in self.scenario.failing for call in self.final.values()):
-            return self.given_up | {
-                f"{turn}.{n}" for turn, tools in self.asked.items() for n, t in enumerate(tools) if not TOOLS[t].required
-            }
-        return self.given_up
+    @property
+    def _was_retried(self) -> bool:
+        return any(post.startswith("retry") for post in self.posts)
+
+    def _excused(self) -> frozenset[str]:
+        """Return the calls that may be given up: a message, a retry or a failure has come after them."""
+        excused: set[str] = set()
+        for turn, tools in self.asked.items():
+            since = self.posts[self.posts.index(turn) + 1 :]
+            labels = {f"{turn}.{n}": TOOLS[tool] for n, tool in enumerate(tools)}
+            if any(post.startswith("retry") for post in since):
+                excused.update(labels)
+            if self._has_aborted(turn) or any(self._cancels(post) for post in since):
+                excused.update(label for label, tool in labels.items() if not tool.required)
+        return frozenset(excused)
+
+    def _cancels(self, post: str) -> bool:
+        return post.startswith("message") and self.scenario.on_user_message == "cancel"
+
+    def _has_aborted(self, turn: str) -> bool:
+        failed = (call for call in self.final.values() if call.turn == turn and call.n in self.scenario.failing)
+        return self.scenario.on_failure == "abort" and any(failed)
 
 
 def calls_in(items: tuple[str, ...]) -> list[Call]:

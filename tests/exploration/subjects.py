@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chatkit.agents import AgentContext
@@ -13,19 +14,22 @@ from chatkit.types import (
     ThreadItemDoneEvent,
 )
 
-from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools import ClientToolSequencer, ClientToolServer
 
 from .scenario import TOOLS
 from .standing import EPOCH, standing_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from chatkit.store import Store
 
     from .gates import Request
     from .properties import Run
     from .world import World
+
+
+Subject = Callable[["World", str, "Store[Any]"], ChatKitServer[Any]]
 
 
 class ModelFailedError(Exception):
@@ -106,50 +110,50 @@ def sequencer_for(world: World, name: str) -> ClientToolSequencer:
         TOOLS.values(),
         on_user_message=scenario.on_user_message,
         on_failure=scenario.on_failure,
+        receipts=scenario.receipts,
         lock=world.lock if scenario.locked else None,
         clock=world.clock,
     )
-    sequencer._rules._name = name
+    sequencer.rules._name = name  # which is random, and stands in the plan
     return sequencer
 
 
-class SequencedServer(ChatKitServer[Any]):
-    """A plain ChatKitServer whose runs are sequenced."""
+def _on_top_of(base: type[ChatKitServer[Any]]) -> Subject:
+    """Return the server that people write, derived from `base`."""
 
-    def __init__(self, world: World, name: str, store: Store[Any]) -> None:
-        super().__init__(store)
-        self.model = Model(world)
-        self.sequencer = sequencer_for(world, name)
-        self.respond = self.sequencer.sequenced(SequencedServer.run).__get__(self)  # type: ignore[method-assign]
-        self.action = self.sequencer.sequenced(SequencedServer.press).__get__(self)  # type: ignore[method-assign]
+    def make(world: World, name: str, store: Store[Any]) -> ChatKitServer[Any]:
+        sequencer, model = sequencer_for(world, name), Model(world)
 
-    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
-        """Stand in for the decorated one, which every worker makes for itself."""
-        raise NotImplementedError
-        yield
+        class Server(base):  # type: ignore[valid-type, misc]
+            @sequencer.sequenced
+            async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
+                run = model.begins(context, message)
+                agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+                sequencer.enqueue(agent_context, *model.calls(context))
+                yield said(self, thread, context)
+                model.ends(run)
 
-    async def run(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
-        run = self.model.begins(context, message)
-        agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
-        self.sequencer.enqueue(agent_context, *self.model.calls(context))
-        yield said(self, thread, context)
-        self.model.ends(run)
+            @sequencer.sequenced
+            async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
+                async for event in self.respond(thread, action, context):
+                    yield event
 
-    async def press(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
-        async for event in self.run(thread, action, context):
-            yield event
+        return Server(store)
+
+    return make
 
 
-SUBJECTS: dict[str, Callable[[World, str, Store[Any]], ChatKitServer[Any]]] = {
+SUBJECTS: dict[str, Subject] = {
     "naive": NaiveServer,
-    "sequenced": SequencedServer,
+    "sequenced": _on_top_of(ChatKitServer),
+    "protected": _on_top_of(ClientToolServer),
 }
 
 
 def memory_of(server: ChatKitServer[Any]) -> tuple[Any, ...]:
     """Return what a worker remembers between requests: who has claimed what."""
-    sequencer = getattr(server, "sequencer", None)
+    sequencer = getattr(server.respond, "__client_tool_sequencer__", None)
     if sequencer is None:
         return ()
-    holders = sequencer._rules.claims._holders.items()
+    holders = sequencer.rules.claims._holders.items()
     return tuple(sorted((what, stream._busy_until) for (_, what), stream in holders))

@@ -65,7 +65,7 @@ class World:
             self.now = after.now + LEASE_SECONDS + 1
             self.store = copied(after.store)
             self.browser = after.browser.copy()
-            self.monitor = after.monitor.copy()
+            self.monitor = after.monitor.after_all_died()
         self.started = self.now
         self.left = {name: getattr(scenario, name) for name in BUDGETS}
         self.lock = GatedLock()
@@ -139,6 +139,7 @@ class World:
 
     def let(self, request: Request, point: Point, verdict: Verdict) -> None:
         """Let a request go on from a point, to the next one."""
+        request.disturbed |= verdict is Verdict.CANCEL_AFTER
         point.future.set_result(verdict)
         self.settle_down()
 

@@ -73,6 +73,22 @@ async def test_a_failed_call_is_read_as_an_error(name: str, output: Any, error: 
     assert as_read(name, {"error": error}) == await read(call(name, output))
 
 
+@pytest.mark.parametrize(
+    ("stored", "read_as"),
+    [
+        (["a"], ["a"]),
+        ({"_receipt": "call_1", "result": ["a"]}, ["a"]),
+        ({"_receipt": "call_1", "error": "no canvas"}, {"error": "no canvas"}),
+    ],
+)
+async def test_receipts_are_left_out(stored: Any, read_as: Any) -> None:
+    """The model reads params and answer without the token, also where plain ChatKitServer has stored it."""
+    item = call("select", stored)
+    with_receipt = item.model_copy(update={"arguments": {**item.arguments, "_receipt": "call_1"}})
+
+    assert as_read("select", read_as) == await read(with_receipt)
+
+
 async def test_the_item_is_not_changed() -> None:
     """What is told to the model is not what is stored."""
     item = call("select", "a")

@@ -1,14 +1,18 @@
-"""What it costs, in store operations: counted, because counts say it."""
+"""What it costs, in store operations and in time."""
 
 from __future__ import annotations
 
+from statistics import median
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chatkit.server import ChatKitServer, StreamingResult
 from chatkit.types import ClientToolCallItem, HiddenContextItem, ThreadItemDoneEvent
 
-from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools import ClientToolSequencer, ClientToolServer
 from tests.helpers.conversation import Conversation, at
+from tests.helpers.guarded import guarded
 from tests.helpers.merak import TOOLS, PlainServer, anything
 from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
 from tests.test_sequencer import Scripted, asks, foreign, says
@@ -115,3 +119,57 @@ async def test_a_message_costs_four_reads() -> None:
     plain, ours = await message_to(Plain), await message_to(Scripted)
 
     assert {"load_thread": 2, "load_thread_items": 2} == dict(ours - plain)
+
+
+class TestTime:
+    """Ratios of medians, taken in turns in one run: these machines are shared."""
+
+    ROUNDS = 40
+
+    @staticmethod
+    async def seconds(chat: Conversation, request: str) -> float:
+        began = perf_counter()
+        result = await chat.server.process(request, None)
+        if isinstance(result, StreamingResult):
+            async for _ in result:
+                pass
+        return perf_counter() - began
+
+    @staticmethod
+    def silent(base: type[Any]) -> Conversation:
+        class Silent(base):  # type: ignore[misc]
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                return
+                yield
+
+        return Conversation(Silent(PlainStore()))
+
+    async def test_a_request_costs_less_than_half(self) -> None:
+        """The request parser is built once: the same request costs at most 0.4 of plain ChatKit."""
+        plain, ours = self.silent(ChatKitServer), self.silent(ClientToolServer)
+        times: dict[Conversation, list[float]] = {plain: [], ours: []}
+
+        for _ in range(self.ROUNDS):
+            for chat, taken in times.items():
+                taken.append(await self.seconds(chat, chat.say_request("hello")))
+
+        assert median(times[ours]) <= 0.4 * median(times[plain])
+
+    async def test_a_release_costs_less_than_a_third(self) -> None:
+        """An answer that releases the next call: at most 0.3 of plain ChatKit's with a `respond` that does nothing."""
+        plain = self.silent(ChatKitServer)
+        await plain.say("hello")
+        times: dict[str, list[float]] = {"plain": [], "ours": []}
+
+        for n in range(self.ROUNDS):
+            item = ClientToolCallItem(
+                id=f"tc_{n}", thread_id=plain.thread_id or "", created_at=at(1), call_id="c", name="x", arguments={}
+            )
+            await plain.touch(item)
+            times["plain"].append(await self.seconds(plain, plain.answer_request()))
+            _, ours = guarded(PlainStore(), asks(anything(n=1), anything(n=2)))
+            await ours.say("go")
+            times["ours"].append(await self.seconds(ours, ours.answer_request()))
+            assert [("anything", "completed"), ("anything", "pending")] == await ours.calls()
+
+        assert median(times["ours"]) <= 0.3 * median(times["plain"])

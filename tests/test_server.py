@@ -54,7 +54,7 @@ QUIET = ["stream_options"]
 """A stream that ends in good order and says nothing."""
 
 
-@pytest.fixture(params=STORES.values(), ids=STORES)
+@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
 def store(request: pytest.FixtureRequest) -> Store[Any]:
     made: Store[Any] = request.param()
     return made
@@ -92,8 +92,10 @@ def hidden(chat: Conversation, n: int = 1) -> HiddenContextItem:
 
 def old_call(chat: Conversation, n: int) -> ClientToolCallItem:
     """A pending call that no plan has put into the thread."""
-    ids = {"id": f"o{n}", "thread_id": chat.thread_id or "", "call_id": f"c{n}"}
-    return ClientToolCallItem(**ids, created_at=at(n), name=f"old{n}", arguments={})
+    thread_id = chat.thread_id or ""
+    return ClientToolCallItem(
+        id=f"o{n}", thread_id=thread_id, created_at=at(n), call_id=f"c{n}", name=f"old{n}", arguments={}
+    )
 
 
 async def answered_behind_our_back(chat: Conversation, output: Any = None) -> None:
@@ -840,7 +842,7 @@ class TestRequests:
         server, _ = guarded(PlainStore())
 
         with pytest.raises(UsageError, match=r"await request\.body\(\)"):
-            await server.process({"type": "threads.list"}, None)  # type: ignore[arg-type]
+            await server.process({"type": "threads.list"}, None)
 
     async def test_everything_else_is_as_ever(self) -> None:
         """Requests that do not stream are ChatKit's own."""
@@ -952,6 +954,10 @@ class TestWithoutASequencer:
         assert "`@sequencer.sequenced`" in str(raised[0])
 
 
+def sequencer_of(method: Any) -> Any:
+    return method.__client_tool_sequencer__
+
+
 class TestHierarchies:
     def test_the_mixin_sequences_what_it_finds(self) -> None:
         """Put before a server that exists already, it finds that server's sequencer, for the action too."""
@@ -968,8 +974,8 @@ class TestHierarchies:
         class Mine(ClientToolServer[Any], Existing):
             pass
 
-        assert sequencer is Mine.respond.__client_tool_sequencer__
-        assert sequencer is Mine.action.__client_tool_sequencer__
+        assert sequencer is sequencer_of(Mine.respond)
+        assert sequencer is sequencer_of(Mine.action)
 
     async def test_a_method_that_calls_the_one_it_overrides(self) -> None:
         """The override is sequenced as a whole: nothing that it does lands behind the pending call."""
@@ -1005,9 +1011,9 @@ class TestHierarchies:
             async def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
                 yield
 
-        assert Base.respond.__client_tool_sequencer__ is Base.action.__client_tool_sequencer__
-        assert sequencer is Mine.respond.__client_tool_sequencer__
-        assert sequencer is Mine.action.__client_tool_sequencer__
+        assert sequencer_of(Base.respond) is sequencer_of(Base.action)
+        assert sequencer is sequencer_of(Mine.respond)
+        assert sequencer is sequencer_of(Mine.action)
 
     def test_two_sequencers_are_refused(self) -> None:
         """They would not know of one another's calls and locks."""

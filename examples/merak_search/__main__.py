@@ -14,7 +14,7 @@ from agents.testing import ModelStep, ScriptedModel, assistant_message, function
 
 from chatkit_clienttools import LifecycleEvent, ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
-from examples.browser import Browser
+from chatkit_clienttools.testing import FakeBrowser
 
 from .people import RequestContext
 from .plain import PlainMerakServer
@@ -100,10 +100,11 @@ async def play(make_server: Callable[[Model], ChatKitServer[RequestContext]]) ->
         return {"success": True}
 
     handlers = {"run_search_animation": client_tool, "display_agent_profiles": client_tool}
-    browser = Browser(make_server(timeline.model()), RequestContext("ada"), handlers, timeline.browser)
+    server = make_server(timeline.model())
+    browser = FakeBrowser(server, context=RequestContext("ada"), handlers=handlers, observer=timeline.browser)
     watchers.append(timeline.observe)
     try:
-        await browser.say("Who knows about maritime law?")
+        await browser.send("Who knows about maritime law?")
     finally:
         watchers.remove(timeline.observe)
     return timeline

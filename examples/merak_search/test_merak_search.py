@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
-from examples.browser import Browser
+from chatkit_clienttools.testing import FakeBrowser
 
 from . import __main__, main
 from .people import RequestContext
@@ -39,9 +39,9 @@ def model() -> ScriptedModel:
     return ScriptedModel([[search], *said])
 
 
-def browser(server: ChatKitServer[Any]) -> Browser:
+def browser(server: ChatKitServer[Any]) -> FakeBrowser:
     handlers = {name: lambda params: {"success": True} for name in ("run_search_animation", "display_agent_profiles")}
-    return Browser(server, ADA, handlers)
+    return FakeBrowser(server, context=ADA, handlers=handlers)
 
 
 async def test_plain_chatkit_loses_two_calls_and_answers_twice() -> None:
@@ -49,7 +49,7 @@ async def test_plain_chatkit_loses_two_calls_and_answers_twice() -> None:
     scripted = model()
     page = browser(PlainMerakServer(MemoryStore(), scripted))
 
-    await page.say("Who knows about maritime law?")
+    await page.send("Who knows about maritime law?")
 
     assert [STOP] == page.calls
     assert ["Ada and Bela are on screen."] * 2 == page.texts
@@ -61,7 +61,7 @@ async def test_three_calls_arrive_in_order_and_the_model_answers_once() -> None:
     scripted = model()
     page = browser(MerakServer(ValidatingStore(MemoryStore()), scripted))
 
-    await page.say("Who knows about maritime law?")
+    await page.send("Who knows about maritime law?")
 
     assert [START, PROFILES, STOP] == page.calls
     assert ["Ada and Bela are on screen."] == page.texts
@@ -73,7 +73,7 @@ async def test_every_call_is_stored_once_and_completed() -> None:
     server = MerakServer(ValidatingStore(MemoryStore()), model())
     page = browser(server)
 
-    await page.say("Who knows about maritime law?")
+    await page.send("Who knows about maritime law?")
 
     assert page.thread_id
     items = await server.store.load_thread_items(page.thread_id, None, 100, "asc", ADA)

@@ -10,7 +10,7 @@ from chatkit.agents import AgentContext, simple_to_agent_input, stream_agent_res
 
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
-from examples.browser import Browser
+from chatkit_clienttools.testing import FakeBrowser
 
 from .server import FactServer
 from .tools import RequestContext, record_fact, switch_theme
@@ -45,9 +45,9 @@ def model() -> ScriptedModel:
     return ScriptedModel([both, *[[assistant_message("Noted, and dark.", item_id=f"msg_{n}")] for n in (1, 2)]])
 
 
-def browser(server: ChatKitServer[Any]) -> Browser:
+def browser(server: ChatKitServer[Any]) -> FakeBrowser:
     handlers = {name: lambda params: {"success": True} for name in ("record_fact", "switch_theme")}
-    return Browser(server, RequestContext(user_id="ada"), handlers)
+    return FakeBrowser(server, context=RequestContext(user_id="ada"), handlers=handlers)
 
 
 async def test_plain_chatkit_loses_the_fact() -> None:
@@ -55,7 +55,7 @@ async def test_plain_chatkit_loses_the_fact() -> None:
     scripted = model()
     page = browser(PlainFactServer(MemoryStore(), scripted))
 
-    await page.say("I sail. Make it dark.")
+    await page.send("I sail. Make it dark.")
 
     assert 1 == len(page.calls)
     assert ["Noted, and dark."] * 2 == page.texts
@@ -67,7 +67,7 @@ async def test_both_calls_happen_in_order_and_the_model_speaks_once() -> None:
     scripted = model()
     page = browser(FactServer(ValidatingStore(MemoryStore()), scripted))
 
-    await page.say("I sail. Make it dark.")
+    await page.send("I sail. Make it dark.")
 
     assert [("record_fact", FACT), ("switch_theme", DARK)] == page.calls
     assert ["Noted, and dark."] == page.texts
@@ -78,7 +78,7 @@ async def test_the_widget_of_the_same_run_is_there_too() -> None:
     """A widget that a tool streams arrives at once; the calls come after it."""
     page = browser(FactServer(ValidatingStore(MemoryStore()), model()))
 
-    await page.say("I sail. Make it dark.")
+    await page.send("I sail. Make it dark.")
 
     (card,) = page.widgets
     assert {"type": "Text", "value": "Ada sails."}.items() <= card["widget"]["children"][0].items()

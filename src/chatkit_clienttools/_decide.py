@@ -281,6 +281,8 @@ class Decider:
             )
             for item in strangers
         ]
+        if not adopted:
+            return plan
         states = reconcile(plan, view.journal.states).states
         waiting = [call for call, state in zip(plan.calls, states, strict=True) if state is State.QUEUED]
         return plan.keeping(lambda call: call not in waiting).adding([*adopted, *waiting])

@@ -121,9 +121,10 @@ class Turn:
     async def _begin(self, decide: Callable[[View], Decision], *, checks_turns: bool = False) -> Decision:
         view, decision = await self._change(decide, checks_turns=checks_turns)
         self._told = decision.tells_model
-        left = reconcile(decision.plan, view.journal.states).open
-        self._run.already_open = len(left)
-        self._run.already_bytes = sum(len(call.model_dump_json().encode()) for call in left)
+        if decision.runs_body:  # and may ask for more
+            left = reconcile(decision.plan, view.journal.states).open
+            self._run.already_open = len(left)
+            self._run.already_bytes = sum(len(call.model_dump_json().encode()) for call in left)
         return decision
 
     async def _change(

@@ -15,11 +15,47 @@ if TYPE_CHECKING:
     from .world import World
 
 
+class Step(NamedTuple):
+    """What a choice has to do with: two steps of two workers that do not touch the same commute."""
+
+    text: str
+    worker: str | None = None
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+
+    def commutes_with(self, other: Step) -> bool:
+        """Whether it makes no difference which of the two comes first."""
+        if self.worker is None or other.worker is None or self.worker == other.worker:
+            return False  # within a process they share its memory
+        return not (self.writes & (other.reads | other.writes) or other.writes & self.reads)
+
+
 class Choice(NamedTuple):
     """One thing that can happen next, and its name in a schedule."""
 
     text: str
     do: Callable[[], None]
+    step: Step
+
+    @classmethod
+    def of(cls, text: str, do: Callable[[], None]) -> Choice:
+        """Make one that comes before or after, but never beside, another."""
+        return cls(text, do, Step(text))
+
+
+TOUCHED = {
+    "load_thread": ({"thread"}, set[str]()),
+    "load_thread_items": ({"items"}, set()),
+    "load_item": ({"items"}, set()),
+    "load_plan": ({"plan"}, set()),
+    "save_thread": (set(), {"thread"}),
+    "add_thread_item": (set(), {"items"}),
+    "save_item": (set(), {"items"}),
+    "delete_thread_item": (set(), {"items"}),
+    "save_plan": ({"items"}, {"plan"}),  # the model may run next, and what it sees is noted
+    "emit": (set(), {"browser"}),
+}
+"""What each operation reads and writes."""
 
 
 def choices(world: World) -> list[Choice]:
@@ -36,7 +72,11 @@ def choices(world: World) -> list[Choice]:
 def _steps(world: World, live: list[Request]) -> Iterator[Choice]:
     for request in live:
         for point in request.points:
-            yield Choice(f"{request.name}: {point}", partial(world.let, request, point, Verdict.GO))
+            text = f"{request.name}: {point}"
+            reads, writes = TOUCHED.get(point.name, (set(), set()))
+            alone = world.scenario.locked or point.name not in TOUCHED
+            step = Step(text, None if alone else request.worker, frozenset(reads), frozenset(writes))
+            yield Choice(text, partial(world.let, request, point, Verdict.GO), step)
 
 
 def _browser(world: World, live: list[Request]) -> Iterator[Choice]:
@@ -44,7 +84,7 @@ def _browser(world: World, live: list[Request]) -> Iterator[Choice]:
         return
     for answer in world.browser.waiting:
         for worker in world.workers:
-            yield Choice(f"browser: answers {answer.label} to {worker}", partial(world.answer, answer, worker))
+            yield Choice.of(f"browser: answers {answer.label} to {worker}", partial(world.answer, answer, worker))
     if world.left["repeats"]:
         for answer in world.browser.posted:
             for worker in world.workers:
@@ -65,7 +105,7 @@ def _user(world: World) -> Iterator[Choice]:
         ("renames", "renames", world.rename),
     )
     for budget, verb, doing in doings:
-        if world.left[budget]:
+        if world.left[budget] and (budget != "retries" or world.last_message):
             for worker in world.workers:
                 yield _spending(world, budget, f"user: {verb} at {worker}", partial(doing, worker))
 
@@ -119,4 +159,4 @@ def _spending(world: World, budget: str, text: str, do: Callable[[], None]) -> C
         world.left[budget] -= 1
         do()
 
-    return Choice(text, spend)
+    return Choice.of(text, spend)

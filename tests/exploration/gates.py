@@ -74,8 +74,9 @@ class Request:
             raise Buried
         if self.cut:
             raise asyncio.CancelledError
-        if not self.world.is_gated:
+        if not self.world.is_gated or (name == "load_thread" and self.world.scenario.threads_stand_still):
             return Verdict.GO
+        self.note(name, what)
         point = Point(name, what, is_write, self.world.loop.create_future(), event)
         self.points.append(point)
         try:

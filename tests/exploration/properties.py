@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from .gates import Request
     from .scenario import Scenario
     from .world import World
+
+
+_LABEL = re.compile(r'"label\\?": ?\\?"([^"\\]+)')
 
 
 class Violation(Exception):  # noqa: N818  it is what the search looks for
@@ -36,7 +40,7 @@ class Call(NamedTuple):
 
     @property
     def turn(self) -> str:
-        return self.label.split(".")[0]
+        return turn_of(self.label)
 
 
 class Run:
@@ -55,6 +59,11 @@ class Run:
         """Whether nothing has come in between that excuses another run for the same answers."""
         is_hit = self.failed or self.died
         return not is_hit and not self.request.disturbed and not self.request.saw_store_fail
+
+    @property
+    def tells(self) -> bool:
+        """Whether nobody else has to tell the model what this run has told it: it is over, or there for nothing else."""
+        return self.counts and (self.kind == "continue" or (self.kind == "message" and self.request.is_over))
 
     def after_all_died(self) -> Run:
         """Return this run as it is when every process is gone."""
@@ -76,20 +85,21 @@ class Monitor:
         self.final: dict[str, Call] = {}
         self.emitted = Counter[str]()
         self.asked: dict[str, tuple[str, ...]] = {}
+        self.promised: set[str] = set()
         self.posts: list[str] = []
         self.seen: Any = None
 
     @property
     def key(self) -> tuple[Any, ...]:
         emitted = tuple(sorted(self.emitted.items()))
-        return tuple(run.key for run in self.runs), emitted, self._excused()
+        return tuple(run.key for run in self.runs), emitted, self._excused(), frozenset(self.promised)
 
     def after_all_died(self) -> Monitor:
         """Return a monitor that goes on when every process is gone."""
         other = Monitor(self.scenario)
         other.runs = [run.after_all_died() for run in self.runs]
         other.final, other.emitted = {**self.final}, self.emitted.copy()
-        other.asked, other.posts = {**self.asked}, [*self.posts]
+        other.asked, other.posts, other.promised = {**self.asked}, [*self.posts], {*self.promised}
         return other
 
     # what it is told
@@ -112,7 +122,7 @@ class Monitor:
         run = Run(request, kind, frozenset(call.label for call in calls if call.status == "completed"))
         if kind == "continue" and self.scenario.is_exact:
             wanted = {call.label for call in calls if call.label in run.saw and TOOLS[call.name].answer_wanted}
-            if not wanted - self._told(lambda run: run.counts and run.kind != "action"):
+            if not wanted - self._told(lambda run: run.tells):
                 self.runs.append(run)
                 self.runs[-1].failed = True
                 world.monitor.too_many = request.name
@@ -131,7 +141,10 @@ class Monitor:
             self._check_stream(request)
         if world.durable is not self.seen:
             self.seen = world.durable
-            self._check_items(calls_in(world.durable.items))
+            calls = calls_in(world.durable.items)
+            self.promised.update(call.turn for call in calls)
+            self.promised.update(map(turn_of, labels_in(world.durable.plan or world.durable.thread)))
+            self._check_items(calls)
         self._check_browser(world)
 
     def _check_stream(self, request: Request) -> None:
@@ -190,7 +203,7 @@ class Monitor:
     def _check_browser(self, world: World) -> None:
         if self.scenario.receipts and (twice := [x for x, times in Counter(world.browser.executed).items() if times > 1]):
             raise Violation("executed twice", ", ".join(twice))
-        again = world.posted["resume"] + world.posted["message"]  # which is 1 at least
+        again = sum(world.posted[kind] for kind in ("resume", "message", "retry"))  # 1 at least: the first message
         if self.scenario.is_exact and world.now == world.started:
             for label, times in self.emitted.items():
                 if times > again:
@@ -201,11 +214,9 @@ class Monitor:
     def unsettled(self, world: World) -> list[str]:
         """Return the calls that were promised and are not settled, and the answers the model has not seen."""
         calls = calls_in(world.durable.items)
-        promised = {call.turn for call in calls} | {label.split(".")[0] for label in self.emitted}
-        promised |= {label.split(".")[0] for label in labels_in(world.durable.plan or world.durable.thread)}
         done = {call.label for call in self.final.values()}
         excused = self._excused()
-        labels = [f"{turn}.{n}" for turn in sorted(promised) for n in range(len(self.asked[turn]))]
+        labels = [f"{turn}.{n}" for turn in sorted(self.promised) for n in range(len(self.asked[turn]))]
         missing = [label for label in labels if label not in done and label not in excused]
         missing += [f"pending {call.label}" for call in calls if call.status == "pending" and call.label not in missing]
         untold = {
@@ -240,6 +251,11 @@ class Monitor:
         return self.scenario.on_failure == "abort" and any(failed)
 
 
+def turn_of(label: str) -> str:
+    """Return the request in whose run the call was asked for."""
+    return label.rsplit(".", 1)[0]
+
+
 def calls_in(items: tuple[str, ...]) -> list[Call]:
     """Return the client calls among the items, in their order."""
     found = [read(item) for item in items if '"client_tool_call"' in item]
@@ -251,4 +267,4 @@ def calls_in(items: tuple[str, ...]) -> list[Call]:
 
 def labels_in(document: str) -> set[str]:
     """Return the labels that stand in the document of a plan, whatever its form."""
-    return {part.split('"', 1)[0] for part in document.replace('\\"', '"').replace(" ", "").split('"label":"')[1:]}
+    return set(_LABEL.findall(document))

@@ -21,7 +21,7 @@ TOOLS: Mapping[str, ClientTool[...]] = {
 class Scenario:
     """One conversation: the user writes, the model asks for `calls`, and the rest is up to the controller."""
 
-    name: str
+    name: str = ""
     calls: tuple[str, ...] = ("shows", "gets")
     subject: str = "protected"
     store: str = "memory"
@@ -29,8 +29,8 @@ class Scenario:
     receipts: bool = True
     locked: bool = False
     """Whether the workers share a lock."""
-    validated: bool = False
-    """Whether each worker has a ValidatingStore around the store."""
+    around: Literal["nothing", "validating", "late"] = "nothing"
+    """What each worker has around the store."""
     on_user_message: Literal["cancel", "keep"] = "cancel"
     on_failure: Literal["continue", "abort"] = "continue"
     failing: tuple[int, ...] = ()
@@ -45,6 +45,8 @@ class Scenario:
     """Whether nobody posts anything while a request is open: no interleavings, only faults."""
     every_event: bool = False
     """Whether every event is a point, and not only the calls: crashes and disconnects between any two events."""
+    opened: bool = False
+    """Whether the exploration begins when the first call is out, and not with the user's message."""
     recovery: Literal["resume", "message", "repeat", "nothing"] = "resume"
     """What the user does when everything has come to a stop, for all to be settled."""
 
@@ -66,19 +68,18 @@ class Scenario:
 
     remembers: bool = True
     """Whether the browser remembers the receipts it has seen."""
+    shows: tuple[str, ...] = ()
+    """The violations that this scenario is there to show. None: there must not be any."""
 
     @property
     def is_exact(self) -> bool:
         """Whether one of two workers can be told to leave a thing to the other."""
         return self.workers == 1 or self.locked or "plans" in self.store or self.store == "memory"
 
+    @property
+    def threads_stand_still(self) -> bool:
+        """Whether nobody writes the thread itself, so that it does not matter when it is read."""
+        return not self.every_event and not self.renames and self.store in ("memory", "dicts, plans")
+
     def but(self, **changes: Any) -> Scenario:
         return replace(self, **changes)
-
-    def asked_by(self, request: str) -> tuple[str, ...]:
-        """Return the tools that the model asks for in the run that `request` begins."""
-        if request in ("message1", "retry1", "retry2"):
-            return self.calls
-        if request.startswith(("message", "action")):
-            return self.later
-        return self.then

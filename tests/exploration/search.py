@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .choices import choices
+from .choices import Step, choices
 from .loop import SteppedLoop
 from .properties import Violation
 from .recovery import recover_elsewhere, recover_here
@@ -16,9 +16,12 @@ from .standing import standing
 from .world import World
 
 if TYPE_CHECKING:
+    from .choices import Choice
     from .scenario import Scenario
+    from .schedule import Schedule
 
-Schedule = tuple[str, ...]
+Sleep = tuple[Step, ...]
+"""Steps that need not be taken, because what they lead to has been seen in another order."""
 
 COLLECT_EVERY = 500
 """After how many executions the garbage is collected."""
@@ -57,16 +60,16 @@ class Search:
         self.until_violation = until_violation
         self.found = Found(scenario)
         self._loop = SteppedLoop()
-        self._seen: set[int] = set()
+        self._seen: dict[int, frozenset[str]] = {}
         self._recovered: set[int] = set()
-        self._stack: list[Schedule] = [()]
+        self._stack: list[tuple[Schedule, Sleep]] = [((), ())]
 
     def run(self) -> Found:
         """Explore until there is nothing new, or the limit is reached."""
         began = time.perf_counter()
         with standing():
             while self._stack and self._goes_on():
-                self._execute(self._stack.pop())
+                self._execute(*self._stack.pop())
                 if self.found.executions % COLLECT_EVERY == 0:
                     gc.collect()
                     self._loop.run_until_quiet()
@@ -80,7 +83,7 @@ class Search:
     def _goes_on(self) -> bool:
         return self.found.executions < self.limit and not (self.until_violation and self.found.kinds)
 
-    def _execute(self, prefix: Schedule) -> None:
+    def _execute(self, prefix: Schedule, sleep: Sleep) -> None:
         """Replay a prefix, then go on with the first choice at each state, and leave the others for later."""
         self.found.executions += 1
         world = World(self.scenario, self._loop)
@@ -90,29 +93,51 @@ class Search:
             for text in prefix:
                 choose(world, text)
             self.found.steps += len(prefix)
-            while self._is_new(world):
+            while (missed := self._missed(world, sleep)) is not None:
                 self._recover(world)
                 possible = choices(world)
                 if not possible:
                     self._end(world)
                     break
-                self._stack += [(*path, choice.text) for choice in reversed(possible[1:])]
-                self.found.crash_points += sum(choice.text.startswith("CRASH") for choice in possible)
-                path.append(possible[0].text)
+                awake = [choice for choice in possible if choice.text in missed] if missed else possible
+                awake = [choice for choice in awake if choice.text not in {step.text for step in sleep}]
+                if not awake:
+                    break
+                first, sleep = awake[0], self._leave(path, awake, sleep)
+                path.append(first.text)
                 self.found.steps += 1
-                possible[0].do()
+                first.do()
         except Violation as violation:
             self.found.violated(violation, tuple(path))
         finally:
             world.bury()
 
-    def _is_new(self, world: World) -> bool:
-        key = hash(world.key())
-        if key in self._seen:
-            return False
-        self._seen.add(key)
-        self.found.states += 1
-        return True
+    def _missed(self, world: World, sleep: Sleep) -> frozenset[str] | None:
+        """Return None if all of a state is known; else the choices not yet taken in it, or nothing if it is new."""
+        key, asleep = hash(world.key()), frozenset(step.text for step in sleep)
+        known = self._seen.get(key)
+        if known is None:
+            self._seen[key] = asleep
+            self.found.states += 1
+            return frozenset()
+        if known <= asleep:
+            return None
+        self._seen[key] = known & asleep
+        return known - asleep
+
+    def _leave(self, path: list[str], awake: list[Choice], sleep: Sleep) -> Sleep:
+        """Leave all choices but the first for later; return which steps need not be taken after the first.
+
+        What was taken before, and commutes with what is taken now, leads nowhere new after it (a sleep set).
+        """
+        after: list[Sleep] = []
+        for n, choice in enumerate(awake):
+            before = (*sleep, *(other.step for other in awake[:n]))
+            after.append(tuple(step for step in before if step.commutes_with(choice.step)))
+        for choice, its in zip(reversed(awake[1:]), reversed(after[1:]), strict=True):
+            self._stack.append(((*path, choice.text), its))
+            self.found.crash_points += choice.text.startswith("CRASH")
+        return after[0]
 
     def _recover(self, world: World) -> None:
         """At each distinct durable state: everything stops, and a new worker and the user go on."""
@@ -128,8 +153,10 @@ class Search:
 
 
 def begin(world: World) -> None:
-    """The user writes."""
+    """The user writes; and if the scenario says so, that run is not taken apart."""
+    world.is_gated = not world.scenario.opened
     world.write()
+    world.is_gated = True
 
 
 def choose(world: World, text: str) -> None:

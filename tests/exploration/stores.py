@@ -7,6 +7,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chatkit_clienttools import StoreWrapper, ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.stores import ClockStore, InsertStore, LiveStore, PlainStore, PlansStore
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chatkit.store import Store
+
+    from chatkit_clienttools._plans import StoredPlan
 
 THREAD = "thr"
 
@@ -51,6 +54,48 @@ class CoarseStore(ClockStore):
         return super()._in(value).model_copy(update={"created_at": value.created_at.replace(microsecond=0)})
 
 
+class DuplicatingStore(PlainStore):
+    """An id that is there already is added once more, as in a table without a key."""
+
+    async def add_thread_item(self, thread_id: str, item: Any, context: Any) -> None:
+        items = self.items.setdefault(thread_id, {})
+        items[item.id + "+" * sum(other.id == item.id for other in items.values())] = self._in(item)
+
+    async def save_item(self, thread_id: str, item: Any, context: Any) -> None:
+        items = self.items[thread_id]
+        for key in [key for key, other in items.items() if other.id == item.id] or [item.id]:
+            items[key] = self._in(item)
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: Any) -> None:
+        items = self.items[thread_id]
+        for key in [key for key, other in items.items() if other.id == item_id]:
+            del items[key]
+
+
+class CarelessStore(PlansStore):
+    """It takes whatever plan it is given: there is no comparison."""
+
+    async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: Any) -> bool:
+        self.plans[thread_id] = plan
+        return True
+
+
+class LateStore(StoreWrapper[Any]):
+    """It writes a plan when the next item has been added, as ChatKit saves a thread after the next event."""
+
+    late: tuple[Any, ...] | None = None
+
+    async def save_plan(self, *plan: Any) -> bool:
+        self.late = plan
+        return True
+
+    async def add_thread_item(self, thread_id: str, item: Any, context: Any) -> None:
+        await super().add_thread_item(thread_id, item, context)
+        if self.late is not None:
+            late, self.late = self.late, None
+            await self.inner.save_plan(*late)  # type: ignore[attr-defined]
+
+
 STORES: dict[str, Callable[[], Store[Any]]] = {
     "memory": MemoryStore,
     "memory, plan in metadata": MetadataMemory,
@@ -58,8 +103,16 @@ STORES: dict[str, Callable[[], Store[Any]]] = {
     "dicts, plans": PlansStore,
     "add raises": InsertStore,
     "add ignores": IgnoringStore,
+    "add duplicates": DuplicatingStore,
     "live references": LiveStore,
     "tied timestamps": CoarseStore,
+    "plans, no comparison": CarelessStore,
+}
+
+AROUND: dict[str, Callable[[Store[Any]], Store[Any]]] = {
+    "nothing": lambda store: store,
+    "validating": ValidatingStore,
+    "late": LateStore,
 }
 
 

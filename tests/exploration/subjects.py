@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from chatkit.agents import AgentContext
+from agents import Agent, RunContextWrapper, Runner, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+from chatkit.agents import AgentContext, stream_agent_response
 from chatkit.server import ChatKitServer
 from chatkit.types import (
     AssistantMessageContent,
@@ -16,11 +19,13 @@ from chatkit.types import (
 
 from chatkit_clienttools import ClientToolSequencer, ClientToolServer
 
+from .properties import calls_in
 from .scenario import TOOLS
 from .standing import EPOCH, standing_time
+from .stores import durable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from chatkit.store import Store
 
@@ -48,9 +53,18 @@ class Model:
 
     def calls(self, request: Request) -> list[Any]:
         """Return what it asks for in the run that `request` begins."""
-        tools = self.world.scenario.asked_by(request.name)
+        scenario = self.world.scenario
+        kind = request.name.rstrip("0123456789")
+        asked = {"message": scenario.later, "action": scenario.later, "retry": scenario.calls}
+        tools = scenario.calls if request.name == "message1" else asked.get(kind, self._then())
         self.world.monitor.asked[request.name] = tools
         return [TOOLS[t](label=f"{request.name}.{n}", n=n) for n, t in enumerate(tools)]
+
+    def _then(self) -> tuple[str, ...]:
+        """Return what it asks for after the last answer: once, and not again after those answers."""
+        calls = calls_in(durable(self.world.store).items)
+        is_first = all(call.turn.startswith(("message", "retry", "action")) for call in calls)
+        return self.world.scenario.then if is_first else ()
 
     def ends(self, run: Run) -> None:
         failed = sum(run.failed for run in self.world.monitor.runs)
@@ -143,17 +157,78 @@ def _on_top_of(base: type[ChatKitServer[Any]]) -> Subject:
     return make
 
 
+@function_tool
+async def ask(ctx: RunContextWrapper[AgentContext[Any]]) -> str:
+    """Ask the browser for what the scenario says."""
+    request: Request = ctx.context.request_context
+    server = request.world.workers[request.worker].server
+    sequencer_of(server).enqueue(ctx, *Model(request.world).calls(request))
+    return "asked"
+
+
+class AgentServer(ClientToolServer[Any]):
+    """What the guide writes: an agent of the SDK, with a server tool that asks for client tools."""
+
+    def __init__(self, world: World, name: str, store: Store[Any]) -> None:
+        super().__init__(store)
+        self.model = Model(world)
+        sequenced = sequencer_for(world, name).sequenced
+        self.respond = sequenced(AgentServer.run).__get__(self)  # type: ignore[attr-defined, method-assign]
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        """Stand for the one that each worker sequences for itself."""
+        raise NotImplementedError
+        yield
+
+    async def run(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
+        run = self.model.begins(context, message)
+        asks = function_call("ask", {}, call_id=f"call-{context.name}", item_id=f"fc-{context.name}")
+        says = assistant_message("I see.", item_id=f"msg-{context.name}")
+        scripted = ScriptedModel([[says]] if message is None else [[asks], [says]])
+        agent = Agent[AgentContext[Any]](name="Merak", model=scripted, tools=[ask])
+        agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+        result = Runner.run_streamed(agent, "hello", context=agent_context)
+        async for event in stream_agent_response(agent_context, result):
+            yield event
+        self.model.ends(run)
+
+
+class HoldingServer(ClientToolServer[Any]):
+    """It lets one request at a time have a thread, from its first event to its last."""
+
+    def __init__(self, store: Store[Any]) -> None:
+        super().__init__(store)
+        self._alone = asyncio.Lock()
+
+    async def _process_streaming_impl(self, request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        async with self._alone:
+            async for event in super()._process_streaming_impl(request, context):
+                yield event
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        """Stand for the one that is derived."""
+        raise NotImplementedError
+        yield
+
+
 SUBJECTS: dict[str, Subject] = {
     "naive": NaiveServer,
     "sequenced": _on_top_of(ChatKitServer),
     "protected": _on_top_of(ClientToolServer),
+    "agent": AgentServer,
+    "holding": _on_top_of(HoldingServer),
 }
+
+
+def sequencer_of(server: ChatKitServer[Any]) -> ClientToolSequencer:
+    """Return the sequencer that a server's `respond` is decorated with."""
+    sequencer: ClientToolSequencer = server.respond.__client_tool_sequencer__  # type: ignore[attr-defined]
+    return sequencer
 
 
 def memory_of(server: ChatKitServer[Any]) -> tuple[Any, ...]:
     """Return what a worker remembers between requests: who has claimed what."""
-    sequencer = getattr(server.respond, "__client_tool_sequencer__", None)
-    if sequencer is None:
+    if isinstance(server, NaiveServer):
         return ()
-    holders = sequencer.rules.claims._holders.items()
+    holders = sequencer_of(server).rules.claims._holders.items()
     return tuple(sorted((what, stream._busy_until) for (_, what), stream in holders))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from chatkit.server import StreamingResult
 from chatkit.types import ThreadMetadata
 
-from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools._runs import LEASE_SECONDS
 
 from .browser import Answer, Browser
@@ -18,7 +17,7 @@ from .gates import GatedLock, GatedStore, Request, current
 from .loop import Verdict
 from .properties import Monitor
 from .standing import EPOCH, standing_time
-from .stores import STORES, THREAD, copied, durable
+from .stores import AROUND, STORES, THREAD, copied, durable, read
 from .subjects import SUBJECTS, memory_of
 
 if TYPE_CHECKING:
@@ -101,6 +100,12 @@ class World:
             self.monitor.key,
         )
 
+    @property
+    def last_message(self) -> str | None:
+        """The id of the user's last message."""
+        ids = [read(item)["id"] for item in self.durable.items if '"user_message"' in item]
+        return ids[-1] if ids else None
+
     # what the browser and the user do
 
     def write(self, worker: str = "A") -> None:
@@ -114,9 +119,7 @@ class World:
         self._post(worker, name, "threads.add_client_tool_output", result=answer.result)
 
     def retry(self, worker: str = "A") -> None:
-        items = [json.loads(item) for item in self.durable.items]
-        last = [item["id"] for item in items if item["type"] == "user_message"][-1]
-        self._post(worker, "retry", "threads.retry_after_item", item_id=last)
+        self._post(worker, "retry", "threads.retry_after_item", item_id=self.last_message)
 
     def act(self, worker: str = "A") -> None:
         self._post(worker, "action", "threads.custom_action", action={"type": "press", "payload": {}})
@@ -201,10 +204,9 @@ class World:
         self.loop.run_until_quiet()
 
     def _start(self, name: str, generation: int) -> None:
-        store: Store[Any] = GatedStore(self.store)
-        if self.scenario.validated:
-            store = ValidatingStore(store)
-        self.workers[name] = Worker(name, generation, SUBJECTS[self.scenario.subject](self, f"{name}{generation}", store))
+        store = AROUND[self.scenario.around](GatedStore(self.store))
+        server = SUBJECTS[self.scenario.subject](self, f"{name}{generation}", store)
+        self.workers[name] = Worker(name, generation, server)
 
     def _post(self, worker: str, name: str, kind: str, **params: Any) -> None:
         if " " not in name:

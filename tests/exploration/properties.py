@@ -87,6 +87,7 @@ class Monitor:
         self.asked: dict[str, tuple[str, ...]] = {}
         self.promised: set[str] = set()
         self.posts: list[str] = []
+        self.beside: dict[str, list[str]] = {}
         self.seen: Any = None
 
     @property
@@ -100,13 +101,15 @@ class Monitor:
         other.runs = [run.after_all_died() for run in self.runs]
         other.final, other.emitted = {**self.final}, self.emitted.copy()
         other.asked, other.posts, other.promised = {**self.asked}, [*self.posts], {*self.promised}
+        other.beside = {**self.beside}
         return other
 
     # what it is told
 
     def posted(self, request: Request) -> None:
-        """The browser has posted something."""
+        """The browser has posted something, perhaps while other requests are under way."""
         self.posts.append(request.name)
+        self.beside[request.name] = [other.name for other in request.world.live]
 
     def streamed(self, request: Request, event: dict[str, Any]) -> bool:
         """An event is streamed; return whether it is a call."""
@@ -235,7 +238,7 @@ class Monitor:
         """Return the calls that may be given up: a message, a retry or a failure has come after them."""
         excused: set[str] = set()
         for turn, tools in self.asked.items():
-            since = self.posts[self.posts.index(turn) + 1 :]
+            since = self.posts[self.posts.index(turn) + 1 :] + self.beside[turn]
             labels = {f"{turn}.{n}": TOOLS[tool] for n, tool in enumerate(tools)}
             if any(post.startswith("retry") for post in since):
                 excused.update(labels)

@@ -214,8 +214,8 @@ class World:
             name = f"{name}{self.posted[name]}"
         body = json.dumps({"type": kind, "params": {"thread_id": THREAD, **params}})
         request = Request(self, name, worker, body)
-        self.requests.append(request)
         self.monitor.posted(request)
+        self.requests.append(request)
         request.task = self.loop.create_task(self._serve(request))
         self.settle_down()
 

@@ -54,7 +54,7 @@ def test_every_python_fence_runs(page: Path) -> None:
     hidden = text.count("<!--- invisible-code-block: python")
 
     assert visible.count("python") + hidden == len(list(FENCES.parse(page).examples()))
-    assert set(visible) <= {"", "python", "js", "mermaid"}
+    assert set(visible) <= {"", "python", "js", "ts", "mermaid"}
     assert "skip:" not in text
 
 

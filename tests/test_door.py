@@ -40,6 +40,9 @@ ORDER = (
     "__init__",
     "stores",
     "testing",
+    "frontend",
+    "_typescript",
+    "_commands",
     "__main__",
 )
 """The rooms: each may import those before it, and none after it. A folder is one room."""

@@ -17,10 +17,12 @@ from chatkit_clienttools import __version__
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = (
-    "import chatkit_clienttools as it; print(it.__version__, *[getattr(it, name).__name__ for name in it.__all__])"
+    "import chatkit_clienttools as it; from chatkit_clienttools import frontend; assert frontend.path().is_file(); "
+    "print(it.__version__, *[getattr(it, name).__name__ for name in it.__all__])"
 )
 
 TOP = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "conftest.py", "constraints.txt"}
+SHIPPED = {".py", ".js", ".ts"}
 
 
 def main() -> None:
@@ -31,12 +33,12 @@ def main() -> None:
     with tarfile.open(sdist) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
 
-    modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
-    _require("the wheel", in_wheel, {*modules, "chatkit_clienttools/py.typed"})
+    files = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*") if path.suffix in SHIPPED}
+    _require("the wheel", in_wheel, {*files, "chatkit_clienttools/py.typed"})
     strays = {name for name in in_wheel if not name.startswith(("chatkit_clienttools/", "chatkit_clienttools-"))}
     if strays:
         sys.exit(f"the wheel holds what is not the package: {', '.join(sorted(strays))}")
-    _require("the sdist", in_sdist, {*TOP, *(f"src/{module}" for module in modules)})
+    _require("the sdist", in_sdist, {*TOP, *(f"src/{file}" for file in files)})
 
     print(f"{wheel.name} and {sdist.name} hold what they should")
     print("installed by itself:", _imported(wheel))

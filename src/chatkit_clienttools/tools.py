@@ -90,6 +90,15 @@ class ClientTool(_Declared[P]):
             raise self._refusal(["arguments are given by name"])
         return ClientToolCall(name=self.name, arguments=self._validated(arguments))
 
+    def params_schema(self, **options: Any) -> dict[str, Any]:
+        """Return the JSON schema of the `params` that the browser gets; the options are `TypeAdapter.json_schema`'s."""
+        params: Any = dict[str, Any] if self._model is None else self._model
+        return TypeAdapter(params).json_schema(mode="serialization", **options)
+
+    def result_schema(self, **options: Any) -> dict[str, Any]:
+        """Return the JSON schema of the answer that is wanted back; the options are the same."""
+        return self._answer.json_schema(mode="validation", **options)
+
     def problem_with(self, answer: object) -> str | None:
         """Say why `answer` is none, or None if it is one.
 
@@ -169,7 +178,8 @@ def _strict_about_names(name: str, model: Callable[P, BaseModel]) -> Callable[..
         raise UsageError(f"What {name!r} takes is declared as a pydantic model with named fields, not as {model!r}")
     if "extra" in model.model_config:
         return model
-    return type(model.__name__, (model,), {"__module__": model.__module__, "model_config": ConfigDict(extra="forbid")})
+    said = {"__doc__": model.__doc__, "__module__": model.__module__}
+    return type(model.__name__, (model,), {**said, "model_config": ConfigDict(extra="forbid")})
 
 
 def _problems(error: ValidationError) -> list[str]:

@@ -30,6 +30,9 @@ class Delivery:
     name: str
     params: Json
     """As they came, with the receipt if there was one."""
+    is_executed: bool = False
+    answer: Any = None
+    """What the page posts, once the call is executed."""
 
     @property
     def receipt(self) -> str | None:
@@ -76,7 +79,9 @@ class OnClientTool:
             self._check(call.name)
             known = asyncio.ensure_future(self._bare(call) if receipt is None else self._receipted(call, receipt))
             self._answers[receipt or call] = known
-        return await known
+        call.answer = await known
+        call.is_executed = True
+        return call.answer
 
     async def _bare(self, call: Delivery) -> Any:
         try:

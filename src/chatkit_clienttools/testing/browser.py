@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Answering", "Call", "Delivery", "FakeBrowser", "MissingHandlerError"]
 
-Answering = Literal["once", "at once", "twice", "twice at once", "never"]
+Answering = Literal["once", "at once", "twice", "twice at once", "never", "when told"]
 """How a page answers a call: once, when the stream has ended; at once, when the call arrives and the stream is still
-open; twice, one after the other or both together; never, though it does execute the call."""
+open; twice, one after the other or both together; never, though it does execute the call; or when told by `answer()`,
+and does not execute it before."""
 
 At = Union[int, str, Callable[[Json], bool]]  # noqa: UP007  # needed at run time on 3.10
 """Where in a response: after so many of its events, after the first event of a type, or after one that is true of."""
@@ -75,8 +76,13 @@ class _Response:
 
     stream: Stream
     runs_calls: bool
+    cut: _Cut | None
     seen: list[Json] = field(default_factory=list)
     scope: anyio.CancelScope | None = None
+
+    @property
+    def is_cut_off(self) -> bool:
+        return self.cut is not None and self.cut.is_due(self.seen)
 
 
 class FakeBrowser:
@@ -223,13 +229,17 @@ class FakeBrowser:
         tab._open_page(self.thread_id)  # noqa: SLF001  it is one of us
         return tab
 
+    async def execute(self, number: int = LAST) -> Any:
+        """Execute a call that has arrived, if that was not done before, and return the answer that is to be posted."""
+        return await self._on_client_tool.answer_to(self.delivered[number])
+
     async def answer(self, number: int = LAST) -> None:
         """Post the answer to a call that has arrived, late or again: to the last, or by its place in `delivered`."""
         await self._post_answer(self.delivered[number])
         await self._run_calls()
 
     def stop(self, at: At = 0) -> None:
-        """Press Stop in the response that is being read, or in the next one: at once, or at a chosen event.
+        """Press Stop in the response that is being read, or else in the next one: at once, or at a chosen event.
 
         The connection is closed while the server works on the next event. What it would have sent is not seen, and
         calls that have arrived are not executed; `answer()` does it, if the page is to do it all the same.
@@ -263,7 +273,9 @@ class FakeBrowser:
 
     async def _run(self, call: Delivery) -> None:
         answering = self.answering
-        if answering == "never":
+        if answering == "when told":
+            self._tell("waits", call.name)
+        elif answering == "never":
             await self._on_client_tool.answer_to(call)
             self._tell("withholds", call.name)
         elif answering == "twice at once":
@@ -300,7 +312,8 @@ class FakeBrowser:
                 stream = await self._wire.open(request)
         except Exception as error:
             raise self._broken(error) from error
-        response = _Response(stream, runs_calls)
+        response = _Response(stream, runs_calls, self._cut)
+        self._cut = None
         self._responses.append(response)
         try:
             await self._read(response)
@@ -310,15 +323,11 @@ class FakeBrowser:
         return response.seen
 
     async def _read(self, response: _Response) -> None:
-        while True:
-            if self._cut and self._cut.is_due(response.seen):
-                return await self._end_early(response, self._cut)
-            event = await self._next(response)
-            if event is not None:
-                response.seen.append(event)
-                await self._take(event, response)
-            elif self._cut is None:
-                return None
+        while not response.is_cut_off and (event := await self._next(response)) is not None:
+            response.seen.append(event)
+            await self._take(event, response)
+        if response.cut and response.is_cut_off:
+            await self._end_early(response, response.cut.how)
 
     async def _next(self, response: _Response) -> Json | None:
         data = None
@@ -332,16 +341,18 @@ class FakeBrowser:
             response.scope = None
 
     def _cut_off(self, cut: _Cut) -> None:
-        self._cut = cut
-        response = self._responses[-1] if self._responses else None
-        if response and response.scope and cut.is_due(response.seen):
+        if not self._responses:
+            self._cut = cut
+            return
+        response = self._responses[-1]
+        response.cut = cut
+        if response.scope and response.is_cut_off:
             response.scope.cancel()
 
-    async def _end_early(self, response: _Response, cut: _Cut) -> None:
-        self._cut = None
+    async def _end_early(self, response: _Response, how: Literal["stops", "drops"]) -> None:
         self._to_run.clear()
-        self._tell(cut.how, f"after {len(response.seen)} events")
-        await (response.stream.stop() if cut.how == "stops" else response.stream.drop())
+        self._tell(how, f"after {len(response.seen)} events")
+        await (response.stream.stop() if how == "stops" else response.stream.drop())
 
     async def _take(self, event: Json, response: _Response) -> None:
         self._note("event", _summary(event))

@@ -1,0 +1,56 @@
+/** The types of client-tools.js. They fit `@openai/chatkit`, and do not need it. */
+
+/** A client tool call, as ChatKit.js hands it to `onClientTool`. */
+export interface ClientToolCall {
+  name: string;
+  params: Record<string, any>;
+}
+
+/** One function for all tools: the params come without the receipt. It may be async, and may throw. */
+export type ClientToolHandler<Call = ClientToolCall> = (call: Call) => unknown;
+
+/** One function for each tool, by the tool's name. */
+export type ClientToolHandlersOf<Handlers> = { [Name in keyof Handlers]: (params: any) => unknown };
+
+/** What is used of sessionStorage. */
+export type ReceiptStorage = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
+
+export interface ReceiptOptions {
+  /** Where answers survive a reload; `null` for nowhere. Default: sessionStorage, if the page may use it. */
+  storage?: ReceiptStorage | null;
+  /** How many receipts are remembered. Default: 256. */
+  remember?: number;
+  /** Told of what became an error answer. Default: writes it to the console. */
+  onError?: (error: unknown, call: ClientToolCall) => unknown;
+}
+
+/**
+ * For ChatKit's `onClientTool`. It never throws and never rejects. With a receipt the answer is an object,
+ * `{_receipt, result}` or `{_receipt, error}`; without one it is what the handler returned, or `{error}`.
+ */
+export type OnClientTool = (call: ClientToolCall) => Promise<any>;
+
+/** Make ChatKit's `onClientTool` of one function for all tools. */
+export function withReceipts<Call extends { name: string; params: object } = ClientToolCall>(
+  handler: ClientToolHandler<Call>,
+  options?: ReceiptOptions,
+): OnClientTool;
+
+/** Make ChatKit's `onClientTool` of an object with one function for each tool. */
+export function withReceipts<Handlers extends object & ClientToolHandlersOf<Handlers>>(
+  handlers: Handlers,
+  options?: ReceiptOptions,
+): OnClientTool;
+
+/** The action that puts a thread with an unanswered call back in motion: `chatkit.sendCustomAction(RESUME)`. */
+export const RESUME: Readonly<{ type: "chatkit_clienttools.resume"; payload: Readonly<Record<string, never>> }>;
+
+/** What is used of the `<openai-chatkit>` element. */
+export interface Resumable {
+  sendCustomAction(action: { type: string; payload?: Record<string, unknown> }): Promise<void>;
+  addEventListener(type: "chatkit.thread.load.end", listener: () => void): void;
+  removeEventListener(type: "chatkit.thread.load.end", listener: () => void): void;
+}
+
+/** Send RESUME whenever ChatKit has loaded a thread; the function that is returned stops it. */
+export function resumeOnLoad(chatkit: Resumable, options?: { onError?: (error: unknown) => unknown }): () => void;

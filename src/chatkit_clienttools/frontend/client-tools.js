@@ -1,0 +1,242 @@
+/**
+ * The browser's half of chatkit-clienttools: every client tool call is run once, however often it is delivered.
+ *
+ * A call may come again: its stream broke, or the page or the thread was loaded again. With receipts the server puts
+ * the call's own id into its params, as `_receipt`. What was answered under a receipt is answered again from memory;
+ * what is still being executed is waited for; nothing is executed a second time.
+ *
+ * One receipt is one key of sessionStorage, not an entry of one index: a write costs one answer, a damaged entry or one
+ * that does not fit leaves the others alone, and tabs that share a storage do not overwrite one another's index.
+ *
+ * No dependencies. For every browser since March 2022.
+ */
+
+const PREFIX = "chatkit_clienttools:";
+const REMEMBERED = 256;
+
+/** The action that puts a thread with an unanswered call back in motion: `chatkit.sendCustomAction(RESUME)`. */
+export const RESUME = Object.freeze({ type: "chatkit_clienttools.resume", payload: Object.freeze({}) });
+
+/**
+ * Make ChatKit's `onClientTool` of one function for all tools, or of an object with one function for each.
+ *
+ * What it returns never throws and never rejects: what goes wrong is an answer, `{"error": "what went wrong"}`.
+ *
+ * @param handler `({name, params}) => answer`, or `{tool_name: (params) => answer}`; may be async, and may throw.
+ * @param options
+ *   `storage`: where answers survive a reload: like sessionStorage, which it is by default; null for nowhere;
+ *   `remember`: how many receipts are remembered;
+ *   `onError(error, call)`: told of what became an error answer; the default writes it to the console.
+ */
+export function withReceipts(handler, options = {}) {
+  const run = runner(handler);
+  const { storage, remember, onError } = checked(options);
+  const memory = memoryOf(storage);
+
+  /** Run the call; return its outcome, `{"result": ...}` or `{"error": "..."}`, as JSON. */
+  const execute = async (call) => {
+    try {
+      return `{"result":${json(await run(withoutReceipt(call)))}}`;
+    } catch (error) {
+      tell(onError, error, call);
+      return `{"error":${json(messageOf(error))}}`;
+    }
+  };
+
+  return async function onClientTool(call) {
+    const receipt = receiptOf(call);
+    if (receipt === undefined) return bare(JSON.parse(await execute(call)));
+    return { _receipt: receipt, ...JSON.parse(await memory.once(receipt, () => execute(call), remember)) };
+  };
+}
+
+/**
+ * Send RESUME whenever ChatKit has loaded a thread: after a reload, and when the user comes back to a thread.
+ *
+ * @param chatkit The `<openai-chatkit>` element; call this before the thread is loaded, so before `setOptions`.
+ * @param options `onError(error)`: told when the action could not be sent; the default writes it to the console.
+ * @returns A function that stops it.
+ */
+export function resumeOnLoad(chatkit, { onError = report } = {}) {
+  const resume = async () => {
+    try {
+      await chatkit.sendCustomAction(RESUME);
+    } catch (error) {
+      tell(onError, error);
+    }
+  };
+  chatkit.addEventListener("chatkit.thread.load.end", resume);
+  return () => chatkit.removeEventListener("chatkit.thread.load.end", resume);
+}
+
+/** What was answered and what is being executed, on this page and, as far as the storage allows, after a reload. */
+class Memory {
+  #answered = new Map();
+  #running = new Map();
+  #storage;
+
+  constructor(storage) {
+    this.#storage = storage;
+  }
+
+  /** Return the outcome of the receipt: remembered, or being worked out, or worked out now. */
+  once(receipt, execute, remember) {
+    const known = this.#answered.get(receipt) ?? this.#running.get(receipt) ?? stored(this.#storage, receipt);
+    if (known !== undefined) return known;
+    const running = execute().then((outcome) => {
+      this.#keep(receipt, outcome, remember);
+      return outcome;
+    });
+    this.#running.set(receipt, running);
+    return running;
+  }
+
+  #keep(receipt, outcome, remember) {
+    this.#running.delete(receipt);
+    this.#answered.set(receipt, outcome);
+    for (const oldest of [...this.#answered.keys()].slice(0, -remember)) this.#answered.delete(oldest);
+    store(this.#storage, receipt, outcome, remember);
+  }
+}
+
+/** One memory for each storage, not for each handler: a page may wrap its handler anew whenever it is rendered. */
+const memories = new WeakMap();
+const NOWHERE = {};
+
+function memoryOf(storage) {
+  const key = storage ?? NOWHERE;
+  if (!memories.has(key)) memories.set(key, new Memory(storage));
+  return memories.get(key);
+}
+
+/** Return what the storage holds for a receipt, if that is an outcome: anybody can write there. */
+function stored(storage, receipt) {
+  try {
+    const [, outcome] = JSON.parse(storage.getItem(PREFIX + receipt));
+    return isOutcome(JSON.parse(outcome)) ? outcome : undefined;
+  } catch {
+    return undefined; // no storage, a forbidden one, nothing there, or nothing of ours
+  }
+}
+
+function isOutcome(value) {
+  const keys = Object.keys(value);
+  return keys.length === 1 && (keys[0] === "result" || (keys[0] === "error" && typeof value.error === "string"));
+}
+
+/** Write an outcome down; if there is no room, in place of the oldest ones, unless it is bigger than all of them. */
+function store(storage, receipt, outcome, remember) {
+  try {
+    const older = written(storage).filter(({ key }) => key !== PREFIX + receipt);
+    const entry = JSON.stringify([(older.at(-1)?.order ?? 0) + 1, outcome]);
+    while (older.length >= remember) storage.removeItem(older.shift().key);
+    const replaceable = older.reduce((sum, { size }) => sum + size, 0) >= entry.length;
+    while (!fits(storage, PREFIX + receipt, entry) && replaceable && older.length) {
+      storage.removeItem(older.shift().key);
+    }
+  } catch {
+    // no storage, or a forbidden one: the page remembers
+  }
+}
+
+function fits(storage, key, entry) {
+  try {
+    storage.setItem(key, entry);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Return our keys, the oldest first; an entry is JSON, and begins with its number: `[17,"{...}"]`.
+ * A tab that shares the storage may remove a key while we look.
+ */
+function written(storage) {
+  const keys = Array.from({ length: storage.length }, (_, index) => storage.key(index));
+  return keys
+    .filter((key) => key?.startsWith(PREFIX))
+    .map((key) => ({ key, entry: storage.getItem(key) ?? "" }))
+    .map(({ key, entry }) => ({ key, size: entry.length, order: parseInt(entry.slice(1), 10) || 0 }))
+    .sort((one, other) => one.order - other.order);
+}
+
+function runner(handler) {
+  if (typeof handler === "function") return handler;
+  if (typeof handler !== "object" || handler === null) {
+    throw new TypeError("withReceipts needs a function, or an object of functions by tool name");
+  }
+  return ({ name, params }) => {
+    if (!Object.hasOwn(handler, name) || typeof handler[name] !== "function") {
+      throw new Error(`this page has no client tool ${JSON.stringify(String(name))}`);
+    }
+    return handler[name](params);
+  };
+}
+
+function checked({ storage = sessionStorageIfAny(), remember = REMEMBERED, onError = report }) {
+  if (typeof storage !== "object") throw new TypeError("storage must be like sessionStorage, or null");
+  if (!Number.isInteger(remember) || remember < 1) throw new TypeError("remember must be a whole number from 1 on");
+  if (typeof onError !== "function") throw new TypeError("onError must be a function");
+  return { storage, remember, onError };
+}
+
+function sessionStorageIfAny() {
+  try {
+    return globalThis.sessionStorage ?? null;
+  } catch {
+    return null; // forbidden: a sandboxed frame, or cookies are blocked
+  }
+}
+
+function receiptOf(call) {
+  try {
+    const receipt = call.params._receipt;
+    return typeof receipt === "string" ? receipt : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function withoutReceipt(call) {
+  if (receiptOf(call) === undefined) return { ...call, params: call?.params ?? {} };
+  const { _receipt, ...params } = call.params;
+  return { ...call, params };
+}
+
+function bare(outcome) {
+  return Object.hasOwn(outcome, "error") ? outcome : outcome.result;
+}
+
+function json(value) {
+  try {
+    return JSON.stringify(value, strictly) ?? "null";
+  } catch (cause) {
+    throw new TypeError(`the answer is not JSON: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Refuse what JSON would drop in silence, and mend text that was cut through a character: servers refuse that. */
+function strictly(key, value) {
+  if (typeof value === "function" || typeof value === "symbol") throw new TypeError(`it holds a ${typeof value}`);
+  return typeof value === "string" ? (value.toWellFormed?.() ?? value) : value;
+}
+
+function messageOf(error) {
+  try {
+    return (typeof error?.message === "string" && error.message) || String(error);
+  } catch {
+    return "the client tool failed";
+  }
+}
+
+/** Tell without waiting, and without harm if the listener fails. */
+function tell(onError, ...what) {
+  Promise.resolve()
+    .then(() => onError(...what))
+    .catch((error) => console.error("chatkit_clienttools: onError failed:", error));
+}
+
+function report(error, call) {
+  console.error(`chatkit_clienttools: ${call ? `client tool ${call.name}` : "resume"} failed:`, error);
+}

@@ -1,0 +1,271 @@
+"""One conversation with a server, in which every step is held against the oracle."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from chatkit_clienttools.server import ClientToolServer
+
+from ._oracle import ImpossibleError, Oracle, Tool
+from .browser import RESUME, FakeBrowser
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from chatkit.server import ChatKitServer
+
+    from ._handlers import Delivery
+    from ._oracle import Change
+    from ._page import Json
+    from ._transcript import Transcript
+
+
+class BrokenLifecycleError(AssertionError):
+    """A server has done with client tool calls what it must not do."""
+
+    def __init__(self, what: str, transcript: Transcript) -> None:
+        """Say what it did, and what had happened before."""
+        self.what = what
+        self.transcript = transcript
+        super().__init__(f"{what}\n\nWhat had happened:\n{transcript}")
+
+
+@dataclass(frozen=True)
+class Script:
+    """What can be said to a server, and what it then asks for."""
+
+    messages: Mapping[str, Sequence[str]]
+    actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    on_user_message: Literal["cancel", "keep"] = "cancel"
+    on_failure: Literal["continue", "abort"] = "continue"
+
+    def tool(self, name: str) -> Tool:
+        """What is known of a tool; one that was not declared wants an answer."""
+        return self.tools.get(name, Tool())
+
+    def names(self) -> set[str]:
+        """All tools that the server may ask for."""
+        return {name for asked in (*self.messages.values(), *self.actions.values()) for name in asked}
+
+    def answer(self, name: str, number: int) -> Any:
+        """What the page answers; different each time, unless the tool can take one answer only."""
+        answer = self.answers.get(name, lambda number: {"number": number})
+        return answer(number) if callable(answer) else answer
+
+
+class Play:
+    """A page, a server, and the oracle that knows what must come of it."""
+
+    def __init__(
+        self,
+        server: ChatKitServer[Any],
+        script: Script,
+        *,
+        context: Any = None,
+        runs: Callable[[], int | None] = lambda: None,
+        time_limit: float = 10.0,
+    ) -> None:
+        self.forgives = isinstance(server, ClientToolServer)
+        self._script = script
+        self._runs = runs
+        self.page = FakeBrowser(
+            server,
+            context=context,
+            handlers=self._on_client_tool,
+            answering="when told",
+            observer=self._observe,
+            time_limit=time_limit,
+        )
+        self._store_seen = FakeBrowser(server, context=context, time_limit=time_limit)
+        self.oracle = Oracle(
+            {name: script.tool(name) for name in script.names()}, script.on_user_message, script.on_failure
+        )
+        self._fails = False
+        self._executed = 0
+        self._keys: dict[str, str] = {}
+        self._final: dict[str, Json] = {}
+        self._was_cut_off = False
+        self._may_be_claimed = False
+        self._is_certain = True
+
+    @property
+    def answerable(self) -> list[int]:
+        """The places, in `page.delivered`, of the calls that an answer may be posted to, whatever has become of them.
+
+        Without receipts an answer counts for whichever call is pending. And plain ChatKit breaks off at an answer when
+        none is.
+        """
+        delivered = self.page.delivered
+        if self.forgives and delivered and delivered[-1].receipt:
+            return list(range(len(delivered)))
+        is_open = any(world.waiting for world in self.oracle.worlds)
+        may_repeat = self.forgives and not is_open
+        return [len(delivered) - 1] if delivered and (self.last_is_pending or may_repeat) else []
+
+    @property
+    def last_is_pending(self) -> bool:
+        """Whether the last call that the page was given still waits for its answer, for all that is known."""
+        delivered = self.page.delivered
+        return bool(delivered) and all(world.pending == [key_of(delivered[-1])] for world in self.oracle.worlds)
+
+    async def message(self, text: str, cut: Callable[[], object] | None = None) -> None:
+        """Write a message."""
+        asked = self._script.messages[text]
+        await self._step(self.page.send(text), self.oracle.message(asked), cut, self.oracle.cut_message)
+
+    async def retry(self) -> None:
+        """Have the last message answered again."""
+        last = [item for item in self.page.items if item["type"] == "user_message"][-1]
+        asked = self._script.messages[last["content"][0]["text"]]
+        self._final.clear()  # what came after the message is removed
+        await self._step(self.page.retry(), self.oracle.message(asked, retried=True))
+
+    async def action(self, kind: str) -> None:
+        """Press a button."""
+        await self._step(self.page.action(kind), self.oracle.action(self._script.actions[kind]))
+
+    async def answer(
+        self, number: int = -1, *, fails: bool = False, times: int = 1, cut: Callable[[], object] | None = None
+    ) -> None:
+        """Post the answer to a call, so many times at once."""
+        call = self.page.delivered[number]
+        self._fails = fails
+        await self.page.execute(number)
+        failed = has_failed(call)
+        posts = asyncio.gather(*(self.page.answer(number) for _ in range(times)))
+        recorded = self.oracle.cut_answer(key_of(call), fails=failed)
+        await self._step(posts, self.oracle.answer(key_of(call), fails=failed), cut, recorded)
+
+    async def resume(self) -> None:
+        """Ask for a pending call again."""
+        await self._step(self.page.action(RESUME), self.oracle.goes_on, again=True)
+
+    async def reload(self) -> None:
+        """Load the thread anew."""
+        await self.page.reload()
+        await self._look()
+
+    async def rename(self) -> None:
+        """Give the thread another title."""
+        await self.page.rename("Another title")
+        await self._look()
+
+    def time_passes(self) -> None:
+        """What a request that was cut off had claimed is free again."""
+        self._may_be_claimed = False
+
+    async def settle(self) -> None:
+        """Let nothing go wrong any more, and see that every call is settled and the model told."""
+        given = -1
+        while given < len(self.page.delivered):
+            given = len(self.page.delivered)
+            if self.forgives:
+                await self.reload()
+                await self.resume()
+            while self.last_is_pending:
+                await self.answer()
+        self._hold(lambda: self.oracle.all_settled(counts_runs=self._runs() is not None))
+
+    async def _step(
+        self,
+        request: Awaitable[object],
+        done: Change,
+        cut: Callable[[], object] | None = None,
+        cut_off: Change | None = None,
+        *,
+        again: bool = False,
+    ) -> None:
+        given = len(self.page.delivered)
+        self._was_cut_off = False
+        if cut is not None:
+            cut()
+        await request
+        self._may_be_claimed = self._may_be_claimed or self._was_cut_off
+        self._is_certain = self._is_certain and not self._was_cut_off
+        self.oracle.became(done, cut_off=cut_off if self._was_cut_off else None)
+        for call in self.page.delivered[given:]:
+            self._give(call, again=again)
+        await self._look()
+
+    def _give(self, call: Delivery, *, again: bool) -> None:
+        key = self._keys[call.item_id] = key_of(call)
+        self._hold(lambda: self.oracle.given(call.name, key, again=again))
+        self._is_certain = not self._may_be_claimed
+
+    async def _look(self) -> None:
+        """Hold what the server shows against the oracle."""
+        if self.page.errors:
+            self._break(f"the chat shows an error: {self.page.errors[-1]}")
+        runs = self._runs()
+        if runs is not None:
+            self._hold(lambda: self.oracle.ran(runs))
+        if self._is_certain:
+            self._hold(self.oracle.nothing_is_due)
+        self._store_seen.thread_id = self.page.thread_id
+        await self._store_seen.reload()
+        calls = [item for item in self._store_seen.items if item["type"] == "client_tool_call"]
+        self._look_at_pending([item for item in calls if item["status"] == "pending"])
+        self._look_at_completed({item["id"]: item for item in calls if item["status"] == "completed"})
+
+    def _look_at_pending(self, pending: list[Json]) -> None:
+        if len(pending) > 1:
+            self._break(f"{len(pending)} calls are pending at once: {[item['id'] for item in pending]}")
+        keys = [self._keys[item["id"]] for item in pending if item["id"] in self._keys]
+        self._hold(lambda: self.oracle.pending(keys))
+
+    def _look_at_completed(self, completed: dict[str, Json]) -> None:
+        for item_id, item in self._final.items():
+            if completed.get(item_id) != item:
+                self._break(f"{item['name']} ({item_id}) was completed, and has changed since")
+        for item_id, item in completed.items():
+            if item_id not in self._final:
+                self._look_at_answer(item)
+        self._final = completed
+
+    def _look_at_answer(self, item: Json) -> None:
+        key = item["arguments"].get("_receipt", item["id"])
+        answers = [bare(call.answer) for call in self.page.delivered if key_of(call) == key and call.is_executed]
+        if bare(item.get("output")) not in answers:
+            self._break(
+                f"{item['name']} ({item['id']}) is completed with {item.get('output')}; the page answered {answers}"
+            )
+
+    def _hold(self, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except ImpossibleError as error:
+            self._break(str(error))
+
+    def _break(self, what: str) -> None:
+        raise BrokenLifecycleError(what, self.page.transcript)
+
+    def _observe(self, kind: str, _what: Any) -> None:
+        self._was_cut_off = self._was_cut_off or kind in {"stops", "drops"}
+
+    def _on_client_tool(self, name: str, _params: Json) -> Any:
+        self._executed += 1
+        if self._fails:
+            raise RuntimeError(f"the page cannot do it ({self._executed})")
+        return self._script.answer(name, self._executed)
+
+
+def key_of(call: Delivery) -> str:
+    """What the page knows a call by."""
+    return call.receipt or call.item_id
+
+
+def bare(answer: Any) -> Any:
+    """Return an answer without its receipt."""
+    if not (isinstance(answer, dict) and "_receipt" in answer):
+        return answer
+    return answer["result"] if "result" in answer else {"error": answer["error"]}
+
+
+def has_failed(call: Delivery) -> bool:
+    """Whether the page could not do what it was asked for."""
+    answer = bare(call.answer)
+    return isinstance(answer, dict) and answer.keys() == {"error"}

@@ -1,0 +1,30 @@
+"""A fixture for pytest: browsers that show what they saw when a test fails. Import it where your fixtures are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .browser import FakeBrowser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chatkit.server import ChatKitServer
+
+__all__ = ["fake_browser"]
+
+
+@pytest.fixture
+def fake_browser() -> Iterator[Callable[..., FakeBrowser]]:
+    """Return a function that makes browsers, and takes what `FakeBrowser` does. A test that fails shows what they saw."""
+    browsers: list[FakeBrowser] = []
+
+    def make(server: ChatKitServer[Any] | str, **options: Any) -> FakeBrowser:
+        browsers.append(FakeBrowser(server, **options))
+        return browsers[-1]
+
+    yield make
+    for browser in browsers:
+        print(browser.transcript)  # noqa: T201  pytest keeps it, and shows it with a failure

@@ -1,0 +1,257 @@
+"""`LifecycleMachine`: random conversations with a server, each step held against an oracle. Needs Hypothesis."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from ._oracle import Tool
+from ._play import BrokenLifecycleError, Play, Script
+from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer, rehearsal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from chatkit.server import ChatKitServer
+    from chatkit.store import Store
+
+    from chatkit_clienttools import ClientTool
+
+__all__ = ["BrokenLifecycleError", "LifecycleMachine"]
+
+T = TypeVar("T")
+
+LEASE = 3600.0
+"""After how many seconds whatever a request that was cut off had claimed is free again."""
+
+EVENTS = 8
+"""How many events of a response may pass before it is cut off."""
+
+a_message = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.messages)))
+an_action = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.actions)))
+a_call = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.answerable))
+some_events = st.integers(0, EVENTS)
+
+
+class LifecycleMachine(RuleBasedStateMachine):
+    """A user, a page and a network that do what those do; an oracle says what must come of it.
+
+    Subclass it, say how your store is made, and let pytest collect the test case that Hypothesis makes of it:
+
+    ```python
+    class MyStoreLifecycle(LifecycleMachine):
+        def make_store(self):
+            return MyStore()
+
+    TestMyStore = MyStoreLifecycle.TestCase
+    ```
+
+    For a server of your own give `make_server` instead, and say what can be written to it and what it then asks for:
+    `messages`, `tools`, and whatever of the rest is not as it is here.
+    """
+
+    messages: ClassVar[Mapping[str, Sequence[str]]] = MESSAGES
+    """What can be written to the server, and the client tools that it then asks for, in order."""
+
+    actions: ClassVar[Mapping[str, Sequence[str]]] = ACTIONS
+    """The same for the actions that it has, by type."""
+
+    tools: ClassVar[Sequence[ClientTool[...]]] = TOOLS
+    """The declarations of these tools: which of them want an answer, and which are required."""
+
+    answers: ClassVar[Mapping[str, Any]] = {}
+    """What the page answers, by tool: a value, or a function that makes another one of each number. Answers that differ
+    let the machine see when one is recorded under another call; unless told otherwise they are `{"number": 1}` and so
+    on."""
+
+    on_user_message: Literal["cancel", "keep"] = "cancel"
+    """What the server's sequencer was told about it."""
+
+    on_failure: Literal["continue", "abort"] = "continue"
+    """What the server's sequencer was told about it."""
+
+    receipts: bool = True
+    """Whether the server that is brought along for a store sends receipts."""
+
+    context: Any = None
+    """What is passed to the server as `context`."""
+
+    time_limit: float = 10.0
+    """How many seconds the next event of a response may take."""
+
+    def make_store(self) -> Any:
+        """Return a store, or an async context manager of one; may be async."""
+        raise NotImplementedError(f"{type(self).__name__} has to say what is to be tried: make_store or make_server")
+
+    def make_server(self) -> Any:
+        """Return a server, or an async context manager of one; may be async."""
+        return self._rehearsal()
+
+    async def _rehearsal(self) -> RehearsalServer:
+        store: Store[Any] = await self._made(self.make_store)
+        return rehearsal(
+            store,
+            self.clock,
+            on_user_message=self.on_user_message,
+            on_failure=self.on_failure,
+            receipts=self.receipts,
+        )
+
+    def model_runs(self) -> int | None:
+        """Return how often `respond` and `action` have let the model run in all; None if that is not known."""
+        return self.server.runs if isinstance(self.server, RehearsalServer) else None
+
+    def clock(self) -> float:
+        """Return the time in seconds since the epoch, with what was skipped of it.
+
+        Give it to the sequencer of your server, `ClientToolSequencer(..., clock=self.clock)`. What a request had
+        claimed that was cut off is free again after some time; requests are cut off only if that time can be skipped.
+        """
+        self._has_clock = True
+        return time.time() + self._skipped
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._skipped = 0.0
+        self._has_clock = False
+        self._loop = asyncio.new_event_loop()
+        self._stack = AsyncExitStack()
+        self._is_broken = False
+        try:
+            self.server: ChatKitServer[Any] = self._run(self._made(self.make_server))
+        except BaseException:
+            self._close()
+            raise
+        self.play = Play(
+            self.server, self._script(), context=self.context, runs=self.model_runs, time_limit=self.time_limit
+        )
+
+    def _script(self) -> Script:
+        return Script(
+            messages=self.messages,
+            actions=self.actions,
+            tools={tool.name: Tool(tool.answer_wanted, tool.required) for tool in self.tools},
+            answers=self.answers,
+            on_user_message=self.on_user_message,
+            on_failure=self.on_failure,
+        )
+
+    @initialize(text=a_message)
+    def user_begins(self, text: str) -> None:
+        """The first message opens the thread."""
+        self._run(self.play.message(text))
+
+    @rule(text=a_message)
+    def user_writes(self, text: str) -> None:
+        """Another message, whether a call is pending or not."""
+        self._run(self.play.message(text))
+
+    @precondition(lambda self: self._may_cut_off)
+    @rule(text=a_message, events=some_events)
+    def user_stops_a_message(self, text: str, events: int) -> None:
+        """Stop, somewhere in the response to a message."""
+        self._run(self.play.message(text, lambda: self.play.page.stop(events)))
+
+    @precondition(lambda self: self._may_cut_off)
+    @rule(text=a_message, events=some_events)
+    def connection_of_a_message_is_lost(self, text: str, events: int) -> None:
+        """The network goes away, somewhere in the response to a message."""
+        self._run(self.play.message(text, lambda: self.play.page.drop(events)))
+
+    @precondition(lambda self: self.on_user_message == "cancel")  # with "keep" it removes answers to older calls too
+    @rule()
+    def user_retries(self) -> None:
+        """The last message again."""
+        self._run(self.play.retry())
+
+    @precondition(lambda self: self.actions)
+    @rule(kind=an_action)
+    def user_presses(self, kind: str) -> None:
+        """A button, in a widget or elsewhere in the page."""
+        self._run(self.play.action(kind))
+
+    @rule()
+    def user_renames(self) -> None:
+        """Another title, which saves the thread."""
+        self._run(self.play.rename())
+
+    @rule()
+    def user_reloads(self) -> None:
+        """The page is loaded anew."""
+        self._run(self.play.reload())
+
+    @precondition(lambda self: self.play.forgives)
+    @rule()
+    def page_resumes(self) -> None:
+        """The page asks for a pending call again."""
+        self._run(self.play.resume())
+
+    @precondition(lambda self: self.play.last_is_pending)
+    @rule(fails=st.booleans())
+    def page_answers(self, *, fails: bool) -> None:
+        """The pending call is answered, or the page reports that it could not."""
+        self._run(self.play.answer(fails=fails))
+
+    @precondition(lambda self: self.play.forgives and self.play.answerable)
+    @rule(number=a_call, times=st.integers(1, 3))
+    def page_answers_late_or_again(self, number: int, times: int) -> None:
+        """Any call is answered, whatever has become of it since: also several times at once."""
+        self._run(self.play.answer(number, times=times))
+
+    @precondition(lambda self: self._may_cut_off and self.play.last_is_pending)
+    @rule(events=some_events, fails=st.booleans())
+    def user_stops_an_answer(self, events: int, *, fails: bool) -> None:
+        """Stop, somewhere in the response to an answer."""
+        self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.stop(events)))
+
+    @precondition(lambda self: self._may_cut_off and self.play.last_is_pending)
+    @rule(events=some_events, fails=st.booleans())
+    def connection_of_an_answer_is_lost(self, events: int, *, fails: bool) -> None:
+        """The network goes away, somewhere in the response to an answer."""
+        self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.drop(events)))
+
+    @precondition(lambda self: self._has_clock)
+    @rule()
+    def time_passes(self) -> None:
+        """Whatever was claimed by a request that was cut off is free again."""
+        self._skipped += LEASE
+        self.play.time_passes()
+
+    def teardown(self) -> None:
+        """Let nothing go wrong any more: every call must be settled then."""
+        try:
+            if not self._is_broken:
+                self._skipped += LEASE
+                self._run(self.play.settle())
+        finally:
+            self._close()
+
+    @property
+    def _may_cut_off(self) -> bool:
+        return self.play.forgives and self._has_clock
+
+    def _close(self) -> None:
+        self._loop.run_until_complete(self._stack.aclose())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _run(self, step: Awaitable[T]) -> T:
+        try:
+            return self._loop.run_until_complete(step)
+        except BaseException:
+            self._is_broken = True
+            raise
+
+    async def _made(self, make: Callable[[], Any]) -> Any:
+        made = make()
+        if inspect.isawaitable(made):
+            made = await made
+        if isinstance(made, AbstractAsyncContextManager):
+            made = await self._stack.enter_async_context(made)
+        return made

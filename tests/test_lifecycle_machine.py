@@ -1,0 +1,490 @@
+"""The machine passes what is right and finds what is planted."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from chatkit.agents import ClientToolCall
+from chatkit.server import ChatKitServer
+from chatkit.types import (
+    AssistantMessageItem,
+    ClientToolCallItem,
+    ThreadItemDoneEvent,
+    ThreadItemReplacedEvent,
+)
+from hypothesis import Phase, settings
+
+from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext, ValidatingStore
+from chatkit_clienttools.server import ClientToolServer
+from chatkit_clienttools.stores import MemoryStore
+from chatkit_clienttools.testing._oracle import ImpossibleError, Oracle, Tool
+from chatkit_clienttools.testing._play import BrokenLifecycleError, Play, Script
+from chatkit_clienttools.testing.machine import LifecycleMachine
+from tests.helpers.stores import LiveStore, PlainStore, PlansStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+
+    from chatkit.store import Store
+
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """What fails is part of the game."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def case(machine: type[LifecycleMachine], examples: int = 15) -> Any:
+    test = machine.TestCase
+    test.settings = settings(test.settings, max_examples=examples, stateful_step_count=20, phases=PHASES)
+    return test
+
+
+class MemoryLifecycle(LifecycleMachine):
+    def make_store(self) -> Any:
+        return MemoryStore()
+
+
+class PlainLifecycle(LifecycleMachine):
+    receipts = False
+
+    async def make_store(self) -> Any:
+        return PlainStore()
+
+
+class KeepLifecycle(LifecycleMachine):
+    on_user_message = "keep"
+
+    def make_store(self) -> Any:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Store[Any]]:
+            yield PlansStore()
+
+        return opened()
+
+
+class LiveLifecycle(LifecycleMachine):
+    def make_store(self) -> Any:
+        return ValidatingStore(LiveStore())
+
+
+TestMemory = case(MemoryLifecycle)
+TestPlain = case(PlainLifecycle)
+TestKeep = case(KeepLifecycle)
+TestLive = case(LiveLifecycle)
+
+shows = ClientTool("shows", result=None)
+gets = ClientTool("gets")
+
+ASKS = {"hello": (), "show": ("shows", "shows", "shows"), "show and get": ("shows", "gets")}
+
+
+class Own(LifecycleMachine):
+    """Somebody's own server, with or without a bug."""
+
+    messages = ASKS
+    actions: ClassVar[Mapping[str, Sequence[str]]] = {}
+    tools = (shows, gets)
+
+    def model_runs(self) -> int:
+        assert isinstance(self.server, Asking)
+        return self.server.runs
+
+
+class Asking(ChatKitServer[Any]):
+    """A server that was written by hand: one item of text in each run, and calls as a subclass asks for them."""
+
+    def __init__(self, store: Store[Any] | None = None) -> None:
+        super().__init__(store or PlainStore())
+        self.runs = 0
+
+    def said(self, thread: Any) -> ThreadItemDoneEvent:
+        self.runs += 1
+        content: Any = [{"text": f"Run {self.runs}.", "annotations": []}]
+        return ThreadItemDoneEvent(
+            item=AssistantMessageItem(
+                id=f"msg_{self.runs}_{thread.id}",
+                thread_id=thread.id,
+                created_at=datetime.now(timezone.utc),
+                content=content,
+            )
+        )
+
+    def call(self, name: str, thread: Any) -> ThreadItemDoneEvent:
+        item_id = self.store.generate_item_id("tool_call", thread, None)
+        return ThreadItemDoneEvent(
+            item=ClientToolCallItem(
+                id=item_id,
+                thread_id=thread.id,
+                created_at=datetime.now(timezone.utc),
+                call_id=item_id,
+                name=name,
+                arguments={},
+            )
+        )
+
+    @staticmethod
+    def asked(message: Any) -> tuple[str, ...]:
+        return ASKS[message.content[0].text] if message else ()
+
+
+async def nothing(thread: Any) -> AsyncIterator[Any]:
+    return
+    yield
+
+
+def sequenced(base: Any = ChatKitServer, tools: Any = (shows, gets), **options: Any) -> Any:
+    """A server that is as it should be, but for what is given."""
+    sequencer = ClientToolSequencer(tools, **options)
+
+    class Sequenced(Asking, base):  # type: ignore[misc]
+        @sequencer.sequenced
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            async for event in getattr(self, "before", nothing)(thread):
+                yield event
+            yield self.said(thread)
+            agent_context = SequencedAgentContext(thread=thread, store=self.store, request_context=context)
+            for name in self.asked(input_user_message)[: getattr(self, "last", None)]:
+                agent_context.client_tool_call = ClientToolCall(name=name, arguments={})
+
+    return Sequenced()
+
+
+class OwnPlain(Own):
+    """`ChatKitServer`, decorated: the machine asks nothing of it that plain ChatKit cannot do."""
+
+    def make_server(self) -> Any:
+        return sequenced()
+
+
+class OwnSafe(Own):
+    """`ClientToolServer`, decorated, with what an answer is said by a value."""
+
+    answers: ClassVar[Mapping[str, Any]] = {"shows": None}
+
+    def make_server(self) -> Any:
+        return sequenced(ClientToolServer, receipts=True, clock=self.clock)
+
+
+class OwnUncounted(Own):
+    """Nobody knows how often the model runs."""
+
+    def make_server(self) -> Any:
+        return sequenced()
+
+    def model_runs(self) -> Any:
+        return LifecycleMachine.model_runs(self)
+
+
+TestOwnPlain = case(OwnPlain)
+TestOwnSafe = case(OwnSafe)
+TestOwnUncounted = case(OwnUncounted, examples=5)
+
+
+class OneSlot(Asking):
+    """Plain ChatKit: three assignments, and the last one wins."""
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        yield self.said(thread)
+        if asked := self.asked(input_user_message):
+            yield self.call(asked[-1], thread)
+
+
+class AllAtOnce(Asking):
+    """Every call is sent as it comes."""
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        yield self.said(thread)
+        for name in self.asked(input_user_message):
+            yield self.call(name, thread)
+
+
+class QueueInMemory(Asking):
+    """A queue by hand: nobody empties it when the user writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: list[str] = []
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        if input_user_message or not self.queue:
+            yield self.said(thread)
+        self.queue += self.asked(input_user_message)
+        if self.queue:
+            yield self.call(self.queue.pop(0), thread)
+
+
+class Forgetful(ClientToolServer[Any]):
+    """The last call of a run is lost."""
+
+    last = -1
+
+
+class Rewriting(ClientToolServer[Any]):
+    """A run that writes completed calls anew."""
+
+    async def before(self, thread: Any) -> AsyncIterator[Any]:
+        page = await self.store.load_thread_items(thread.id, None, 100, "asc", None)
+        for item in page.data:
+            if isinstance(item, ClientToolCallItem) and item.status == "completed":
+                yield ThreadItemReplacedEvent(item=item.model_copy(update={"output": "rewritten"}))
+
+
+class LossyStore(MemoryStore[Any]):
+    """A store that keeps the status of a call, and not its answer."""
+
+    async def save_item(self, thread_id: str, item: Any, context: Any) -> None:
+        if isinstance(item, ClientToolCallItem):
+            item = item.model_copy(update={"output": "something else"})
+        await super().save_item(thread_id, item, context)
+
+
+class BareAnswers(ClientToolServer[Any]):
+    """A `ClientToolServer` that takes answers as plain ChatKit does."""
+
+    def _events(self, request: Any, posted: Any, context: Any) -> Any:
+        return ChatKitServer._process_streaming_impl(self, request, context)
+
+
+class Chatty(Asking):
+    """The model runs for every answer, though nobody wanted one."""
+
+    def __new__(cls) -> Any:
+        return sequenced(tools=())
+
+
+class SlowToTell(ClientToolServer[Any]):
+    """A server that fails when it should go on."""
+
+    def _going_on(self, thread: Any, context: Any, *, goes_on: bool) -> Any:
+        raise RuntimeError("away")
+
+
+PLANTED = {
+    "one slot": (OneSlot, "expected was"),
+    "all at once": (AllAtOnce, "expected was nothing"),
+    "a queue in memory": (QueueInMemory, "expected was"),
+    "loses the last": (lambda: sequenced(Forgetful), "the page was not given (gets|shows)"),
+    "rewrites answers": (lambda: sequenced(Rewriting), "has changed since"),
+    "answers are lost": (lambda: with_store(LossyStore()), "is completed with something else"),
+    "late answers break the stream": (lambda: sequenced(BareAnswers, receipts=True), "the chat shows an error"),
+    "the model runs too often": (Chatty, "the model ran"),
+    "an error in the chat": (lambda: sequenced(SlowToTell, receipts=True), "the chat shows an error"),
+}
+
+
+def with_store(store: Store[Any]) -> Any:
+    server = sequenced()
+    server.store = store
+    return server
+
+
+@pytest.mark.parametrize(("make", "says"), PLANTED.values(), ids=PLANTED)
+def test_planted_bugs_are_found(make: Any, says: str) -> None:
+    """Whatever is left out, the machine finds it, and says what it has seen and what had happened before."""
+
+    class Broken(Own):
+        def make_server(self) -> Any:
+            return make()
+
+    test = Broken.TestCase
+    test.settings = settings(
+        test.settings,
+        max_examples=200,
+        stateful_step_count=12,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        print_blob=False,
+    )
+
+    with pytest.raises(AssertionError, match=rf"({says})[\s\S]*What had happened:\nsays "):
+        test("runTest").runTest()
+
+
+class Abort(MemoryLifecycle):
+    on_failure = "abort"
+
+
+class TestByHand:
+    """Every rule, without luck."""
+
+    def test_what_users_and_networks_do(self) -> None:
+        """A long conversation in which everything happens once, and which ends well."""
+        machine = MemoryLifecycle()
+        machine.user_begins("show, get, show and stop")
+        machine.page_answers(fails=False)
+        machine.user_renames()
+        machine.user_reloads()
+        machine.page_resumes()
+        machine.page_answers_late_or_again(0, 2)
+        machine.page_answers_late_or_again(2, 3)
+        machine.user_stops_an_answer(0, fails=False)
+        machine.user_retries()
+        machine.connection_of_an_answer_is_lost(1, fails=True)
+        machine.time_passes()
+        machine.page_resumes()
+        machine.user_presses("get and stop")
+        machine.user_writes("get one")
+        machine.user_stops_a_message("show one", 2)
+        machine.connection_of_a_message_is_lost("get one", 3)
+        machine.time_passes()
+
+        machine.teardown()
+
+        calls = [item for item in machine.play.page.items if item["type"] == "client_tool_call"]
+        assert {"completed"} == {item["status"] for item in calls}
+
+    def test_a_required_call_may_come_again_after_a_retry(self) -> None:
+        """A retry removes the answer to a required call of an older message, and so what is known of it."""
+        machine = MemoryLifecycle()
+        machine.user_begins("show, show and stop")
+        machine.user_writes("show one")
+        assert "stops" == machine.play.page.delivered[-1].name
+        machine.page_answers(fails=False)
+
+        machine.user_retries()
+        machine.teardown()
+
+        assert {(True, ())} == {(world.told, world.waiting) for world in machine.play.oracle.worlds}
+
+    def test_a_failure_gives_up_the_rest(self) -> None:
+        """With "abort" only what is required comes after a call that failed."""
+        machine = Abort()
+        machine.user_begins("show, get, show and stop")
+
+        machine.page_answers(fails=True)
+        machine.teardown()
+
+        assert ["shows", "stops"] == [call.name for call in machine.play.page.calls]
+
+    def test_a_message_may_keep_what_is_open(self) -> None:
+        """With "keep" a message changes nothing for the pending call; what it asks for comes later."""
+        machine = KeepLifecycle()
+        machine.user_begins("show one")
+
+        machine.user_writes("get one")
+        machine.teardown()
+
+        assert ["shows", "gets"] == [call.name for call in machine.play.page.calls]
+
+    def test_a_server_whose_runs_are_not_counted(self) -> None:
+        """The rest is held against the oracle all the same."""
+        machine = OwnUncounted()
+        machine.user_begins("show and get")
+
+        machine.page_answers(fails=False)
+        machine.teardown()
+
+        assert ["shows", "gets"] == [call.name for call in machine.play.page.calls]
+
+    async def test_a_second_pending_call_is_seen(self) -> None:
+        """Also one that was never streamed."""
+
+        class Secretive(Asking):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                await self.store.add_thread_item(thread.id, self.call("shows", thread).item, context)
+                yield self.call("shows", thread)
+
+        play = Play(Secretive(), Script(messages={"Go": ["shows"]}))
+
+        with pytest.raises(BrokenLifecycleError, match="2 calls are pending at once"):
+            await play.message("Go")
+
+    def test_what_may_be_answered(self) -> None:
+        """With receipts every call; without, the pending one, or the last when none is; and plain ChatKit only once."""
+        found = []
+        for make in (MemoryLifecycle, PlainLifecycle, OwnPlain):
+            machine = make()
+            first, second = max(machine.messages), min(machine.messages)
+            assert [] == machine.play.answerable
+            machine.user_begins(first)
+            machine.page_answers(fails=False)
+            before = machine.play.answerable
+            machine.user_writes(second)
+            found.append((before, machine.play.answerable))
+            machine.teardown()
+
+        assert [([0, 1], [0, 1, 2]), ([1], [2]), ([1], [])] == found
+
+
+class TestOracle:
+    @staticmethod
+    def oracle(**policy: Any) -> Oracle:
+        tools = {"shows": Tool(wanted=False), "gets": Tool()}
+        return Oracle(tools, policy.get("on_user_message", "cancel"), policy.get("on_failure", "continue"))
+
+    def test_the_model_is_to_be_told(self) -> None:
+        """An answer that was wanted, and that no run has seen, is not settled."""
+        oracle = self.oracle()
+        oracle.became(oracle.message(["gets"]))
+        oracle.given("gets", "k")
+        oracle.became(oracle.recorded("k", fails=False))
+
+        with pytest.raises(ImpossibleError, match="the model was never told"):
+            oracle.all_settled(counts_runs=True)
+        oracle.all_settled(counts_runs=False)
+
+    def test_every_call_is_to_be_settled(self) -> None:
+        """A call that never comes is named."""
+        oracle = self.oracle()
+        oracle.became(oracle.message(["shows"]))
+
+        with pytest.raises(ImpossibleError, match="the page never settled shows"):
+            oracle.all_settled(counts_runs=True)
+
+    def test_only_the_call_that_is_out_is_pending(self) -> None:
+        """A call that was answered is not pending any more."""
+        oracle = self.oracle()
+
+        with pytest.raises(ImpossibleError, match=r"the calls that are pending are \['k'\]"):
+            oracle.pending(["k"])
+
+    def test_where_a_request_was_cut_off_everything_is_possible(self) -> None:
+        """Nothing was done, or all of it, or a part."""
+        oracle = self.oracle()
+
+        oracle.became(oracle.message(["shows"]), cut_off=oracle.cut_message)
+
+        assert {(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)} == {
+            (world.turn, world.runs, len(world.waiting)) for world in oracle.worlds
+        }
+
+    def test_an_answer_that_was_cut_off_may_have_told_the_model(self) -> None:
+        """It was not recorded, or was; the model was not run, or was, or knows it all."""
+        oracle = self.oracle()
+        oracle.became(oracle.message(["gets"]))
+        oracle.given("gets", "k")
+
+        oracle.became(oracle.answer("k", fails=False), cut_off=oracle.cut_answer("k", fails=False))
+
+        assert {(1, False, 1), (0, False, 1), (0, False, 2), (0, True, 2)} == {
+            (len(world.waiting), world.told and not world.waiting, world.runs) for world in oracle.worlds
+        }
+
+    def test_what_is_seen_rules_out(self) -> None:
+        """What does not fit what was seen is dropped."""
+        oracle = self.oracle()
+        oracle.became(oracle.message(["shows"]), cut_off=oracle.cut_message)
+
+        oracle.given("shows", "k")
+        oracle.ran(1)
+        oracle.pending(["k"])
+
+        assert 1 == len(oracle.worlds)
+
+
+def test_it_says_what_it_needs() -> None:
+    """Without a store or a server there is nothing to try."""
+    with pytest.raises(
+        NotImplementedError, match="LifecycleMachine has to say what is to be tried: make_store or make_s"
+    ):
+        LifecycleMachine()

@@ -43,7 +43,7 @@ class Ablation:
 
     def explore(self) -> Found:
         with self._removed():
-            return Search(self.intact.but(**self.without)).run()
+            return Search(self.intact.but(**self.without), until=[self.finds]).run()
 
     @contextmanager
     def _removed(self) -> Iterator[None]:

@@ -37,8 +37,8 @@ def _recover(world: World) -> None:
         world.scenario.recovery
     ]
     limit = 4 * len(world.scenario.calls + world.scenario.then + world.scenario.later) + 4
-    world.browser.reload()
-    asks()
+    if world.scenario.recovery != "repeat":
+        world.browser.reload()
     for _ in range(limit):
         if world.browser.waiting:
             world.answer(world.browser.waiting[0])

@@ -72,7 +72,6 @@ QUICK = [
     named(SWEEP.but(calls=CALLS[2], subject="agent", crashes=1, resumes=1), "a crash: an agent of the SDK"),
     named(Scenario(calls=CALLS[3], repeats=1), "a repeat at any moment"),
     named(Scenario(calls=CALLS[2], subject="agent", repeats=1), "a repeat at any moment: an agent of the SDK"),
-    named(Scenario(calls=CALLS[2], later=("shows",), actions=1), "an action at any moment"),
     named(Scenario(calls=CALLS[2], resumes=1), "a resume at any moment"),
     named(Scenario(calls=CALLS[2], renames=1), "a rename at any moment"),
     named(
@@ -89,7 +88,6 @@ LONG = [
     *crashes((1, 2, 3, 4), KINDS, 2),
     *faults(KINDS, 2),
     named(Scenario(calls=CALLS[3], repeats=2), "two repeats at any moment: 3 calls"),
-    named(Scenario(calls=CALLS[3], later=("shows",), actions=1, repeats=1), "an action and a repeat at any moment"),
     named(Scenario(calls=CALLS[3], resumes=1, repeats=1), "a resume and a repeat at any moment"),
     named(
         Scenario(calls=CALLS[3], store=METADATA, around="validating", renames=2),
@@ -114,6 +112,7 @@ LONG = [
 MENDED_NEXT = [
     named(Scenario(calls=CALLS[3], messages=1), "a message at any moment"),
     named(Scenario(calls=CALLS[2], retries=1), "a retry at any moment"),
+    named(Scenario(calls=CALLS[2], later=("shows",), actions=1), "an action at any moment"),
     named(SWEEP.but(calls=CALLS[3], messages=1, crashes=1), "a crash: a message, one call required"),
     named(TWO.but(calls=CALLS[1], resumes=1), "two workers, a resume: memory"),
 ]
@@ -132,7 +131,7 @@ HAZARDS = [
         "plain ChatKit, a naive queue: three answers",
     ),
     named(
-        NAIVE.but(recovery="message", crashes=1, shows=("stuck",), one_at_a_time=True),
+        NAIVE.but(recovery="repeat", crashes=1, shows=("a broken stream",), one_at_a_time=True),
         "plain ChatKit, a naive queue: a crash",
     ),
     named(

@@ -16,6 +16,8 @@ from .standing import standing
 from .world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .choices import Choice
     from .scenario import Scenario
     from .schedule import Schedule
@@ -52,12 +54,12 @@ class Found:
 
 
 class Search:
-    """One exploration of one scenario."""
+    """One exploration of one scenario: of at most `limit` executions, or `until` these violations have been seen."""
 
-    def __init__(self, scenario: Scenario, *, limit: int = 1_000_000, until_violation: bool = False) -> None:
+    def __init__(self, scenario: Scenario, *, limit: int = 1_000_000, until: Iterable[str] = ()) -> None:
         self.scenario = scenario
         self.limit = limit
-        self.until_violation = until_violation
+        self.until = frozenset(until)
         self.found = Found(scenario)
         self._loop = SteppedLoop()
         self._seen: dict[int, frozenset[str]] = {}
@@ -81,7 +83,8 @@ class Search:
         return self.found
 
     def _goes_on(self) -> bool:
-        return self.found.executions < self.limit and not (self.until_violation and self.found.kinds)
+        has_seen_enough = bool(self.until) and self.until <= self.found.kinds.keys()
+        return self.found.executions < self.limit and not has_seen_enough
 
     def _execute(self, prefix: Schedule, sleep: Sleep) -> None:
         """Replay a prefix, then go on with the first choice at each state, and leave the others for later."""

@@ -1,0 +1,47 @@
+"""Every crash and every interleaving of small scenarios, explored; `make explore` explores larger ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from . import counts
+from .ablations import ABLATIONS
+from .scenarios import HAZARDS, QUICK
+from .search import Search
+
+if TYPE_CHECKING:
+    from .ablations import Ablation
+    from .scenario import Scenario
+
+PINNED = counts.load()
+
+
+@pytest.mark.parametrize("scenario", QUICK, ids=lambda scenario: scenario.name)
+def test_nothing_goes_wrong(scenario: Scenario) -> None:
+    """Whatever the controller chooses, no property is violated; and it has as much to choose from as ever."""
+    found = Search(scenario).run()
+
+    assert {} == found.violations
+    assert [] == counts.shrunk(PINNED, scenario.name, found)
+
+
+@pytest.mark.parametrize("scenario", HAZARDS, ids=lambda scenario: scenario.name)
+def test_what_is_known_to_go_wrong_is_seen(scenario: Scenario) -> None:
+    """The exploration sees what goes wrong without the package, or without what its documentation asks for."""
+    found = Search(scenario, until=scenario.shows).run()
+
+    assert set(scenario.shows) <= set(found.kinds)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.safeguard)
+def test_a_safeguard_is_needed(ablation: Ablation) -> None:
+    """With one safeguard removed the exploration finds a violation."""
+    assert ablation.finds in ablation.explore().kinds
+
+
+@pytest.mark.parametrize("scenario", QUICK, ids=lambda scenario: scenario.name)
+def test_counts_are_pinned(scenario: Scenario) -> None:
+    """Each scenario has counts below which it must not fall."""
+    assert scenario.name in PINNED

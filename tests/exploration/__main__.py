@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agents import set_tracing_disabled
 
@@ -13,7 +12,12 @@ from . import counts
 from .ablations import ABLATIONS
 from .scenarios import HAZARDS, LONG, MENDED_NEXT, QUICK
 from .schedule import readable
-from .search import Found, Search
+from .search import Search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .search import Found
 
 HEAD = ("scenario", "executions", "steps", "states", "durable", "crashes", "endings", "seconds", "violations")
 ROW = "{:66.66} {:>10} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8}  {}"

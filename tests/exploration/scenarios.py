@@ -99,7 +99,9 @@ LONG = [
     ),
     named(TWO.but(calls=CALLS[3], repeats=1), "two workers, a repeat: 3 calls, memory"),
     named(TWO.but(calls=CALLS[3], repeats=1, store="dicts, plans"), "two workers, a repeat: 3 calls, dicts, plans"),
-    named(TWO.but(calls=CALLS[2], repeats=1, store="dicts", locked=True), "two workers, a repeat: 2 calls, dicts, lock"),
+    named(
+        TWO.but(calls=CALLS[2], repeats=1, store="dicts", locked=True), "two workers, a repeat: 2 calls, dicts, lock"
+    ),
     named(TWO.but(calls=CALLS[4], crashes=1), "two workers, a crash: 4 calls, memory"),
     named(TWO.but(calls=CALLS[1], repeats=2), "two workers, three answers at once"),
     named(TWO.but(calls=CALLS[1], repeats=1, lapses=1), "two workers, a repeat, leases end: memory"),
@@ -118,14 +120,18 @@ MENDED_NEXT = [
 ]
 """What the exploration has found in the package, and what is not mended yet."""
 
-NAIVE = Scenario(subject="naive", receipts=False, store="dicts", recovery="nothing", calls=("gets", "gets"), opened=True)
+NAIVE = Scenario(
+    subject="naive", receipts=False, store="dicts", recovery="nothing", calls=("gets", "gets"), opened=True
+)
 
 HAZARDS = [
     named(
         NAIVE.but(repeats=1, shows=("an answer under another call", "a broken stream", "two pending")),
         "plain ChatKit, a naive queue: two answers",
     ),
-    named(NAIVE.but(messages=1, later=("gets",), shows=("two pending",)), "plain ChatKit, a naive queue: answer, message"),
+    named(
+        NAIVE.but(messages=1, later=("gets",), shows=("two pending",)), "plain ChatKit, a naive queue: answer, message"
+    ),
     named(
         NAIVE.but(repeats=2, calls=("gets",) * 3, shows=("an answer under another call", "a broken stream")),
         "plain ChatKit, a naive queue: three answers",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from .standing import standing
 from .world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from .choices import Choice
     from .scenario import Scenario
@@ -61,7 +62,6 @@ class Search:
         self.limit = limit
         self.until = frozenset(until)
         self.found = Found(scenario)
-        self._loop = SteppedLoop()
         self._seen: dict[int, frozenset[str]] = {}
         self._recovered: set[int] = set()
         self._stack: list[tuple[Schedule, Sleep]] = [((), ())]
@@ -69,15 +69,11 @@ class Search:
     def run(self) -> Found:
         """Explore until there is nothing new, or the limit is reached."""
         began = time.perf_counter()
-        with standing():
+        with stepped() as loop:
             while self._stack and self._goes_on():
-                self._execute(*self._stack.pop())
+                self._execute(loop, *self._stack.pop())
                 if self.found.executions % COLLECT_EVERY == 0:
-                    gc.collect()
-                    self._loop.run_until_quiet()
-            gc.collect()
-            self._loop.run_until_quiet()
-        self._loop.close()
+                    collect(loop)
         self.found.is_complete = not self._stack
         self.found.seconds = time.perf_counter() - began
         return self.found
@@ -86,10 +82,10 @@ class Search:
         has_seen_enough = bool(self.until) and self.until <= self.found.kinds.keys()
         return self.found.executions < self.limit and not has_seen_enough
 
-    def _execute(self, prefix: Schedule, sleep: Sleep) -> None:
+    def _execute(self, loop: SteppedLoop, prefix: Schedule, sleep: Sleep) -> None:
         """Replay a prefix, then go on with the first choice at each state, and leave the others for later."""
         self.found.executions += 1
-        world = World(self.scenario, self._loop)
+        world = World(self.scenario, loop)
         path = list(prefix)
         try:
             begin(world)
@@ -155,6 +151,24 @@ class Search:
         recover_here(world)
 
 
+@contextmanager
+def stepped() -> Iterator[SteppedLoop]:
+    """Make a loop for executions in which time stands still."""
+    loop = SteppedLoop()
+    try:
+        with standing():
+            yield loop
+            collect(loop)
+    finally:
+        loop.close()
+
+
+def collect(loop: SteppedLoop) -> None:
+    """Let go of what is over: generators that are found to be garbage are closed, in the loop."""
+    gc.collect()
+    loop.run_until_quiet()
+
+
 def begin(world: World) -> None:
     """The user writes; and if the scenario says so, that run is not taken apart."""
     world.is_gated = not world.scenario.opened
@@ -172,20 +186,28 @@ def choose(world: World, text: str) -> None:
 
 
 def replay(scenario: Scenario, schedule: Schedule) -> str | None:
-    """Play a schedule; return the kind of violation it ends with, if it does."""
-    loop = SteppedLoop()
-    with standing():
-        world = World(scenario, loop)
-        try:
-            begin(world)
-            for text in schedule:
-                choose(world, text)
-            recover_elsewhere(world)
-            if not choices(world):
-                recover_here(world)
-        except Violation as violation:
-            return violation.kind
-        finally:
-            world.bury()
-            loop.close()
+    """Play a schedule, and then whatever comes first; return what is violated, if anything is.
+
+    What cannot happen any more is passed over: a schedule outlives the code it was found in.
+    """
+    with stepped() as loop:
+        return _played(World(scenario, loop), schedule)
+
+
+def _played(world: World, schedule: Schedule) -> str | None:
+    try:
+        begin(world)
+        for text in schedule:
+            for choice in choices(world):
+                if choice.text == text:
+                    choice.do()
+                    break
+        recover_elsewhere(world)
+        while possible := choices(world):
+            possible[0].do()
+        recover_here(world)
+    except Violation as violation:
+        return str(violation)
+    finally:
+        world.bury()
     return None

@@ -26,7 +26,7 @@ class _Standing(datetime):
     """ChatKit's `datetime.now()`: every item of an execution has the same time, the hardest case for an order."""
 
     @classmethod
-    def now(cls, tz: Any = None) -> datetime:
+    def now(cls, tz: Any = None) -> Any:
         return datetime.fromtimestamp(EPOCH, tz)
 
 

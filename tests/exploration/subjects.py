@@ -132,13 +132,13 @@ def sequencer_for(world: World, name: str) -> ClientToolSequencer:
     return sequencer
 
 
-def _on_top_of(base: type[ChatKitServer[Any]]) -> Subject:
+def _on_top_of(base: Any) -> Subject:
     """Return the server that people write, derived from `base`."""
 
     def make(world: World, name: str, store: Store[Any]) -> ChatKitServer[Any]:
         sequencer, model = sequencer_for(world, name), Model(world)
 
-        class Server(base):  # type: ignore[valid-type, misc]
+        class Server(base):  # type: ignore[misc]
             @sequencer.sequenced
             async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
                 run = model.begins(context, message)
@@ -173,7 +173,7 @@ class AgentServer(ClientToolServer[Any]):
         super().__init__(store)
         self.model = Model(world)
         sequenced = sequencer_for(world, name).sequenced
-        self.respond = sequenced(AgentServer.run).__get__(self)  # type: ignore[attr-defined, method-assign]
+        self.respond = sequenced(AgentServer.run).__get__(self)  # type: ignore[method-assign]
 
     async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
         """Stand for the one that each worker sequences for itself."""

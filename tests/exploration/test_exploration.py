@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from . import counts
 from .ablations import ABLATIONS
+from .regressions import FOUND
 from .scenarios import HAZARDS, QUICK
-from .search import Search
+from .schedule import parsed
+from .search import Search, replay
 
 if TYPE_CHECKING:
     from .ablations import Ablation
+    from .regressions import Regression
     from .scenario import Scenario
 
 PINNED = counts.load()
@@ -39,6 +42,17 @@ def test_what_is_known_to_go_wrong_is_seen(scenario: Scenario) -> None:
 def test_a_safeguard_is_needed(ablation: Ablation) -> None:
     """With one safeguard removed the exploration finds a violation."""
     assert ablation.finds in ablation.explore().kinds
+
+
+def as_case(regression: Regression) -> Any:
+    marks = [] if regression.is_mended else [pytest.mark.xfail(strict=True, reason=regression.why)]
+    return pytest.param(regression, marks=marks, id=f"{regression.violated}: {regression.scenario.store}")
+
+
+@pytest.mark.parametrize("regression", [as_case(regression) for regression in FOUND])
+def test_what_was_found_is_mended(regression: Regression) -> None:
+    """A schedule that once led to a violation does not any more."""
+    assert replay(regression.scenario, parsed(regression.schedule)) is None
 
 
 @pytest.mark.parametrize("scenario", QUICK, ids=lambda scenario: scenario.name)

@@ -70,7 +70,7 @@ class World:
         self.lock = GatedLock()
         self.requests: list[Request] = []
         self.blocked: list[Request] = []
-        self.posted = Counter[str]() if after is None else after.posted.copy()
+        self.posted: Counter[str] = Counter() if after is None else after.posted.copy()
         self.workers: dict[str, Worker] = {}
         for name in "AB"[: scenario.workers]:
             self._start(name, 0 if after is None else after.workers[name].generation + 1)
@@ -152,7 +152,7 @@ class World:
         self.let(request, point, Verdict.FAIL)
 
     def crash(self, name: str) -> None:
-        """A process is gone, and a new one takes its place. What it was doing is never resumed, and cleans up nothing."""
+        """A process is gone, and a new one takes its place. Nothing it did is resumed, or cleaned up."""
         for request in self.requests:
             if request.worker == name and not request.is_over:
                 request.dead = request.disturbed = True

@@ -147,6 +147,15 @@ class Monitor:
             self.promised.update(map(turn_of, labels_in(world.durable.plan or world.durable.thread)))
             self._check_items(calls)
         self._check_browser(world)
+        self._check_title(world)
+
+    def _check_title(self, world: World) -> None:
+        """Check that what an application writes to the thread is still there when all is quiet."""
+        renames = [request for request in world.requests if request.name.startswith("rename")]
+        if not renames or world.live or any(r.disturbed or r.saw_store_fail for r in world.requests):
+            return
+        if read(world.durable.thread)["title"] != "renamed":
+            raise Violation("a foreign write lost", "the new title is gone")
 
     def _check_stream(self, request: Request) -> None:
         if request.dead or request.disturbed or not request.task.done() or request.task.cancelled():

@@ -45,8 +45,7 @@ def standing() -> Iterator[None]:
     """Let the clock stand still, and keep the logs and the garbage collector out of it."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # what is there already need not be looked through again and again
     gc.disable()
     try:
         with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 
     from chatkit.store import Store
 
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
+"""How many conversations each machine plays in a long run, others each time; the suite plays the same ones."""
+
+PHASES = (Phase.explicit, Phase.generate)
+"""No shrinking: it takes minutes, and the steps of a conversation read well enough as they are."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +49,14 @@ def _quiet() -> Iterator[None]:
 
 def case(machine: type[LifecycleMachine], examples: int = 15) -> Any:
     test = machine.TestCase
-    test.settings = settings(test.settings, max_examples=examples, stateful_step_count=20, phases=PHASES)
+    test.settings = settings(
+        test.settings,
+        max_examples=EXAMPLES or examples,
+        stateful_step_count=20,
+        derandomize=not EXAMPLES,
+        database=None,
+        phases=PHASES,
+    )
     return test
 
 
@@ -76,6 +88,19 @@ class LiveLifecycle(LifecycleMachine):
         return ValidatingStore(LiveStore())
 
 
+class AbortLifecycle(LifecycleMachine):
+    on_failure = "abort"
+
+    def make_store(self) -> Any:
+        return MemoryStore()
+
+
+class KeepAbortLifecycle(AbortLifecycle):
+    on_user_message = "keep"
+
+
+TestAbort = case(AbortLifecycle)
+TestKeepAbort = case(KeepAbortLifecycle)
 TestMemory = case(MemoryLifecycle)
 TestPlain = case(PlainLifecycle)
 TestKeep = case(KeepLifecycle)

@@ -476,10 +476,9 @@ class TestReceipts:
         _, chat = guarded(store, asks(*THREE), says("done"), receipts=True)
         await chat.say("go")
 
-        for _ in THREE:
-            reply = await chat.answer(["a"])
+        replies = [await chat.answer(["a"]) for _ in THREE]
 
-        assert ["done"] == reply.texts
+        assert ["done"] == replies[-1].texts
 
     async def test_a_repeat_after_the_next_was_released_changes_nothing(self, store: Store[Any], log: Any) -> None:
         """The answer to call n, posted again, is not taken for the answer to call n+1."""
@@ -597,6 +596,47 @@ class TestFailures:
         assert [[("run_search_animation", {"state": "stop"})], []] == [reply.calls for reply in replies]
         assert ["sorry"] == replies[1].texts
         assert 2 == server.runs
+
+    async def test_a_failure_is_dealt_with_once(self, store: Store[Any], log: Any) -> None:
+        """What was asked for after a failure is not given up for it, whatever is repeated."""
+        wanted = [selection(), animation(state="stop")]
+        _, chat = guarded(store, asks(*wanted), asks(*wanted), says("done"), on_failure="abort")
+        await chat.say("go")
+        await chat.answer({"error": "no canvas"})
+        await chat.act("again")
+
+        resumed = await chat.act("chatkit_clienttools.resume")
+        replies = [await chat.answer(), await chat.answer(["a"]), await chat.answer()]
+
+        assert [("run_search_animation", {"state": "stop"})] == resumed.calls
+        assert [["get_selected_canvas_nodes"], ["run_search_animation"], []] == [
+            [name for name, _ in reply.calls] for reply in replies
+        ]
+        assert 1 == log.text.count("-> failed")
+
+    @pytest.mark.skipif(CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes pending calls by itself")
+    async def test_a_message_after_a_process_that_died_over_a_failure(self, store: Store[Any]) -> None:
+        """Nor is it forgotten when the next request is another one than the repeated answer."""
+        wanted = [selection(), profiles(agents=[]), animation(state="stop")]
+        _, chat = guarded(store, asks(*wanted), says("yes?"), on_failure="abort", on_user_message="keep")
+        await chat.say("go")
+        await answered_behind_our_back(chat, {"error": "no canvas"})
+
+        reply = await chat.say("and?")
+
+        assert (["yes?"], [("run_search_animation", {"state": "stop"})]) == (reply.texts, reply.calls)
+
+    async def test_a_process_that_dies_over_a_failure(self, store: Store[Any]) -> None:
+        """Nor is that forgotten when the required call was not released any more."""
+        wanted = [selection(), profiles(agents=[]), animation(state="stop")]
+        _, chat = guarded(store, asks(*wanted), says("done"), on_failure="abort")
+        await chat.say("go")
+        await answered_behind_our_back(chat, {"error": "no canvas"})
+
+        replies = [await chat.act("chatkit_clienttools.resume"), await chat.answer()]
+
+        assert [[("run_search_animation", {"state": "stop"})], []] == [reply.calls for reply in replies]
+        assert ["done"] == replies[1].texts
 
 
 class TestWhatIsLeftBehind:
@@ -748,7 +788,7 @@ class TestResume:
         """The action is ours: `action` is not called for it, nor has it to be there."""
 
         class Server(ClientToolServer[Any]):
-            async def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 yield message("hello", thread, "hello")
 
         chat = Conversation(Server(PlainStore()))
@@ -940,7 +980,7 @@ class TestWithoutASequencer:
         raised: list[Exception] = []
 
         class Server(ClientToolServer[Any]):
-            async def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 from chatkit.agents import AgentContext  # noqa: PLC0415
 
                 try:
@@ -965,7 +1005,7 @@ class TestHierarchies:
 
         class Existing(ChatKitServer[Any]):
             @sequencer.sequenced
-            async def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 yield
 
             async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
@@ -1000,7 +1040,7 @@ class TestHierarchies:
         sequencer = ClientToolSequencer(TOOLS)
 
         class Base(ClientToolServer[Any]):
-            async def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 yield
 
             async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
@@ -1008,7 +1048,7 @@ class TestHierarchies:
 
         class Mine(Base):
             @sequencer.sequenced
-            async def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 yield
 
         assert sequencer_of(Base.respond) is sequencer_of(Base.action)
@@ -1021,7 +1061,7 @@ class TestHierarchies:
 
             class Server(ClientToolServer[Any]):
                 @ClientToolSequencer(TOOLS).sequenced
-                async def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+                async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                     yield
 
                 @ClientToolSequencer(TOOLS).sequenced
@@ -1072,13 +1112,13 @@ class TestPlainChatKitServer:
 
         class Plain(ChatKitServer[Any]):
             @sequencer.sequenced
-            async def respond(self, thread: Any, item: Any, context: Any) -> AsyncIterator[Any]:
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 from chatkit.agents import AgentContext  # noqa: PLC0415
 
-                if item:
+                if input_user_message:
                     context = AgentContext(thread=thread, store=self.store, request_context=None)
                     sequencer.enqueue(context, selection(), selection())
-                yield message("x", thread, f"x{bool(item)}")
+                yield message("x", thread, f"x{bool(input_user_message)}")
 
         chat = Conversation(Plain(PlainStore()))
         [item] = (await chat.say("go")).call_items

@@ -61,7 +61,9 @@ def merak(store: Store[Any], *, turns: int = 1, **options: Any) -> PlainServer:
     sequencer = ClientToolSequencer(TOOLS, **options)
 
     class Sequenced(Merak):
-        respond = sequencer.sequenced(PlainServer.respond)
+        @sequencer.sequenced
+        def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            return super().respond(thread, input_user_message, context)
 
     return Sequenced(store, sequencer, turns=turns)
 

@@ -84,6 +84,19 @@ class Decider:
         self._thread_id = thread_id
         self._new_id = new_id
 
+    def after_failure(self, view: View) -> tuple[View, list[Step]]:
+        """Give up what a failure gives up, if nobody has: every decision begins with that."""
+        plan, progress = view.plan, view.progress
+        if self._rules.on_failure != "abort" or progress.pending or not progress.settled:
+            return view, []
+        last = progress.settled[-1]
+        if plan.aborted == last.item_id or not self.has_failed(view, last):
+            return view, []
+        given_up = [call for call in progress.open if not call.required]
+        rest = plan.keeping(lambda call: call not in given_up).model_copy(update={"aborted": last.item_id})
+        steps = [self._answered(view, last), *self._cancelled(view, given_up)]
+        return replace(view, plan=rest, progress=reconcile(rest, view.journal.states)), steps
+
     def on_arrival(self, view: View, result: Any) -> Decision:
         """An answer has come in: record it for the call that it is for, wherever in the thread that is."""
         plan, pending = view.plan, view.journal.pending
@@ -131,11 +144,9 @@ class Decider:
         if not plan.calls:
             is_repeat = is_told or (journal.is_repeat_of(plan.last) and not journal.has_answered_form)
             return self._repeat(plan, runs_body=not is_repeat)
-        steps = [self._answered(view, call) for call in progress.settled[-1:]]
-        if self._rules.on_failure == "abort" and any(step.event is Event.FAIL for step in steps):
-            given_up = [call for call in progress.open if not call.required]
-            steps += self._cancelled(view, given_up)
-            progress = reconcile(plan.keeping(lambda call: call not in given_up), journal.states)
+        # a resumed call was released when that answer had been dealt with
+        answered = () if posted is Posted.RESUME else progress.settled[-1:]
+        steps = [self._answered(view, call) for call in answered if call.item_id != plan.aborted]
         return self._release_next(view, progress, steps) or self._after_last(view, progress, steps)
 
     def on_message(self, view: View, message: str) -> Decision:

@@ -59,6 +59,8 @@ class Plan(_Frozen):
     revision: int = 0
     last: str | None = None
     """The item of the last call that was dropped after it was settled: what a repeated answer to it is known by."""
+    aborted: str | None = None
+    """The item of the failed call for which calls were given up: that is done once, whatever is repeated."""
     claim: Claim | None = None
     writer: str = ""
     """The process that wrote this revision."""
@@ -91,7 +93,12 @@ class Plan(_Frozen):
 
     def says_the_same_as(self, other: Plan) -> bool:
         """Whether writing this plan over `other` would change nothing but the revision."""
-        return (self.calls, self.last, self.claim) == (other.calls, other.last, other.claim)
+        return (self.calls, self.last, self.aborted, self.claim) == (
+            other.calls,
+            other.last,
+            other.aborted,
+            other.claim,
+        )
 
     def following(self, revision: int, writer: str) -> Plan:
         """Return this plan as the revision after `revision`."""

@@ -89,9 +89,10 @@ def _adapter() -> TypeAdapter[ChatKitReq]:
 def _problem(error: ErrorDetails) -> str:
     match error["type"]:
         case "union_tag_invalid":
-            known = error["ctx"]["expected_tags"].replace("'", "")
+            context = error.get("ctx", {})
+            known = context["expected_tags"].replace("'", "")
             return (
-                f"type: ChatKit has no request {_short(error['ctx']['tag'])!r}, only {known}. A message is posted as "
+                f"type: ChatKit has no request {_short(context['tag'])!r}, only {known}. A message is posted as "
                 "threads.create, in a new thread, or as threads.add_user_message; process() routes them all"
             )
         case "union_tag_not_found":

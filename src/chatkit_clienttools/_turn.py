@@ -137,7 +137,8 @@ class Turn:
         async with self._rules.alone_on(self._scope, self._thread.id):
             for _ in range(ATTEMPTS):
                 plans = keeper(self._store, self._thread, self._context)
-                view = await self._look(await plans.load(), checks_turns=checks_turns)
+                found = await self._look(await plans.load(), checks_turns=checks_turns)
+                view, steps = self._decider.after_failure(found)
                 decision = decide(view)
                 plan = decision.plan
                 for item_id in decision.deletes:
@@ -147,8 +148,8 @@ class Turn:
                         self._claim = self._rules.a_claim(decision.claims)
                         plan = plan.claimed(self._claim)
                 else:
-                    self._rules.warn_about_others(self._thread.id, view.plan)
-                if plan.says_the_same_as(view.plan) or await plans.save(
+                    self._rules.warn_about_others(self._thread.id, found.plan)
+                if plan.says_the_same_as(found.plan) or await plans.save(
                     plan.following(plans.revision, self._rules.worker)
                 ):
                     break
@@ -158,7 +159,7 @@ class Turn:
                 self._rules.claims.take(self._scope, decision.claims, self._run)
             if then is not None:
                 await then(view, decision)
-        for step in decision.steps:
+        for step in (*steps, *decision.steps):
             self._announce(step)
         return view, decision
 

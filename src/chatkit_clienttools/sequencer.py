@@ -109,7 +109,7 @@ class ClientToolSequencer:
     @property
     def tools(self) -> tuple[ClientTool[...], ...]:
         """The declared tools, in the order in which they were given."""
-        return tuple(self._rules.tools.values())
+        return tuple(self.rules.tools.values())
 
     def tool(self, name: str) -> ClientTool[...]:
         """Return the declared tool of that name, or one that takes any answer."""

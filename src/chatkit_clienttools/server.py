@@ -116,7 +116,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         """Record an answer, and go on."""
         thread = await self.store.load_thread(request.params.thread_id, context=context)
         goes_on = await self._turn(thread, context).take_answer(request.params.result)
-        async for event in self._going_on(thread, context, goes_on=goes_on):
+        async for event in self._going_on(thread, context, Posted.ANSWER if goes_on else None):
             yield event
 
     async def _resumed(
@@ -127,14 +127,22 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         withdrawn = await self._turn(thread, context).withdraw()
         for item_id in withdrawn or ():
             yield ThreadItemRemovedEvent(item_id=item_id)
-        async for event in self._going_on(thread, context, goes_on=withdrawn is not None):
+        # with nothing withdrawn it goes on where an answer would: what was done about the last one is not known
+        after = Posted.RESUME if withdrawn else Posted.ANSWER
+        async for event in self._going_on(thread, context, None if withdrawn is None else after):
             yield event
 
     async def _going_on(
-        self, thread: ThreadMetadata, context: TContext, *, goes_on: bool
+        self, thread: ThreadMetadata, context: TContext, after: Posted | None
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        """Let `respond` release the next call, or run; if there is nothing to go on with, end in good order."""
-        stream = (lambda: self.respond(thread, None, context)) if goes_on else _nothing
+        """Let `respond` release the next call, or run; after nothing, end in good order."""
+
+        def stream() -> AsyncIterator[ThreadStreamEvent]:
+            if after is None:
+                return _nothing()
+            with telling(after):
+                return self.respond(thread, None, context)
+
         async for event in self._process_events(thread, context, stream):
             yield event
 

@@ -50,7 +50,8 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         listening.listen()  # from here on connections wait until they are taken
         task = asyncio.create_task(web.serve(sockets=[listening]))
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/chatkit"
+            host, port = listening.getsockname()
+            yield f"http://{host}:{port}/chatkit"
         finally:
             web.should_exit = True
             await task

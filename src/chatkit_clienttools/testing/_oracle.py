@@ -50,9 +50,14 @@ class World:
     """Required calls of older messages that were settled since the last one: a retry removes what is known of them."""
 
     @property
+    def first(self) -> list[Key | None]:
+        """What the page knows the first of them by."""
+        return [call.key for call in self.waiting[:1]]
+
+    @property
     def pending(self) -> list[Key | None]:
         """What the page has and has not answered: one call, or none."""
-        return [self.waiting[0].key] if self.is_out else []
+        return self.first if self.is_out else []
 
 
 Change = Callable[[World], Iterable[World]]
@@ -114,6 +119,7 @@ class Oracle:
     def cut_message(self, world: World) -> Iterable[World]:
         """A message was stored, and the request cut off: before calls were given up, before the run, or in it."""
         yield replace(world, turn=world.turn + 1)
+        yield replace(world, turn=world.turn + 1, is_out=False)  # older ChatKits remove a pending call themselves
         for begun in self.begins()(world):
             yield replace(begun, runs=world.runs)
             yield begun
@@ -194,7 +200,12 @@ class Oracle:
 
     def pending(self, keys: list[Key]) -> None:
         """These calls are pending; those that the page does not know yet are left out."""
-        self._must(lambda world: world.pending == keys, f"the calls that are pending are {keys or 'none'}")
+        # one that the page knows may have been released again, under its old id, by a request that was cut off
+        self._must(
+            lambda world: world.first == keys if keys else not world.is_out,
+            f"the calls that are pending are {keys or 'none'}",
+        )
+        self.worlds = {replace(world, is_out=bool(keys)) for world in self.worlds}
 
     def all_settled(self, *, counts_runs: bool) -> None:
         """Nothing is open any more."""

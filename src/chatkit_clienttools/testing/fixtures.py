@@ -18,7 +18,7 @@ __all__ = ["fake_browser"]
 
 @pytest.fixture
 def fake_browser() -> Iterator[Callable[..., FakeBrowser]]:
-    """Return a function that makes browsers, and takes what `FakeBrowser` does. A test that fails shows what they saw."""
+    """Return a function that makes browsers, as `FakeBrowser` does. A test that fails shows what they saw."""
     browsers: list[FakeBrowser] = []
 
     def make(server: ChatKitServer[Any] | str, **options: Any) -> FakeBrowser:

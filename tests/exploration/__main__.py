@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agents import set_tracing_disabled
 
 from . import counts
-from .ablations import ABLATIONS
+from .ablations import ABLATIONS, CLEANUP
 from .scenarios import HAZARDS, LONG, MENDED_NEXT, QUICK
 from .schedule import readable
 from .search import Search
@@ -37,6 +37,7 @@ def rows(*, long: bool, limit: int) -> list[Row]:
         *(Row(s.name, Search(s, limit=limit).run, ()) for s in clean),
         *(Row(s.name, Search(s, until=s.shows).run, s.shows) for s in HAZARDS),
         *(Row(f"without {a.safeguard}", a.explore, (a.finds,)) for a in ABLATIONS),
+        Row(f"without {CLEANUP.safeguard}", CLEANUP.explore, ()),
     ]
 
 

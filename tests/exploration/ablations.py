@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 from chatkit_clienttools._lifecycle import State
 from chatkit_clienttools._plan import Plan, Progress
@@ -43,7 +43,7 @@ class Ablation:
 
     def explore(self) -> Found:
         with self._removed():
-            return Search(self.intact.but(**self.without), until=[self.finds]).run()
+            return Search(self.intact.but(**self.without), until=filter(None, [self.finds])).run()
 
     @contextmanager
     def _removed(self) -> Iterator[None]:
@@ -98,3 +98,10 @@ ABLATIONS = [
         finds="stuck",
     ),
 ]
+
+CLEANUP = Ablation(
+    "all code that cleans up",
+    SWEEP.but(calls=CALLS[2], cancels=1, freezes=1),
+    instead={"sequencer._give_back": AsyncMock(), "_runs.RunStream._end": lambda _: None},
+)
+"""Nothing rests on it: without it nothing is lost, and nobody is kept waiting longer than a lease."""

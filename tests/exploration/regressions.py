@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .scenario import Scenario
-from .scenarios import CALLS, SWEEP, TWO
+from .scenarios import CALLS, METADATA, SWEEP, TWO
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,22 @@ add_thread_item | emit tool_call-action1-2
         answer message1.0: load_thread_items | load_plan | load_thread_items
         resume1: save_plan | load_plan | load_thread_items | save_plan | add_thread_item
         answer message1.0: add_thread_item
+        """,
+    ),
+    Regression(
+        "a foreign write lost",
+        "a plan in the thread's metadata is written by reading and saving the whole thread, and a rename in between is "
+        "lost",
+        Scenario(calls=CALLS[1], store=METADATA, around="validating", renames=1),
+        """
+        message1: load_thread | load_item | add_thread_item | load_thread | load_thread_items | load_item | \
+add_thread_item | load_thread
+        user: renames at A
+        rename1: load_thread
+        message1: load_thread_items
+        rename1: load_thread | save_thread
+        message1: load_thread | save_thread | load_item | load_thread_items | add_thread_item | \
+emit tool_call-message1-3
         """,
     ),
 ]

@@ -71,13 +71,15 @@ QUICK = [
     *(named(scenario.but(crashes=1), f"a crash: {name}") for name, scenario in ALONG_THE_WAY),
     named(SWEEP.but(calls=CALLS[2], subject="agent", crashes=1, resumes=1), "a crash: an agent of the SDK"),
     named(Scenario(calls=CALLS[3], repeats=1), "a repeat at any moment"),
+    named(
+        Scenario(calls=CALLS[3], failing=(0,), on_failure="abort", repeats=1),
+        "a repeat at any moment: a call that fails, and gives up the rest",
+    ),
+    named(Scenario(calls=CALLS[2], failing_runs=1, repeats=1), "a repeat at any moment: a run that fails"),
+    named(Scenario(calls=CALLS[1], then=CALLS[2], repeats=1), "a repeat at any moment: the model asks again"),
     named(Scenario(calls=CALLS[2], subject="agent", repeats=1), "a repeat at any moment: an agent of the SDK"),
     named(Scenario(calls=CALLS[2], resumes=1), "a resume at any moment"),
     named(Scenario(calls=CALLS[2], renames=1), "a rename at any moment"),
-    named(
-        Scenario(calls=CALLS[2], store=METADATA, around="validating", renames=1),
-        "a rename at any moment: plan in metadata, validated",
-    ),
     *(named(Scenario(calls=CALLS[2], store=kind, repeats=1), f"a repeat at any moment: {kind}") for kind in ODD),
     named(TWO.but(calls=CALLS[1], repeats=1), "two workers, a repeat: 1 call, memory"),
     named(TWO.but(calls=CALLS[1], repeats=1, store="dicts", locked=True), "two workers, a repeat: 1 call, dicts, lock"),
@@ -89,10 +91,6 @@ LONG = [
     *faults(KINDS, 2),
     named(Scenario(calls=CALLS[3], repeats=2), "two repeats at any moment: 3 calls"),
     named(Scenario(calls=CALLS[3], resumes=1, repeats=1), "a resume and a repeat at any moment"),
-    named(
-        Scenario(calls=CALLS[3], store=METADATA, around="validating", renames=2),
-        "two renames at any moment: plan in metadata, validated",
-    ),
     *(
         named(Scenario(calls=CALLS[2], store=kind, around="validating", repeats=1, resumes=1), f"validated: {kind}")
         for kind in ODD
@@ -112,6 +110,10 @@ LONG = [
 ]
 
 MENDED_NEXT = [
+    named(
+        Scenario(calls=CALLS[2], store=METADATA, around="validating", renames=1),
+        "a rename at any moment: plan in metadata, validated",
+    ),
     named(Scenario(calls=CALLS[3], messages=1), "a message at any moment"),
     named(Scenario(calls=CALLS[2], retries=1), "a retry at any moment"),
     named(Scenario(calls=CALLS[2], later=("shows",), actions=1), "an action at any moment"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from . import counts
-from .ablations import ABLATIONS
+from .ablations import ABLATIONS, CLEANUP
 from .regressions import FOUND
 from .scenarios import HAZARDS, QUICK
 from .schedule import parsed
@@ -42,6 +42,11 @@ def test_what_is_known_to_go_wrong_is_seen(scenario: Scenario) -> None:
 def test_a_safeguard_is_needed(ablation: Ablation) -> None:
     """With one safeguard removed the exploration finds a violation."""
     assert ablation.finds in ablation.explore().kinds
+
+
+def test_nothing_rests_on_cleaning_up() -> None:
+    """Without the code that cleans up after a request, disconnects anywhere do no harm either."""
+    assert {} == CLEANUP.explore().violations
 
 
 def as_case(regression: Regression) -> Any:

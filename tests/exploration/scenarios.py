@@ -89,10 +89,14 @@ QUICK = [
 LONG = [
     *crashes((1, 2, 3, 4), KINDS, 2),
     *faults(KINDS, 2),
+    *crashes((3,), ODD, 1),
     named(Scenario(calls=CALLS[3], repeats=2), "two repeats at any moment: 3 calls"),
     named(Scenario(calls=CALLS[3], resumes=1, repeats=1), "a resume and a repeat at any moment"),
     *(
-        named(Scenario(calls=CALLS[2], store=kind, around="validating", repeats=1, resumes=1), f"validated: {kind}")
+        named(
+            Scenario(calls=CALLS[2], store=kind, around="validating", repeats=1),
+            f"a repeat at any moment: {kind}, validated",
+        )
         for kind in ODD
     ),
     named(TWO.but(calls=CALLS[3], repeats=1), "two workers, a repeat: 3 calls, memory"),

@@ -65,8 +65,9 @@ ALONG_THE_WAY = [
 """What users, browsers and models do, one thing after the other, with a crash at every point."""
 
 QUICK = [
-    *crashes((1, 2, 3, 4), KINDS, 1),
-    *crashes((2,), ("memory",), 2),
+    *crashes((1, 2, 3, 4), ("memory", METADATA), 1),
+    *crashes((2,), ("dicts",), 1),
+    *crashes((1,), ("memory",), 2),
     *faults(("memory",), 1),
     *(named(scenario.but(crashes=1), f"a crash: {name}") for name, scenario in ALONG_THE_WAY),
     named(SWEEP.but(calls=CALLS[2], subject="agent", crashes=1, resumes=1), "a crash: an agent of the SDK"),
@@ -136,7 +137,8 @@ HAZARDS = [
         "plain ChatKit, a naive queue: two answers",
     ),
     named(
-        NAIVE.but(messages=1, later=("gets",), shows=("two pending",)), "plain ChatKit, a naive queue: answer, message"
+        NAIVE.but(calls=("gets",), messages=1, later=("gets",), shows=("two pending",)),
+        "plain ChatKit, a naive queue: answer, message",
     ),
     named(
         NAIVE.but(repeats=2, calls=("gets",) * 3, shows=("an answer under another call", "a broken stream")),
@@ -151,7 +153,7 @@ HAZARDS = [
         "sequenced, on a plain ChatKitServer: a repeat",
     ),
     named(
-        TWO.but(store="dicts", calls=CALLS[2], repeats=1, shows=("a final state changed",)),
+        TWO.but(store="dicts", calls=("shows", "shows"), repeats=1, shows=("a final state changed",)),
         "two workers, neither comparison nor lock: add replaces",
     ),
 ]

@@ -231,4 +231,4 @@ def memory_of(server: ChatKitServer[Any]) -> tuple[Any, ...]:
     if isinstance(server, NaiveServer):
         return ()
     holders = sequencer_of(server).rules.claims._holders.items()
-    return tuple(sorted((what, stream._busy_until) for (_, what), stream in holders))
+    return tuple(sorted((*what[1:], stream._busy_until) for what, stream in holders))

@@ -35,9 +35,11 @@ def test_one_order_of_two_steps_that_commute_is_enough() -> None:
 
 def test_nothing_is_left_to_chance() -> None:
     """Two explorations of a scenario are the same, step by step."""
-    one, other = (Search(SMALL, limit=100).run() for _ in range(2))
+    one, other = Search(SMALL, limit=100), Search(SMALL, limit=100)
+    one.run()
+    other.run()
 
-    assert (one.steps, one.states, one.durable) == (other.steps, other.states, other.durable)
+    assert one._seen == other._seen
 
 
 def test_a_schedule_reads_as_it_is_written() -> None:

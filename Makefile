@@ -7,6 +7,9 @@ PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(CHATKIT)
+DEMO := $(VENV)/.demo-$(CHATKIT)
+PORT ?= 8000
+WORKERS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-oldest test-pythons suite explore lint format types docs build clean
@@ -15,17 +18,27 @@ help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
 
 # the environment, made once and again when what it is made from has changed
-$(READY): pyproject.toml constraints.txt
+define new_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=...")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
-		--group dev --editable '.[otel,postgres,sql,testing]' 'openai-chatkit==$(CHATKIT)'
-	@rm -f $(VENV)/.ready-*
+endef
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	$(new_environment)
+	$(INSTALL) --group dev --editable '.[otel,postgres,sql,testing]' 'openai-chatkit==$(CHATKIT)'
 	@touch $@
 
-demo: $(READY) ## play a search with three client tools in the terminal
-	@$(BIN)/python -m examples.merak_search
+# a part of it, if there is none yet: `make test` makes all of it
+$(DEMO): pyproject.toml constraints.txt
+	@echo "Installing what the demos need into $(VENV): a minute, the first time."
+	$(new_environment)
+	$(INSTALL) --group demo --editable '.[postgres,sql]' 'openai-chatkit==$(CHATKIT)'
+	@touch $@
+
+demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## serve all demos at http://127.0.0.1:8000 (PORT=..., WORKERS=...)
+	@exec $(BIN)/python -m examples --port $(PORT) --workers $(WORKERS)
 
 test: $(READY) ## run the whole suite, with branch coverage
 	$(BIN)/python -m coverage run -m pytest

@@ -1,1 +1,1 @@
-"""Small servers that use chatkit-clienttools as a backend would. Each has its test next door."""
+"""Small servers that use chatkit-clienttools as a backend would: `python -m examples`. Each has its test next door."""

@@ -6,7 +6,7 @@ import json
 import re
 import traceback
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from chatkit.errors import CustomStreamError
@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pydantic import ValidationError
 
 from chatkit_clienttools._lifecycle import State
-from chatkit_clienttools._plan import Claim, Plan, PlannedCall, Progress, reconcile
+from chatkit_clienttools._plan import Claim, Plan, PlannedCall, Progress, What, reconcile
 from chatkit_clienttools.errors import ContendedPlanError, DamagedPlanError
 
 SECRET = "do-not-show-me"  # noqa: S105  it stands for what a user did
@@ -44,7 +44,9 @@ plans = st.builds(
     calls=st.lists(planned_calls, max_size=4).map(tuple),
     revision=st.integers(min_value=0),
     last=st.none() | texts,
-    claim=st.none() | st.builds(Claim, what=texts, by=texts, until=numbers),
+    claims=st.lists(
+        st.builds(Claim, what=st.sampled_from(get_args(What)), item_id=texts, by=texts, until=numbers), max_size=3
+    ).map(tuple),
     writer=texts,
 )
 
@@ -52,6 +54,10 @@ plans = st.builds(
 def call(item_id: str, **fields: Any) -> PlannedCall:
     given_ones = {"name": "show", "arguments": {}, "call_id": f"call_{item_id}", "wanted": True, "at": 1.0, **fields}
     return PlannedCall(item_id=item_id, **given_ones)
+
+
+def a_claim(item_id: str, *, by: str = "me", until: float = 1.0) -> Claim:
+    return Claim(what="model", item_id=item_id, by=by, until=until)
 
 
 def plan_of(*item_ids: str) -> Plan:
@@ -75,7 +81,7 @@ class TestDocument:
 
     def test_an_empty_plan_is_a_small_document(self) -> None:
         """What has its default is not written; the version always is."""
-        empty = Plan(version=1, calls=(), revision=0, last=None, claim=None, writer="")
+        empty = Plan(version=1, calls=(), revision=0, last=None, aborted=None, claims=(), writer="")
 
         assert empty == Plan()
         assert {"version": 1} == empty.to_json()
@@ -98,7 +104,7 @@ class TestDocument:
             ],
             "revision": 3,
             "last": "tc_0",
-            "claim": {"what": "model", "by": "worker", "until": 9.5},
+            "claims": [{"what": "model", "item_id": "tc_1", "by": "worker", "until": 9.5}],
             "writer": "worker",
         }
         plan = Plan(
@@ -116,7 +122,7 @@ class TestDocument:
             ),
             revision=3,
             last="tc_0",
-            claim=Claim(what="model", by="worker", until=9.5),
+            claims=(Claim(what="model", item_id="tc_1", by="worker", until=9.5),),
             writer="worker",
         )
 
@@ -144,7 +150,7 @@ class TestDocument:
             ({"version": 1, "revision": None}, "revision: Input should be a valid integer.*"),
             ({"version": 1, "last": [SECRET]}, "last: Input should be a valid string.*"),
             ({"version": 1, "writer": {"a": SECRET}}, "writer: Input should be a valid string.*"),
-            ({"version": 1, "claim": {"what": SECRET}}, "claim.by: Field required"),
+            ({"version": 1, "claims": [{"item_id": SECRET}]}, "claims.0.what: Field required"),
             ({"version": 1, "pace": SECRET}, "pace: Extra inputs are not permitted"),
             (
                 {"version": 1, "calls": [{**call("tc_1").model_dump(), "colour": SECRET}]},
@@ -209,9 +215,9 @@ class TestDocument:
 class TestPlan:
     def test_it_cannot_be_changed(self) -> None:
         """A plan, a call and a claim are values: what looks like a change gives a new plan."""
-        plan = plan_of("a").claimed(Claim(what="a", by="me", until=1.0))
+        plan = plan_of("a").claimed([a_claim("a")], 0.0)
 
-        for value, field in ((plan, "revision"), (plan.calls[0], "item_id"), (plan.claim, "by")):
+        for value, field in ((plan, "revision"), (plan.calls[0], "item_id"), (plan.claims[0], "by")):
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(cast("Any", value), field, "x")
 
@@ -240,26 +246,29 @@ class TestPlan:
         assert "z" == shorter.last
 
     def test_settled_calls_are_dropped_and_the_last_is_remembered(self) -> None:
-        """`done_with` remembers the last one in the plan's order, whatever order it is told, and ends the claim."""
-        plan = plan_of("a", "b", "c").claimed(Claim(what="model", by="me", until=1.0))
+        """`done_with` remembers the last one in the plan's order, whatever order it is told, and ends its claims."""
+        plan = plan_of("a", "b", "c").claimed([a_claim("b"), a_claim("c")], 0.0)
 
         after = plan.done_with(["b", "a", "unknown"])
 
-        assert (["c"], "b", None) == (ids(after.calls), after.last, after.claim)
+        assert (["c"], "b", (a_claim("c"),)) == (ids(after.calls), after.last, after.claims)
 
     @pytest.mark.parametrize("item_ids", [[], ["unknown"]])
     def test_done_with_nothing_changes_nothing(self, item_ids: list[str]) -> None:
         """Without a call to drop the plan stays what it is: claim, last call and all."""
-        plan = plan_of("a").claimed(Claim(what="a", by="me", until=1.0)).model_copy(update={"last": "z"})
+        plan = plan_of("a").claimed([a_claim("a")], 0.0).model_copy(update={"last": "z"})
 
         assert plan == plan.done_with(item_ids)
 
     def test_a_claim_takes_the_place_of_the_one_before(self) -> None:
-        """`claimed` sets the claim, or removes it."""
-        mine, yours = Claim(what="a", by="me", until=1.0), Claim(what="a", by="you", until=2.0)
-        plan = plan_of("a").claimed(yours)
+        """`claimed` replaces a claim to the same thing, leaves others, and drops those that are over; `freed` drops."""
+        yours, over = a_claim("b", by="you"), a_claim("c", until=0.5)
+        plan = plan_of("a").claimed([a_claim("a", by="you"), yours, over], 0.0)
 
-        assert (mine, None) == (plan.claimed(mine).claim, plan.claimed(None).claim)
+        mine = plan.claimed([a_claim("a")], 0.5)
+
+        assert (yours, a_claim("a")) == mine.claims
+        assert (yours,) == mine.freed([a_claim("a")]).claims
 
     def test_the_next_revision(self) -> None:
         """`following` counts on from the stored revision, not from its own, and names the writer."""
@@ -280,7 +289,7 @@ class TestPlan:
         [
             plan_of("a", "b"),
             plan_of("a").model_copy(update={"last": "z"}),
-            plan_of("a").claimed(Claim(what="a", by="me", until=1.0)),
+            plan_of("a").claimed([a_claim("a")], 0.0),
         ],
         ids=["calls", "last", "claim"],
     )

@@ -343,7 +343,7 @@ class TestAnswers:
             (int, 3, SECRET, "value: Input should be a valid integer, unable to parse string as an integer (got str)"),
             (list[str], ["a"], None, "value: Input should be a valid array (got NoneType)"),
             (list[str], [], ["a", 2], "1: Input should be a valid string (got int)"),
-            (Animation, {"state": "stop"}, {"error": SECRET}, "state: Field required"),
+            (Animation, {"state": "stop"}, {"error": SECRET, "code": 1}, "state: Field required"),
             (Animation, {"state": "stop"}, {"state": SECRET}, "state: Input should be 'start' or 'stop' (got str)"),
             (list[int], [1], [SECRET, None], ONE_BY_ONE),
             (bool | None, None, [SECRET], "value: Input should be a valid boolean (got list)"),
@@ -356,11 +356,12 @@ class TestAnswers:
         assert None is tool.problem_with(good)
         assert f"the browser's answer does not fit: {problem}" == tool.problem_with(bad)
 
-    def test_a_type_that_takes_an_error_report_gets_it(self) -> None:
-        """A declared type is the only judge: what fits it is an answer."""
+    def test_an_error_report_is_none_whatever_the_type_takes(self) -> None:
+        """A handler that has thrown has not answered, even where the type would take its report."""
         tool = ClientTool("x", result=dict[str, str])
 
-        assert None is tool.problem_with({"error": "no"})
+        assert "the browser reported an error" == tool.problem_with({"error": "no"})
+        assert None is tool.problem_with({"error": "no", "code": "1"})
 
     @pytest.mark.parametrize(
         ("answer", "expected"),

@@ -13,6 +13,7 @@ import pytest
 from chatkit.types import ThreadMetadata
 
 from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools._plan import PlannedCall
 from chatkit_clienttools._plans import put_plan_quietly
 from chatkit_clienttools._rules import RELEASE_LEASE_SECONDS
 from chatkit_clienttools._runs import LEASE_SECONDS, Claims, Run
@@ -242,11 +243,13 @@ def test_a_run_whose_stream_is_gone_claims_nothing() -> None:
     """Nobody reads the events of such a run any more: it is not at work."""
     claims = Claims()
     thread = ThreadMetadata(id="thr_1", created_at=at(0))
-    a_run = Run(None, thread, max_queued=1, max_bytes=1, clock=lambda: 0.0)
+    a_run, another = (Run(None, thread, max_queued=1, max_bytes=1, clock=lambda: 0.0) for _ in range(2))
 
-    claims.take("thr_1", "something", a_run)
+    a_call = PlannedCall(name="x", arguments={}, item_id="tc_1", call_id="tc_1", wanted=True, at=0.0)
 
-    assert not claims.are_held("thr_1", "something", 0.0)
+    claims.take("thr_1", "release", a_call, a_run)
+
+    assert not claims.are_held("thr_1", "release", a_call, 0.0, besides=another)
 
 
 async def test_a_run_can_be_ended_early() -> None:

@@ -1,36 +1,43 @@
-"""Merak on the web, with a real model: `OPENAI_API_KEY=... uvicorn examples.merak_search.main:app`.
+"""Merak on the web: `python -m examples`, or by itself: `uvicorn examples.merak_search.main:app`."""
 
-The endpoint is the one people have. In FastAPI it is the same function under `@app.post("/chatkit")`: Request, Response
-and StreamingResponse are Starlette's there too.
-"""
+from pathlib import Path
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from chatkit.server import StreamingResult
-from starlette.applications import Starlette
-from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from fastapi import FastAPI, Request, Response
 
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
+from examples.offline import model_or_offline
+from examples.timeline import Step
+from examples.web import chatkit_response, serve_page
 
+from . import offline
 from .people import RequestContext
+from .plain import PlainMerakServer
 from .server import MerakServer
+from .tools import timeline
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
+YOU = RequestContext(user_id="you")
 
-server = MerakServer(ValidatingStore(MemoryStore[RequestContext]()))
+server = MerakServer(ValidatingStore(MemoryStore[RequestContext]()), model_or_offline(offline.reply))
+plain_server = PlainMerakServer(MemoryStore[RequestContext](), model_or_offline(offline.reply))
+
+app = FastAPI(title="Merak")
+serve_page(app, Path(__file__).parent)
 
 
+@app.post("/chatkit")
 async def chatkit(request: Request) -> Response:
     """Serve every request of ChatKit.js."""
-    result = await server.process(await request.body(), RequestContext(user_id="you"))
-    if isinstance(result, StreamingResult):
-        return StreamingResponse(result, media_type="text/event-stream")
-    return Response(result.json, media_type="application/json")
+    return await chatkit_response(server, request, YOU)
 
 
-app = Starlette(routes=[Route("/chatkit", chatkit, methods=["POST"])])
+@app.post("/plain/chatkit")
+async def plain_chatkit(request: Request) -> Response:
+    """Serve the same on plain ChatKit, to compare."""
+    return await chatkit_response(plain_server, request, YOU)
+
+
+@app.get("/timeline/{thread_id}")
+async def steps(thread_id: str) -> list[Step]:
+    """Return the steps of a conversation's client tool calls."""
+    return timeline.steps(thread_id)

@@ -25,7 +25,7 @@ async def search_agents(ctx: RunContextWrapper[AgentContext[RequestContext]], qu
     ctx.context.client_tool_call = ClientToolCall(name="run_search_animation", arguments={"state": "start"})
     ctx.context.client_tool_call = ClientToolCall(name="display_agent_profiles", arguments={"agents": found})
     ctx.context.client_tool_call = ClientToolCall(name="run_search_animation", arguments={"state": "stop"})
-    return f"{len(found)} people are on screen."
+    return f"On stage: {', '.join(person['name'] for person in found) or 'nobody'}."
 
 
 class PlainMerakServer(ChatKitServer[RequestContext]):

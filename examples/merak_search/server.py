@@ -1,4 +1,4 @@
-"""Merak's ChatKit server. The lines that came with chatkit-clienttools: the decorator, and the converter of its own."""
+"""Merak's ChatKit server. What came with chatkit-clienttools: the base class, the decorator, and the converter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from agents import Agent, Runner
 from chatkit.agents import AgentContext, stream_agent_response
-from chatkit.server import ChatKitServer
+
+from chatkit_clienttools import ClientToolServer
 
 from .people import RequestContext
 from .tools import converter, search_agents, sequencer
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from chatkit.store import Store
     from chatkit.types import ThreadMetadata, ThreadStreamEvent, UserMessageItem
 
-INSTRUCTIONS = "You find people. Call search_agents with what the user needs help with, then say who is on screen."
+INSTRUCTIONS = "You find people. Call search_agents with what the user needs help with, then say who is on stage."
 
 
-class MerakServer(ChatKitServer[RequestContext]):
+class MerakServer(ClientToolServer[RequestContext]):
     def __init__(self, store: Store[RequestContext], model: Model | str | None = None) -> None:
         super().__init__(store)
         self.agent = Agent[AgentContext[RequestContext]](
@@ -36,5 +37,8 @@ class MerakServer(ChatKitServer[RequestContext]):
         newest = await self.store.load_thread_items(thread.id, None, 30, "desc", context)
         history = await converter.to_agent_input(newest.data[::-1])
         result = Runner.run_streamed(self.agent, history, context=agent_context)
-        async for event in stream_agent_response(agent_context, result):
-            yield event
+        try:
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+        finally:
+            result.cancel()  # who has pressed Stop does not wait for the search any more

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.testing import ScriptedModel, assistant_message, function_call
@@ -14,7 +11,7 @@ from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import FakeBrowser
 
-from . import __main__, main
+from . import main
 from .people import RequestContext
 from .plain import PlainMerakServer
 from .server import MerakServer
@@ -94,30 +91,3 @@ def test_the_endpoint_streams_the_first_call(monkeypatch: pytest.MonkeyPatch) ->
     assert stream.headers["content-type"].startswith("text/event-stream")
     assert '"run_search_animation"' in stream.text
     assert 1 == len(threads.json()["data"])
-
-
-def test_the_demo_is_a_timeline_of_both() -> None:
-    """`python -m examples.merak_search` plays both servers within 100 columns, without colour in a pipe."""
-    command = [sys.executable, "-m", "examples.merak_search"]
-
-    demo = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)  # noqa: S603
-
-    lines = demo.stdout.splitlines()
-    assert (0, "") == (demo.returncode, demo.stderr)
-    assert [
-        "=> client tool calls that reached the browser: 1 of 3; model runs: 3",
-        "=> client tool calls that reached the browser: 3 of 3; model runs: 2",
-    ] == [line for line in lines if line.startswith("=>")]
-    assert 100 >= max(map(len, lines))
-    assert "\033" not in demo.stdout
-    for number in (1, 2, 3):
-        steps = [line.split()[4:7] for line in lines if f"  call {number}  " in line]
-        assert [["new", "->", "queued"], ["queued", "->", "pending"], ["pending", "->", "completed"]] == steps
-
-
-def test_the_demo_refuses_arguments_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """What it does not understand it says in one line, with exit code 2."""
-    code = __main__.main(["--web"])
-
-    assert 2 == code
-    assert ("", "python -m examples.merak_search takes no arguments, not --web\n") == capsys.readouterr()

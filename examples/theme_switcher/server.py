@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from agents import Agent, Runner
 from chatkit.agents import AgentContext, stream_agent_response
-from chatkit.server import ChatKitServer
 
-from chatkit_clienttools import SequencedAgentContext
+from chatkit_clienttools import ClientToolServer, SequencedAgentContext
 
 from .tools import RequestContext, converter, record_fact, sequencer, switch_theme
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from chatkit.types import ThreadMetadata, ThreadStreamEvent, UserMessageItem
 
 
-class FactServer(ChatKitServer[RequestContext]):
+class FactServer(ClientToolServer[RequestContext]):
     def __init__(self, store: Store[RequestContext], model: Model | str | None = None) -> None:
         super().__init__(store)
         self.agent = Agent[AgentContext[RequestContext]](

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agents import Runner
 from agents.testing import ScriptedModel, assistant_message, function_call
 from chatkit.agents import AgentContext, simple_to_agent_input, stream_agent_response
+from chatkit.server import ChatKitServer
 
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
@@ -18,14 +19,19 @@ from .tools import RequestContext, record_fact, switch_theme
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chatkit.server import ChatKitServer
+    from agents import Model
+    from chatkit.store import Store
 
 FACT = {"text": "Ada sails.", "topic": "person"}
 DARK = {"scheme": "dark"}
 
 
-class PlainFactServer(FactServer):
-    """The same server as it was: no decorator, and ChatKit's own context and converter."""
+class PlainFactServer(ChatKitServer[RequestContext]):
+    """The same server as it was: no decorator, and ChatKit's own base, context and converter."""
+
+    def __init__(self, store: Store[RequestContext], model: Model) -> None:
+        super().__init__(store)
+        self.agent = FactServer(store, model).agent
 
     async def respond(self, thread: Any, input_user_message: Any, context: RequestContext) -> AsyncIterator[Any]:
         agent_context = AgentContext(thread=thread, store=self.store, request_context=context)

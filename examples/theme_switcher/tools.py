@@ -12,6 +12,7 @@ from chatkit.widgets import WidgetTemplate
 from pydantic import BaseModel, Field
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
+from examples.timeline import Timeline
 
 
 class RequestContext(BaseModel):
@@ -36,8 +37,11 @@ class Theme(BaseModel):
     scheme: Literal["light", "dark"]
 
 
+timeline = Timeline()
 sequencer = ClientToolSequencer(
-    [ClientTool("record_fact", Fact, result=None), ClientTool("switch_theme", Theme, result=None)]
+    [ClientTool("record_fact", Fact, result=None), ClientTool("switch_theme", Theme, result=None)],
+    receipts=True,
+    observers=[timeline],
 )
 converter = ClientToolConverter(sequencer)
 

@@ -6,16 +6,18 @@ reads the one and carries out the other, and may ask again when somebody else wa
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent, ThreadItemRemovedEvent
+from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
 
 from ._lifecycle import Event, State
-from ._plan import MODEL, Claim, Plan, PlannedCall, Progress, reconcile
+from ._plan import Claim, Plan, PlannedCall, Progress, What, reconcile
 from ._requests import Posted
 from .observe import logger
-from .receipts import RECEIPT, Answer, answer_of, opened, stamped, unstamped
+from .receipts import Answer, answer_of, is_stamped, opened, stamped, unstamped
 from .tools import is_error_report
 
 if TYPE_CHECKING:
@@ -25,10 +27,16 @@ if TYPE_CHECKING:
 
     from ._journal import Journal
     from ._rules import Rules
-    from ._runs import Asked
+    from ._runs import Asked, Run
 
 FAKE_IDS = frozenset({"", "__fake_id__"})
 """What providers without ids of their own give."""
+
+PRINTABLE_ID = re.compile(r"[!-~]{1,200}")
+"""What a call may be known by, in the log too."""
+
+UNIQUE_ID = re.compile(r"([a-z]+_)?[A-Za-z0-9-]{20,100}")
+"""Ids that are made of enough chance; some providers count the calls of a turn instead."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +70,37 @@ class Decision:
     events: tuple[ThreadStreamEvent, ...] = ()
     steps: tuple[Step, ...] = ()
     runs_body: bool = False
-    claims: str | None = None
+    claims: tuple[tuple[What, str], ...] = ()
+    """What the run is at from now on: nobody else is to do it."""
+    guards: tuple[tuple[What, str], ...] = ()
+    """What is done to items after the plan is written: other workers are to leave these items alone."""
     tells_model: tuple[str, ...] = ()
     """The items of the settled calls that the body's run lets the model see."""
-    deletes: tuple[str, ...] = ()
-    """The items to be deleted, before the plan is written."""
+    withdraws: tuple[str, ...] = ()
+    """The items to be deleted, here and in the browser."""
     completes: ClientToolCallItem | None = None
-    """The call that is answered, to be saved after the plan."""
+    """The call that is answered, to be saved."""
     is_over: bool = False
     """Whether nothing is to be done about what was posted."""
 
 
-class Decider:
-    """Decides for one thread, by the rules of its sequencer."""
+@dataclass(frozen=True)
+class Begun:
+    """How a run has begun, for its end."""
 
-    def __init__(
-        self, rules: Rules, scope: str, thread_id: str, new_id: Callable[[Callable[[str], bool]], str]
-    ) -> None:
+    message: str | None = None
+    told: tuple[str, ...] = ()
+    """The items of the settled calls that its body lets the model see."""
+    claims: tuple[Claim, ...] = ()
+
+
+class Decider:
+    """Decides for one run on one thread, by the rules of its sequencer."""
+
+    def __init__(self, rules: Rules, thread_id: str, run: Run, new_id: Callable[[Callable[[str], bool]], str]) -> None:
         self._rules = rules
-        self._scope = scope
         self._thread_id = thread_id
+        self._run = run
         self._new_id = new_id
 
     def after_failure(self, view: View) -> tuple[View, list[Step]]:
@@ -94,38 +113,45 @@ class Decider:
             return view, []
         given_up = [call for call in progress.open if not call.required]
         rest = plan.keeping(lambda call: call not in given_up).model_copy(update={"aborted": last.item_id})
-        steps = [self._answered(view, last), *self._cancelled(view, given_up)]
+        steps = self._cancelled(view, given_up)
         return replace(view, plan=rest, progress=reconcile(rest, view.journal.states)), steps
 
     def on_arrival(self, view: View, result: Any) -> Decision:
         """An answer has come in: record it for the call that it is for, wherever in the thread that is."""
-        plan, pending = view.plan, view.journal.pending
+        pending = self._pending(view)
         if pending is None:
-            return Decision(plan, is_over=not plan.calls)
-        has_receipts = self._rules.receipts or RECEIPT in pending.arguments
-        answer = opened(result) if has_receipts else Answer(result)
+            return Decision(view.plan, is_over=not self._concerns(view, opened(result)))
+        answer = opened(result) if self._rules.receipts or is_stamped(pending) else Answer(result)
         if answer.receipt not in {None, pending.call_id}:
-            return Decision(plan, is_over=True)
-        strangers = view.journal.strangers(plan)
+            return Decision(view.plan, is_over=True)
+        strangers = self._strangers(view)
+        plan = self._adopting(view, view.plan, [item for item in strangers if item is pending])
+        completed = pending.model_copy(update={"output": answer.output, "status": "completed"})
+        older = tuple(item.id for item in strangers if item is not pending)
         return Decision(
-            self._adopting(view, plan, [item for item in strangers if item is pending]),
-            completes=pending.model_copy(update={"output": answer.output, "status": "completed"}),
-            deletes=tuple(item.id for item in strangers if item is not pending),
+            plan,
+            steps=(self._answered(replace(view, plan=plan), self._planned_as(plan, pending), completed),),
+            guards=(("answer", pending.id), *_withdrawals(older)),
+            withdraws=older,
+            completes=completed,
         )
 
     def on_resume(self, view: View) -> Decision:
         """A page was loaded, and may not know of the call that is pending: withdraw it, to be released afresh."""
-        pending = view.journal.pending
-        if pending is None:
-            return Decision(view.plan, is_over=not view.plan.calls)
-        plan = self._adopting(view, view.plan, view.journal.strangers(view.plan)[-1:])
-        position, call = next((n, call) for n, call in enumerate(plan.calls) if call.item_id == pending.id)
+        pending = self._pending(view)
+        if pending is None or self._is_claimed(view.plan, "answer", pending.id):
+            return Decision(view.plan, is_over=pending is not None or not view.plan.calls)
+        plan = self._adopting(view, view.plan, self._strangers(view)[-1:])
+        call = self._planned_as(plan, pending)
         again = call.model_copy(update={"item_id": self._new_id(self._free_in(view))})
+        position = plan.calls.index(call)
         waited = self._rules.clock() - waiting_since(view, call)
+        withdrawn = self._to_be_withdrawn(view)
         return Decision(
-            plan.keeping(lambda _: False).adding([*plan.calls[:position], again, *plan.calls[position + 1 :]]),
+            plan.replacing(call, again),
             steps=(Step(call, position, State.PENDING, Event.CANCEL, waited), Step(again, position)),
-            deletes=tuple(item.id for item in view.journal.calls if item.status == "pending"),
+            guards=_withdrawals(withdrawn),
+            withdraws=withdrawn,
         )
 
     def on_answer(self, view: View, posted: Posted | None) -> Decision:
@@ -144,9 +170,9 @@ class Decider:
         if not plan.calls:
             is_repeat = is_told or (journal.is_repeat_of(plan.last) and not journal.has_answered_form)
             return self._repeat(plan, runs_body=not is_repeat)
-        # a resumed call was released when that answer had been dealt with
-        answered = () if posted is Posted.RESUME else progress.settled[-1:]
-        steps = [self._answered(view, call) for call in answered if call.item_id != plan.aborted]
+        # a ClientToolServer has announced the answer when it has recorded it
+        answered = () if is_told else progress.settled[-1:]
+        steps = [self._answered(view, call, journal.call(call.item_id)) for call in answered]
         return self._release_next(view, progress, steps) or self._after_last(view, progress, steps)
 
     def on_message(self, view: View, message: str) -> Decision:
@@ -155,12 +181,16 @@ class Decider:
         def is_retried(call: PlannedCall) -> bool:
             return call.turn is not None and (call.turn == message or call.turn in view.vanished)
 
-        settled = tuple(call.item_id for call in view.progress.settled)
-        if self._rules.on_user_message == "cancel":
-            return self._give_up(view, [call for call in view.progress.open if call.required and not is_retried(call)])
         retried = [call for call in view.progress.open if is_retried(call)]
-        plan = view.plan.keeping(lambda call: call not in retried)
-        return Decision(plan, (), tuple(self._cancelled(view, retried)), runs_body=True, tells_model=settled)
+        if self._rules.on_user_message == "cancel":
+            decision = self._give_up(view, retried)
+            # they wait for the answer to this message
+            return replace(decision, claims=tuple(("turn", call.item_id) for call in decision.plan.calls))
+        in_flight = self._in_flight(view, retried)
+        dropped = [call for call in retried if call not in in_flight]
+        plan = view.plan.keeping(lambda call: call not in dropped)
+        settled = tuple(call.item_id for call in view.progress.settled)
+        return Decision(plan, (), tuple(self._cancelled(view, dropped)), runs_body=True, tells_model=settled)
 
     def on_action(self, view: View) -> Decision:
         """An action leaves the open calls alone."""
@@ -168,30 +198,69 @@ class Decider:
 
     def on_cancel(self, view: View) -> Decision:
         """Somebody gives up what is left."""
-        return self._give_up(view, [call for call in view.progress.open if call.required])
+        return self._give_up(view)
 
-    def at_end(
-        self, view: View, asked: Sequence[Asked], taken: frozenset[str], told: Iterable[str], message: str | None
-    ) -> Decision:
+    def at_end(self, view: View, asked: Sequence[Asked], taken: frozenset[str], begun: Begun) -> Decision:
         """The body has ended well: queue what it asked for, and release the next call.
 
         `taken` are item ids that ChatKit has chosen for a call, and that the thread already has.
         """
-        plan = self._adopting(view, view.plan.done_with(told), view.journal.strangers(view.plan))
-        new = self._planned(view, asked, taken, message)
+        plan = self._adopting(view, view.plan.freed(begun.claims).done_with(begun.told), self._strangers(view))
+        new = self._planned(view, asked, taken, begun.message)
         progress = reconcile(plan.adding(new), view.journal.states)
         steps = [Step(call, len(plan.calls) + n) for n, call in enumerate(new)]
         return self._release_next(view, progress, steps) or Decision(progress.plan, steps=tuple(steps))
 
-    def at_failure(self, view: View, claim: Claim | None) -> Decision:
+    def at_failure(self, view: View, claims: Iterable[Claim]) -> Decision:
         """The body has raised: free what it had claimed."""
-        plan = self._adopting(view, view.plan, view.journal.strangers(view.plan))
-        return Decision(plan.claimed(None) if claim is not None and plan.claim == claim else plan)
+        return Decision(self._adopting(view, view.plan.freed(claims), self._strangers(view)))
 
     def has_failed(self, view: View, call: PlannedCall) -> bool:
         """Whether the answer of a call is none: the items do not say, its tool does."""
         item = view.journal.call(call.item_id)
         return item is not None and self._rules.tool(call.name).problem_with(answer_of(item)) is not None
+
+    def _is_claimed(self, plan: Plan, what: What, item_id: str) -> bool:
+        return self._rules.is_claimed(self._thread_id, plan, what, item_id, besides=self._run)
+
+    def _pending(self, view: View) -> ClientToolCallItem | None:
+        """The newest pending call that nobody is about to delete."""
+        pending = (call for call in view.journal.calls if call.status == "pending")
+        return next((call for call in pending if not self._is_claimed(view.plan, "withdrawal", call.id)), None)
+
+    def _strangers(self, view: View) -> list[ClientToolCallItem]:
+        """The pending calls that no plan has put there and nobody is about to delete, oldest first."""
+        strangers = view.journal.strangers(view.plan)
+        return [item for item in strangers if not self._is_claimed(view.plan, "withdrawal", item.id)]
+
+    def _in_flight(self, view: View, retried: Sequence[PlannedCall] = ()) -> list[PlannedCall]:
+        """The calls that somebody is storing as pending at this moment: they cannot be called back.
+
+        Of the `retried` ones ChatKit has deleted the items; that another worker was storing them proves nothing.
+        """
+
+        def is_being_stored(call: PlannedCall) -> bool:
+            if call in retried:
+                return self._rules.is_at_work(self._thread_id, "release", call, besides=self._run)
+            return self._is_claimed(view.plan, "release", call.item_id)
+
+        return [call for call in view.progress.open if not view.journal.call(call.item_id) and is_being_stored(call)]
+
+    def _to_be_withdrawn(self, view: View) -> tuple[str, ...]:
+        """The items of the pending calls, but for those that somebody is answering or deleting."""
+        pending = (item.id for item in view.journal.calls if item.status == "pending")
+        kinds: tuple[What, ...] = ("answer", "withdrawal")
+        return tuple(each for each in pending if not any(self._is_claimed(view.plan, kind, each) for kind in kinds))
+
+    @staticmethod
+    def _planned_as(plan: Plan, item: ClientToolCallItem) -> PlannedCall:
+        return next(call for call in plan.calls if call.item_id == item.id)
+
+    def _concerns(self, view: View, answer: Answer) -> bool:
+        """Whether an answer that finds nothing pending may be the one after which the plan has to go on."""
+        if not self._rules.receipts or answer.receipt is None:
+            return bool(view.plan.calls)
+        return any(call.call_id == answer.receipt for call in view.progress.settled[-1:])
 
     def _repeat(self, plan: Plan, *, runs_body: bool) -> Decision:
         if not runs_body:
@@ -205,7 +274,9 @@ class Decider:
     def _release_next(self, view: View, progress: Progress, steps: list[Step]) -> Decision | None:
         """Hand the next call to ChatKit, as the item that its own slot would have made."""
         plan, call = progress.plan, progress.next
-        if call is None or view.journal.strangers(plan) or self._rules.is_claimed(self._scope, plan, call.item_id):
+        if call is None or view.journal.strangers(plan):
+            return None
+        if self._is_claimed(plan, "release", call.item_id) or self._is_claimed(plan, "turn", call.item_id):
             return None
         now = self._rules.clock()
         item = ClientToolCallItem(
@@ -217,36 +288,44 @@ class Decider:
             arguments=stamped(call.arguments, call.call_id) if self._rules.receipts else call.arguments,
         )
         step = Step(call, plan.calls.index(call), State.QUEUED, Event.RELEASE, now - call.at)
-        return Decision(plan, (ThreadItemDoneEvent(item=item),), (*steps, step), claims=call.item_id)
+        claims: tuple[tuple[What, str], ...] = (("release", call.item_id),)
+        return Decision(plan, (ThreadItemDoneEvent(item=item),), (*steps, step), claims=claims)
 
     def _after_last(self, view: View, progress: Progress, steps: list[Step]) -> Decision:
-        """No call could be released: let the model run if an answer was wanted, and nobody else has let it run."""
+        """No call could be released: let the model run if it does not know an answer that it wants."""
         plan = progress.plan
+        if progress.open or view.journal.strangers(plan):
+            return Decision(plan, steps=tuple(steps))
         done = tuple(call.item_id for call in plan.calls)
-        what = f"{MODEL} after {done[-1]}"
-        if progress.open or view.journal.strangers(plan) or self._rules.is_claimed(self._scope, plan, what):
-            return Decision(plan)
-        if not any(call.wanted for call in plan.calls):
-            return Decision(plan.done_with(done), steps=tuple(steps))
-        return Decision(plan, steps=tuple(steps), runs_body=True, claims=what, tells_model=done)
+        told = max((n for n, item_id in enumerate(done, 1) if self._is_claimed(plan, "model", item_id)), default=0)
+        if any(call.wanted for call in plan.calls[told:]):
+            return Decision(plan, steps=tuple(steps), runs_body=True, claims=(("model", done[-1]),), tells_model=done)
+        # the run that tells the model some of them drops them when it has ended
+        return Decision(plan if told else plan.done_with(done), steps=tuple(steps))
 
-    def _give_up(self, view: View, required: list[PlannedCall]) -> Decision:
-        """Drop the plan but for the `required` calls, which go out again later: as fresh ones, if they were out."""
-        journal, plan = view.journal, view.plan
-        withdrawn = [item.id for item in journal.calls if item.status == "pending"]
+    def _give_up(self, view: View, retried: Sequence[PlannedCall] = ()) -> Decision:
+        """Drop the plan but for required calls that are not `retried`: they go out again, afresh if they were out."""
+        withdrawn, in_flight = self._to_be_withdrawn(view), self._in_flight(view, retried)
+        answered_elsewhere = [
+            call for call in view.progress.open if call.item_id not in withdrawn and view.journal.call(call.item_id)
+        ]
+        kept = [
+            call
+            for call in view.progress.open
+            if call.required and call not in (*retried, *in_flight, *answered_elsewhere)
+        ]
         again = [
             call.model_copy(update={"item_id": self._new_id(self._free_in(view))})
             if call.item_id in withdrawn
             else call
-            for call in required
+            for call in kept
         ]
-        gone = [call for call in view.progress.open if call not in again]
-        steps = self._cancelled(view, gone)
-        steps += [Step(call, n) for n, call in enumerate(again) if call not in required]
+        left_alone = [*in_flight, *answered_elsewhere, *again]
+        steps = self._cancelled(view, [call for call in view.progress.open if call not in left_alone])
+        steps += [Step(call, n) for n, call in enumerate(again) if call not in kept]
         settled = (call.item_id for call in view.progress.settled)
-        rest = plan.done_with(settled).keeping(lambda _: False).adding(again).claimed(None)
-        events = tuple(ThreadItemRemovedEvent(item_id=item_id) for item_id in withdrawn)
-        return Decision(rest, events, tuple(steps), runs_body=True)
+        rest = view.plan.done_with(settled).keeping(lambda _: False).adding([*in_flight, *again])
+        return Decision(rest, steps=tuple(steps), runs_body=True, guards=_withdrawals(withdrawn), withdraws=withdrawn)
 
     def _planned(
         self, view: View, asked: Sequence[Asked], taken: frozenset[str], message: str | None
@@ -261,7 +340,8 @@ class Decider:
             self._rules.warn_about_unknown(each.call.name)
             item_id = each.item.id if each.item and is_free(each.item.id) else self._new_id(is_free)
             proposed = each.item.call_id if each.item else each.invocation if tool.answer_wanted else None
-            call_id = item_id if proposed is None or proposed in call_ids else proposed
+            call_id = proposed if proposed and proposed not in call_ids and self._may_be_taken(proposed) else None
+            call_id = call_id or self._own_call_id(item_id)
             call_ids |= {call_id}
             planned.append(
                 PlannedCall(
@@ -278,25 +358,44 @@ class Decider:
             )
         return planned
 
+    def _may_be_taken(self, call_id: str) -> bool:
+        """Whether a provider's id can be that of a call: a receipt has to be the only one of its kind, for ever."""
+        pattern = UNIQUE_ID if self._rules.receipts else PRINTABLE_ID
+        return pattern.fullmatch(call_id) is not None
+
+    def _own_call_id(self, item_id: str) -> str:
+        return f"call_{uuid4().hex}" if self._rules.receipts else item_id
+
     def _adopting(self, view: View, plan: Plan, strangers: Iterable[ClientToolCallItem]) -> Plan:
-        """Take pending calls that no plan has put there into it, before those that still wait in the queue."""
+        """Take pending calls that no plan has put there into it, before those that still wait in the queue.
+
+        One with the call id of a call that waits is an earlier attempt at it, whose withdrawal was cut off.
+        """
+        attempts = {item.call_id: item for item in strangers}
+        if not attempts:
+            return plan
+        states = reconcile(plan, view.journal.states).states
+        waiting = [call for call, state in zip(plan.calls, states, strict=True) if state is State.QUEUED]
+        back = [
+            call.model_copy(update={"item_id": attempts.pop(call.call_id).id})
+            for call in waiting
+            if call.call_id in attempts
+        ]
         adopted = [
             PlannedCall(
                 name=item.name,
-                arguments=unstamped(item.arguments),
+                arguments=unstamped(item),
                 item_id=item.id,
                 call_id=item.call_id,
                 wanted=self._rules.tool(item.name).answer_wanted,
                 turn=view.journal.message,
                 at=item.created_at.timestamp(),
             )
-            for item in strangers
+            for item in attempts.values()
         ]
-        if not adopted:
-            return plan
-        states = reconcile(plan, view.journal.states).states
-        waiting = [call for call, state in zip(plan.calls, states, strict=True) if state is State.QUEUED]
-        return plan.keeping(lambda call: call not in waiting).adding([*adopted, *waiting])
+        returned = {call.call_id for call in back}
+        rest = [call for call in waiting if call.call_id not in returned]
+        return plan.keeping(lambda call: call not in waiting).adding([*adopted, *back, *rest])
 
     @staticmethod
     def _free_in(view: View, also: frozenset[str] = frozenset()) -> Callable[[str], bool]:
@@ -311,11 +410,11 @@ class Decider:
 
         return is_free
 
-    def _answered(self, view: View, call: PlannedCall) -> Step:
-        if not self.has_failed(view, call):
+    def _answered(self, view: View, call: PlannedCall, item: ClientToolCallItem | None) -> Step:
+        """The step that a call takes with its answer, which is in `item` if that is in sight."""
+        if item is None or self._rules.tool(call.name).problem_with(answer_of(item)) is None:
             return self._step(view, call, State.PENDING, Event.ANSWER)
-        item = view.journal.call(call.item_id)
-        has_reported = item is not None and is_error_report(answer_of(item))
+        has_reported = is_error_report(answer_of(item))
         reason = "the browser reported an error" if has_reported else "the answer does not fit the tool's result type"
         return replace(self._step(view, call, State.PENDING, Event.FAIL), reason=reason)
 
@@ -328,6 +427,10 @@ class Decider:
     def _step(self, view: View, call: PlannedCall, previous: State, event: Event) -> Step:
         waited = self._rules.clock() - waiting_since(view, call)
         return Step(call, view.plan.calls.index(call), previous, event, waited)
+
+
+def _withdrawals(item_ids: Iterable[str]) -> tuple[tuple[What, str], ...]:
+    return tuple(("withdrawal", item_id) for item_id in item_ids)
 
 
 def waiting_since(view: View, call: PlannedCall) -> float:

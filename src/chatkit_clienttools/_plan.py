@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 VERSION: Literal[1] = 1
 """The format of the document. A document with another version is refused, never guessed at."""
 
-MODEL = "the model"
-"""How a claim begins that is not for the release of a call but for the run that continues after the last answer."""
+What = Literal["release", "turn", "model", "answer", "withdrawal"]
+"""What a worker may be doing about a call: store it as pending; run the body of a message that it has to wait for; tell
+the model all answers up to its own; record its answer; delete its item."""
 
 
 class _Frozen(BaseModel):
@@ -44,9 +45,10 @@ class PlannedCall(_Frozen):
 
 
 class Claim(_Frozen):
-    """A worker's word that it is doing something right now: releasing a call (its item id) or running the model."""
+    """A worker's word that it is doing something about a call right now."""
 
-    what: str
+    what: What
+    item_id: str
     by: str
     until: float
 
@@ -61,13 +63,17 @@ class Plan(_Frozen):
     """The item of the last call that was dropped after it was settled: what a repeated answer to it is known by."""
     aborted: str | None = None
     """The item of the failed call for which calls were given up: that is done once, whatever is repeated."""
-    claim: Claim | None = None
+    claims: tuple[Claim, ...] = ()
     writer: str = ""
     """The process that wrote this revision."""
 
+    def call(self, item_id: str) -> PlannedCall | None:
+        """Return the call that has, or will have, the item `item_id`."""
+        return next((call for call in self.calls if call.item_id == item_id), None)
+
     def holds(self, item_id: str) -> bool:
         """Whether a call of this plan has, or will have, the item `item_id`."""
-        return any(call.item_id == item_id for call in self.calls)
+        return self.call(item_id) is not None
 
     def adding(self, calls: Iterable[PlannedCall]) -> Plan:
         """Return this plan with `calls` at its end."""
@@ -77,27 +83,40 @@ class Plan(_Frozen):
         """Return this plan with only the calls for which `keep` is true."""
         return self.model_copy(update={"calls": tuple(call for call in self.calls if keep(call))})
 
+    def replacing(self, call: PlannedCall, other: PlannedCall) -> Plan:
+        """Return this plan with `other` in the place of `call`."""
+        return self.model_copy(update={"calls": tuple(other if each is call else each for each in self.calls)})
+
     def done_with(self, item_ids: Iterable[str]) -> Plan:
         """Return this plan without the settled calls `item_ids`, remembering the last of them."""
         settled = frozenset(item_ids)
         done = [call.item_id for call in self.calls if call.item_id in settled]
         if not done:
             return self
+        claims = tuple(claim for claim in self.claims if claim.item_id not in settled)
         return self.keeping(lambda call: call.item_id not in settled).model_copy(
-            update={"last": done[-1], "claim": None}
+            update={"last": done[-1], "claims": claims}
         )
 
-    def claimed(self, claim: Claim | None) -> Plan:
-        """Return this plan with `claim` in the place of the one it had."""
-        return self.model_copy(update={"claim": claim})
+    def claimed(self, claims: Iterable[Claim], now: float) -> Plan:
+        """Return this plan with `claims` besides those that it has, and without those that are over."""
+        new = tuple(claims)
+        taken = {(claim.what, claim.item_id) for claim in new}
+        rest = (claim for claim in self.claims if now < claim.until and (claim.what, claim.item_id) not in taken)
+        return self.model_copy(update={"claims": (*rest, *new)})
+
+    def freed(self, claims: Iterable[Claim]) -> Plan:
+        """Return this plan without `claims`."""
+        given_back = tuple(claims)
+        return self.model_copy(update={"claims": tuple(claim for claim in self.claims if claim not in given_back)})
 
     def says_the_same_as(self, other: Plan) -> bool:
         """Whether writing this plan over `other` would change nothing but the revision."""
-        return (self.calls, self.last, self.aborted, self.claim) == (
+        return (self.calls, self.last, self.aborted, self.claims) == (
             other.calls,
             other.last,
             other.aborted,
-            other.claim,
+            other.claims,
         )
 
     def following(self, revision: int, writer: str) -> Plan:

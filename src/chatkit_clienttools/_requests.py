@@ -6,8 +6,10 @@ do so by itself. `ClientToolServer` knows which it is; a run under plain `ChatKi
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +18,7 @@ from chatkit.types import ChatKitReq, ThreadsAddClientToolOutputReq, ThreadsCust
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import InvalidRequestError, UsageError
+from .observe import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -42,17 +45,26 @@ class Posted(Enum):
     OTHER = "other"
 
 
-_posted: ContextVar[Posted | None] = ContextVar("chatkit_clienttools_posted", default=None)
+@dataclass(eq=False)
+class Request:
+    """A streaming request to a `ClientToolServer`."""
+
+    posted: Posted
+    removed: deque[str] = field(default_factory=deque)
+    """Items that are deleted, and of which the browser has to hear."""
 
 
-def posted_here() -> Posted | None:
-    """Return what was posted, if a `ClientToolServer` has told; None under any other server."""
-    return _posted.get()
+_request: ContextVar[Request | None] = ContextVar("chatkit_clienttools_request", default=None)
 
 
-def telling(posted: Posted | None) -> AbstractContextManager[None]:
-    """Let what runs inside know what was posted, or that nobody knows."""
-    return setting(_posted, posted)
+def request_here() -> Request | None:
+    """Return the request that is being served, if by a `ClientToolServer`; None under any other server."""
+    return _request.get()
+
+
+def serving(request: Request | None) -> AbstractContextManager[None]:
+    """Let what runs inside know the request, or that nobody does."""
+    return setting(_request, request)
 
 
 def kind_of(request: StreamingReq) -> Posted:
@@ -87,32 +99,28 @@ def _adapter() -> TypeAdapter[ChatKitReq]:
 
 
 def _problem(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
     match error["type"]:
-        case "union_tag_invalid":
-            context = error.get("ctx", {})
+        case "union_tag_invalid" if not error["loc"]:
             known = context["expected_tags"].replace("'", "")
             return (
-                f"type: ChatKit has no request {_short(context['tag'])!r}, only {known}. A message is posted as "
+                f"type: ChatKit has no request {printable(context['tag'])!r}, only {known}. A message is posted as "
                 "threads.create, in a new thread, or as threads.add_user_message; process() routes them all"
             )
+        case "union_tag_invalid":  # pydantic's own sentence quotes the value
+            said = f"none of {context['expected_tags']}"
         case "union_tag_not_found":
-            return "type: Field required"
-        case "json_invalid" | "string_unicode" if not error["loc"]:
-            return "it is not JSON"
-        case "dict_type" if not error["loc"]:
-            return "it is not a JSON object"
-    return f"{_field(error)}: {error['msg']}"
+            said = "Field required"
+        case _:
+            said = printable(error["msg"])
+    where = _field(error)
+    return f"{where}: {said}" if where else said
 
 
 def _field(error: ErrorDetails) -> str | None:
     """Name the field; the first step of pydantic's path is the type of the request."""
-    if error["type"].startswith("union_tag"):
-        return "type"
-    return _short(".".join(map(str, error["loc"][1:]))) or None
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}..."  # noqa: PLR2004
+    tag = ("type",) if error["type"].startswith("union_tag") else ()
+    return printable(".".join(map(str, (*error["loc"][1:], *tag)))) or None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
-from ._plan import MODEL, Claim, Plan
+from ._plan import Claim, Plan, What
 from ._runs import LEASE_SECONDS, Claims, Run
 from .observe import logger
 from .tools import ClientTool
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from chatkit.types import ThreadMetadata
 
+    from ._plan import PlannedCall
     from .observe import Observer
 
 RELEASE_LEASE_SECONDS = 10.0
@@ -87,25 +88,30 @@ class Rules:
         )
 
     @asynccontextmanager
-    async def alone_on(self, scope: str, thread_id: str) -> AsyncGenerator[None, None]:
+    async def alone_on(self, thread_id: str) -> AsyncGenerator[None, None]:
         """Keep the other requests on this thread out: those of this process, and with `lock` everybody's."""
         # the local name keeps the lock in the dictionary for as long as somebody waits for it
-        mine = self._locks.setdefault(scope, asyncio.Lock())
+        mine = self._locks.setdefault(thread_id, asyncio.Lock())
         async with mine, self.lock(thread_id) if self.lock else nullcontext():
             yield
 
-    def a_claim(self, what: str) -> Claim:
-        """This worker's claim to `what`, for other workers to read."""
-        lease = LEASE_SECONDS if what.startswith(MODEL) else RELEASE_LEASE_SECONDS
-        return Claim(what=what, by=self.worker, until=self.clock() + lease)
+    def a_claim(self, what: What, item_id: str) -> Claim:
+        """This worker's claim, for other workers to read."""
+        lease = LEASE_SECONDS if what in {"turn", "model"} else RELEASE_LEASE_SECONDS
+        return Claim(what=what, item_id=item_id, by=self.worker, until=self.clock() + lease)
 
-    def is_claimed(self, scope: str, plan: Plan, what: str) -> bool:
-        """Whether a run of this process is at `what`, or another worker has said so in the plan."""
+    def is_claimed(self, thread_id: str, plan: Plan, what: What, item_id: str, *, besides: Run) -> bool:
+        """Whether another run of this process is at it, or another worker has said so in the plan."""
         now = self.clock()
-        claim = plan.claim
-        return self.claims.are_held(scope, what, now) or (
-            claim is not None and claim.what == what and claim.by != self.worker and now < claim.until
+        call = plan.call(item_id)
+        return (call is not None and self.is_at_work(thread_id, what, call, besides=besides)) or any(
+            (claim.what, claim.item_id) == (what, item_id) and claim.by != self.worker and now < claim.until
+            for claim in plan.claims
         )
+
+    def is_at_work(self, thread_id: str, what: What, call: PlannedCall, *, besides: Run) -> bool:
+        """Whether another run of this process is at it."""
+        return self.claims.are_held(thread_id, what, call, self.clock(), besides=besides)
 
     def warn_about_others(self, thread_id: str, plan: Plan) -> None:
         """Say once, loudly, that another worker has a hand in this and that nothing keeps the two apart."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
+from pydantic_core import to_json
 
 from ._requests import setting
 from .errors import InvalidArgumentsError, NotSequencedError, QueueFullError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from chatkit.types import ThreadMetadata, ThreadStreamEvent
+
+    from ._plan import PlannedCall
 
 LEASE_SECONDS = 120.0
 """How long a run may rest at a `yield` before others take its claim for abandoned."""
@@ -216,27 +219,43 @@ class RunStream:
 
 
 class Claims:
-    """What the runs of this process are doing right now, by thread (of a store) and purpose."""
+    """What the runs of this process are doing right now, by thread, purpose, and the call that it is about.
+
+    Not by store: an application may make one for each request. What two stores have under the same ids was asked for at
+    different times.
+    """
 
     def __init__(self) -> None:
-        self._holders: weakref.WeakValueDictionary[tuple[str, str], RunStream] = weakref.WeakValueDictionary()
+        self._holders: weakref.WeakValueDictionary[tuple[str, str, str, float], RunStream] = (
+            weakref.WeakValueDictionary()
+        )
 
-    def take(self, scope: str, what: str, run: Run) -> None:
-        """Claim `what` for `run`."""
+    def take(self, thread_id: str, what: str, call: PlannedCall, run: Run) -> None:
+        """Claim it for `run`."""
         stream = run.stream()
         if stream is not None:
-            self._holders[scope, what] = stream
+            self._holders[thread_id, what, call.item_id, call.at] = stream
 
-    def are_held(self, scope: str, what: str, now: float) -> bool:
-        """Whether some run is at it."""
-        holder = self._holders.get((scope, what))
-        return holder is not None and holder.is_at_work(now)
+    def end(self, thread_id: str, what: str, item_id: str) -> None:
+        """Note that it is done."""
+        for key in [key for key in list(self._holders) if key[:3] == (thread_id, what, item_id)]:
+            self._holders.pop(key, None)
+
+    def are_held(self, thread_id: str, what: str, call: PlannedCall, now: float, *, besides: Run) -> bool:
+        """Whether some run is at it, besides the one that asks."""
+        holder = self._holders.get((thread_id, what, call.item_id, call.at))
+        return holder is not None and holder is not besides.stream() and holder.is_at_work(now)
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is none")
 
 
 def _measured(call: ClientToolCall, now: float, invocation: str | None, item: ClientToolCallItem | None) -> Asked:
     """Take the call as it is now, or refuse it: later it has to be JSON, for ChatKit too."""
     try:
-        arguments = json.loads(json.dumps(call.arguments, allow_nan=False))
+        # whatever ChatKit itself could store, but NaN and infinity, which are not JSON
+        arguments = json.loads(to_json(call.arguments), parse_constant=_refused)
         taken = ClientToolCall(name=call.name, arguments=arguments)
         size = len(taken.model_dump_json().encode())
     except (TypeError, ValueError, RecursionError) as error:

@@ -41,5 +41,5 @@ class ClientToolConverter(ThreadItemConverter):
         problem = tool.problem_with(answer) if item.status == "completed" else None
         if problem is not None and not is_error_report(answer):
             answer = {"error": problem}
-        bare = item.model_copy(update={"arguments": unstamped(item.arguments), "output": answer})
+        bare = item.model_copy(update={"arguments": unstamped(item), "output": answer})
         return await super().client_tool_call_to_input(bare)

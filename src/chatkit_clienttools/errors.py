@@ -11,6 +11,8 @@ Errors carry their data as attributes, and never the arguments or the answer of 
 
 from __future__ import annotations
 
+import traceback
+
 from chatkit.errors import CustomStreamError
 from chatkit.store import NotFoundError
 
@@ -141,16 +143,22 @@ class ThreadUnavailableError(ClientToolError, CustomStreamError):
         self.thread_id = thread_id
         # what a database says of an error may quote what was to be written
         self.reason = str(error) if isinstance(error, ClientToolError) else type(error).__name__
-        self.is_gone = isinstance(error, NotFoundError)
-        if self.is_gone:
+        self.is_refusal = isinstance(error, NotFoundError) or _is_chatkits_own(error)
+        if isinstance(error, NotFoundError):
             message = "This conversation, or a part of it, does not exist (any more)."
-        elif isinstance(error, LifecycleError):
+        elif isinstance(error, LifecycleError) or self.is_refusal:
             message = "This step does not fit the conversation any more. Reload the page."
         else:
-            message = "The conversation could not be read or saved just now. Try again in a moment."
-        is_passing = not isinstance(error, (NotFoundError, LifecycleError))
+            message = "The server could not do this just now. Try again in a moment."
+        is_passing = not (self.is_refusal or isinstance(error, LifecycleError))
         CustomStreamError.__init__(self, message, allow_retry=is_passing)
         self.args = (message,)
+
+
+def _is_chatkits_own(error: Exception) -> bool:
+    """Whether ChatKit itself has refused what was posted, as a retry of an item that is no message."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return type(error) is ValueError and bool(frames) and frames[-1][0].f_globals.get("__name__") == "chatkit.server"
 
 
 class DamagedDocumentError(ClientToolError):

@@ -6,10 +6,12 @@ Neither ever carries the arguments or the answer of a call: a log is read by peo
 from __future__ import annotations
 
 import logging
+import traceback
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from chatkit.errors import CustomStreamError
+from chatkit.errors import BaseStreamError
 
 from .errors import ThreadUnavailableError
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 ErrorT = TypeVar("ErrorT", bound="UsageError")
 
 logger = logging.getLogger("chatkit_clienttools")
+
+MAX_SHOWN = 200
+"""How much is shown of a text that somebody else has chosen."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,28 @@ def loud(error: ErrorT) -> ErrorT:
     return error
 
 
-def in_words(error: Exception, thread_id: str | None) -> CustomStreamError:
-    """Return an error as one that ChatKit shows in the chat, and log it as one line."""
-    if isinstance(error, CustomStreamError):
-        logger.warning("thread %s: %s", thread_id, error.message)
+def in_words(error: Exception, thread_id: str | None) -> BaseStreamError:
+    """Return an error as one that ChatKit shows in the chat, and log it as one line.
+
+    The line names the kind of the error and its place, and not what it says: that may quote what was to be written.
+    """
+    shown = printable(str(thread_id))
+    if isinstance(error, BaseStreamError):
+        logger.warning("thread %s: %s", shown, getattr(error, "message", None) or type(error).__name__)
         return error
     told = ThreadUnavailableError(thread_id, error)
-    level = logging.WARNING if told.is_gone else logging.ERROR
-    logger.log(level, "thread %s: the request could not be carried out: %s", thread_id, told.reason)
-    logger.debug("thread %s: where that was", thread_id, exc_info=error)
+    level = logging.WARNING if told.is_refusal else logging.ERROR
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = [f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in place]
+    logger.log(level, "thread %s: the request could not be carried out: %s%s", shown, told.reason, "".join(where))
+    logger.debug("thread %s: where that was", shown, exc_info=error)
     return told
+
+
+def printable(text: str) -> str:
+    """Return what somebody else has chosen as what can stand in one line."""
+    short = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 def metrics_observer(meter: Meter) -> Observer:

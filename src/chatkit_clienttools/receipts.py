@@ -31,9 +31,16 @@ def stamped(arguments: Mapping[str, Any], receipt: str) -> dict[str, Any]:
     return {**arguments, RECEIPT: receipt}
 
 
-def unstamped(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the params of a call without it."""
-    return {name: value for name, value in arguments.items() if name != RECEIPT}
+def is_stamped(call: ClientToolCallItem) -> bool:
+    """Whether a call went out with its receipt: an application may use the word for something else."""
+    return call.arguments.get(RECEIPT) == call.call_id
+
+
+def unstamped(call: ClientToolCallItem) -> dict[str, Any]:
+    """Return the params of a call without its receipt."""
+    if not is_stamped(call):
+        return call.arguments
+    return {name: value for name, value in call.arguments.items() if name != RECEIPT}
 
 
 def opened(result: Any) -> Answer:
@@ -48,4 +55,5 @@ def opened(result: Any) -> Answer:
 
 def answer_of(call: ClientToolCallItem) -> Any:
     """Return a call's answer: plain `ChatKitServer` stores it with its receipt."""
-    return opened(call.output).output if RECEIPT in call.arguments else call.output
+    answer = opened(call.output)
+    return answer.output if is_stamped(call) and answer.receipt == call.call_id else call.output

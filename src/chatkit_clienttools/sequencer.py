@@ -19,6 +19,7 @@ from ._runs import RunStream, run_for, run_of
 from ._turn import Turn
 from .errors import UsageError
 from .observe import in_words, logger, loud
+from .receipts import RECEIPT
 from .tools import ClientTool, agent_context_of
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class ClientToolSequencer:
             if not isinstance(call, ClientToolCall):
                 cure = "unpack it, *calls" if isinstance(call, (list, tuple)) else "call the tool, tool(field=...)"
                 raise loud(UsageError(f"enqueue() takes calls, not {type(call).__name__}: {cure}"))
+            if self.rules.receipts and RECEIPT in call.arguments:
+                raise loud(UsageError(f"Client tool {call.name!r}: {RECEIPT!r} is where its receipt goes; rename it"))
         context = agent_context_of(ctx)
         run_of(self.rules, context).ask(context, calls, getattr(ctx, "tool_call_id", None))
 
@@ -279,23 +282,23 @@ def _signature(method: Callable[..., Any]) -> tuple[inspect.Signature, bool]:
     if inspect.iscoroutinefunction(method):
         raise UsageError(f"{method.__qualname__} has no `yield`: ChatKit iterates over what it returns")
     signature = inspect.signature(method)
-    parameters = signature.parameters.values()
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):  # it hands on whatever it gets
-        return signature, method.__name__ == "action"
-    required = sum(_is_required(parameter) for parameter in parameters)
-    if required not in {RESPOND_ARGUMENTS, ACTION_ARGUMENTS}:
+    possible = [count for count in (RESPOND_ARGUMENTS, ACTION_ARGUMENTS) if _takes(signature, count)]
+    if not possible:
         raise UsageError(
             f"{method.__qualname__} is not a `respond(self, thread, message, context)` or an "
             "`action(self, thread, action, sender, context)`; only those can be sequenced"
         )
-    return signature, required == ACTION_ARGUMENTS
+    # with optional arguments it could be either
+    return signature, ACTION_ARGUMENTS in possible and (len(possible) == 1 or method.__name__ == "action")
 
 
-def _is_required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind in {
-        parameter.POSITIONAL_ONLY,
-        parameter.POSITIONAL_OR_KEYWORD,
-    }
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    """Whether a function can be called with so many arguments, by position."""
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def _synchronous(observers: Iterable[Observer]) -> tuple[Observer, ...]:

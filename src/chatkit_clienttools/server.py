@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
-from chatkit.errors import ErrorCode
+from chatkit.errors import BaseStreamError, CustomStreamError, ErrorCode
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
-from chatkit.types import ErrorEvent, ThreadItemRemovedEvent, is_streaming_req
+from chatkit.types import (
+    ClientToolCallItem,
+    ErrorEvent,
+    ThreadItemDoneEvent,
+    ThreadItemRemovedEvent,
+    is_streaming_req,
+)
 from typing_extensions import TypeVar
 
 from ._journal import PAGE, Journal
-from ._requests import Posted, kind_of, read_request, stepwise, telling
+from ._requests import Posted, Request, kind_of, read_request, serving, stepwise
 from ._turn import Turn
 from .errors import UsageError
 from .observe import in_words, logger
 from .sequencer import ClientToolSequencer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from chatkit.types import (
         StreamingReq,
@@ -57,23 +63,22 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
     `class MyServer(ClientToolServer, TheServerIHave)`.
     """
 
+    _sequencer_of_calls: ClassVar[ClientToolSequencer]
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        sequencer = _sequencer_of(cls)
+        cls._sequencer_of_calls = _sequencer_of(cls)
         for name in METHODS:
-            method = getattr(cls, name)
-            if isinstance(getattr(method, MARK, None), _OwnSequencer):
-                method = method.__wrapped__  # it was sequenced so for want of a better one
-            if method is not getattr(ChatKitServer, name):
-                setattr(cls, name, _sequenced(cls, method, sequencer))
+            _sequence(cls, name, cls._sequencer_of_calls)
 
     async def process(
         self, request: str | bytes | bytearray, context: TContext
     ) -> StreamingResult | NonStreamingResult:
         """Read a request and answer it; raise `InvalidRequestError` if it is not one of ChatKit's."""
         parsed = read_request(request)
-        if not _has(ChatKitServer, NEEDED):
-            return await super().process(request, context)
+        inherited = super().process
+        if getattr(inherited, "__func__", None) is not ChatKitServer.process or not _has(ChatKitServer, NEEDED):
+            return await inherited(request, context)  # an application's own checks are not to be passed over
         logger.debug("request %s", parsed.type)
         if is_streaming_req(parsed):
             return StreamingResult(self._process_streaming(parsed, context))
@@ -82,31 +87,34 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
     async def handle_stream_cancelled(
         self, thread: ThreadMetadata, pending_items: list[ThreadItem], context: TContext
     ) -> None:
-        """Keep what was said so far, as ChatKit does, but append nothing behind a call that is pending."""
-        newest = await self.store.load_thread_items(thread.id, None, PAGE, "desc", context)
-        if Journal(newest.data).pending is None:
+        """Keep what was said so far, as ChatKit does; but append nothing behind a call that has just gone out."""
+        newest = Journal((await self.store.load_thread_items(thread.id, None, PAGE, "desc", context)).data)
+        if newest.pending is None or newest.pending is not newest.newest:
             await super().handle_stream_cancelled(thread, pending_items, context)
 
     async def _process_streaming_impl(
         self, request: StreamingReq, context: TContext
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        posted = kind_of(request) if _has(ChatKitServer, NEEDED) else None
+        here = Request(kind_of(request)) if _has(ChatKitServer, NEEDED) else None
+        stream = stepwise(lambda: serving(here), lambda: self._events(request, here, context))
         try:
-            async with aclosing(
-                stepwise(lambda: telling(posted), lambda: self._events(request, posted, context))
-            ) as events:
+            async with aclosing(stream) as events:
                 async for event in events:
+                    self._note_what_is_stored(event)
+                    for removed in _removed(here):
+                        yield removed
                     yield _with_a_sentence(event)
         except Exception as error:  # noqa: BLE001  whatever it is, it must not break the stream
-            told = in_words(error, getattr(request.params, "thread_id", None))
-            yield ErrorEvent(message=told.message, allow_retry=told.allow_retry)
+            yield _told(in_words(error, getattr(request.params, "thread_id", None)))
+        for removed in _removed(here):
+            yield removed
 
     def _events(
-        self, request: StreamingReq, posted: Posted | None, context: TContext
+        self, request: StreamingReq, here: Request | None, context: TContext
     ) -> AsyncIterator[ThreadStreamEvent]:
-        if posted is Posted.ANSWER:
+        if here and here.posted is Posted.ANSWER:
             return self._answered(cast("ThreadsAddClientToolOutputReq", request), context)
-        if posted is Posted.RESUME:
+        if here and here.posted is Posted.RESUME:
             return self._resumed(cast("ThreadsCustomActionReq", request), context)
         return super()._process_streaming_impl(request, context)
 
@@ -116,7 +124,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         """Record an answer, and go on."""
         thread = await self.store.load_thread(request.params.thread_id, context=context)
         goes_on = await self._turn(thread, context).take_answer(request.params.result)
-        async for event in self._going_on(thread, context, Posted.ANSWER if goes_on else None):
+        async for event in self._going_on(thread, context, goes_on=goes_on):
             yield event
 
     async def _resumed(
@@ -124,31 +132,26 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
         """Send a call that a page may not know of again, or go on where the thread stands."""
         thread = await self.store.load_thread(request.params.thread_id, context=context)
-        withdrawn = await self._turn(thread, context).withdraw()
-        for item_id in withdrawn or ():
-            yield ThreadItemRemovedEvent(item_id=item_id)
-        # with nothing withdrawn it goes on where an answer would: what was done about the last one is not known
-        after = Posted.RESUME if withdrawn else Posted.ANSWER
-        async for event in self._going_on(thread, context, None if withdrawn is None else after):
+        goes_on = await self._turn(thread, context).withdraw()
+        async for event in self._going_on(thread, context, goes_on=goes_on):
             yield event
 
     async def _going_on(
-        self, thread: ThreadMetadata, context: TContext, after: Posted | None
+        self, thread: ThreadMetadata, context: TContext, *, goes_on: bool
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        """Let `respond` release the next call, or run; after nothing, end in good order."""
-
-        def stream() -> AsyncIterator[ThreadStreamEvent]:
-            if after is None:
-                return _nothing()
-            with telling(after):
-                return self.respond(thread, None, context)
-
+        """Let `respond` release the next call, or run; if there is nothing to go on with, end in good order."""
+        stream = (lambda: self.respond(thread, None, context)) if goes_on else _nothing
         async for event in self._process_events(thread, context, stream):
             yield event
 
+    def _note_what_is_stored(self, event: ThreadStreamEvent) -> None:
+        """End the claim to a release: ChatKit has stored what it streams, and the client may leave it at that."""
+        match event:
+            case ThreadItemDoneEvent(item=ClientToolCallItem() as item):
+                self._sequencer_of_calls.rules.claims.end(item.thread_id, "release", item.id)
+
     def _turn(self, thread: ThreadMetadata, context: TContext) -> Turn:
-        sequencer: ClientToolSequencer = getattr(self.respond, MARK, None) or getattr(type(self).respond, MARK)
-        return Turn(sequencer.rules, self.store, thread, context)
+        return Turn(self._sequencer_of_calls.rules, self.store, thread, context)
 
 
 class _OwnSequencer(ClientToolSequencer):
@@ -166,11 +169,29 @@ def _sequencer_of(server: type) -> ClientToolSequencer:
     return next(iter([*given, *found]), None) or _OwnSequencer()
 
 
-def _sequenced(server: type, method: Any, sequencer: ClientToolSequencer) -> Any:
-    its = getattr(method, MARK, sequencer)
-    if its is not sequencer:
+def _sequence(server: type, name: str, sequencer: ClientToolSequencer) -> None:
+    """Let a server's method be sequenced, by `sequencer`; what cannot be is left as it is."""
+    method = getattr(server, name)
+    its = getattr(method, MARK, None)
+    if its is sequencer or method is getattr(ChatKitServer, name) or getattr(method, "__isabstractmethod__", False):
+        return
+    if its is not None and not isinstance(its, _OwnSequencer):
         raise UsageError(f"{server.__name__}: respond and action have two sequencers: share one ClientToolSequencer")
-    return method if hasattr(method, MARK) else sequencer.sequenced(method)
+    # one within the other is one run: what is sequenced already, for want of a better one, needs no undoing
+    if name not in vars(server):
+        method = _inherited(server, name)
+    with suppress(UsageError, TypeError):
+        setattr(server, name, sequencer.sequenced(method))
+
+
+def _inherited(server: type, name: str) -> Callable[..., Any]:
+    """Return a method that is the next one in line, whatever class comes to stand there."""
+
+    def method(self: Any, *arguments: Any) -> Any:
+        return getattr(super(server, self), name)(*arguments)
+
+    method.__name__, method.__qualname__ = name, f"{server.__qualname__}.{name}"
+    return method
 
 
 @cache
@@ -190,9 +211,22 @@ async def _nothing() -> AsyncGenerator[ThreadStreamEvent, None]:
     yield
 
 
+def _removed(request: Request | None) -> Iterator[ThreadItemRemovedEvent]:
+    """Tell the browser once of each item that is gone."""
+    while request and request.removed:
+        yield ThreadItemRemovedEvent(item_id=request.removed.popleft())
+
+
+def _told(error: BaseStreamError) -> ErrorEvent:
+    if isinstance(error, CustomStreamError):
+        return ErrorEvent(message=error.message, allow_retry=error.allow_retry)
+    return ErrorEvent(code=getattr(error, "code", ErrorCode.STREAM_ERROR), allow_retry=error.allow_retry)
+
+
 def _with_a_sentence(event: ThreadStreamEvent) -> ThreadStreamEvent:
     """Return the event; an error of which ChatKit tells only the code, with a message."""
     match event:
-        case ErrorEvent(code=ErrorCode.STREAM_ERROR, message=None):
-            return event.model_copy(update={"message": "Something went wrong on the server. Try again."})
+        case ErrorEvent(code=ErrorCode.STREAM_ERROR, message=None, allow_retry=can_be_tried_again):
+            advice = "Try again." if can_be_tried_again else "Reload the page."
+            return event.model_copy(update={"message": f"Something went wrong on the server. {advice}"})
     return event

@@ -82,7 +82,6 @@ class ClientTool(_Declared[P]):
         self.answer_wanted = result is not None
         self.required = required
         self._answer: TypeAdapter[Any] = TypeAdapter(Any if result is None else result)
-        self._reports_errors = result is None or result is Any
 
     def __call__(self, /, *args: P.args, **arguments: P.kwargs) -> ClientToolCall:
         """Return a call of this tool; raise `InvalidArgumentsError` if its arguments are wrong."""
@@ -102,11 +101,11 @@ class ClientTool(_Declared[P]):
     def problem_with(self, answer: object) -> str | None:
         """Say why `answer` is none, or None if it is one.
 
-        An answer fails when it does not fit the declared type. Where none was declared it fails when it is an error
-        report: an object with one field, `error`, that holds a text.
+        It is none when it is an error report, an object with one field, `error`, that holds a text; or when it does
+        not fit the declared type.
         """
-        if self._reports_errors:
-            return "the browser reported an error" if is_error_report(answer) else None
+        if is_error_report(answer):
+            return "the browser reported an error"
         try:
             self._answer.validate_json(to_json(answer))
         except ValidationError as error:

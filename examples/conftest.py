@@ -1,0 +1,66 @@
+"""What the demos' tests have in common: no key, no pauses, all demos in one site, and pictures of what was seen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from examples import offline, play, site
+from examples.merak_search import people
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from playwright.async_api import Page
+
+os.environ.pop("OPENAI_API_KEY", None)
+
+PICTURES = Path(__file__).parent.parent / "build" / "pictures"
+SIZES = {"desktop": (1280, 900), "phone": (390, 844), "narrow": (320, 640)}
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody watches."""
+    monkeypatch.setattr(offline, "PAUSE", 0)
+    monkeypatch.setattr(people, "SEARCH_SECONDS", 0)
+
+
+@pytest_asyncio.fixture
+async def url() -> AsyncIterator[str]:
+    """Where all demos are served, in the test's own event loop."""
+    async with play.serving(site.application()) as served:
+        yield served
+
+
+@pytest_asyncio.fixture
+async def calm(page: Page) -> Page:
+    """A tab of a person who wants little motion: nothing on the page takes its time."""
+    await page.emulate_media(reduced_motion="reduce", color_scheme="light")
+    return page
+
+
+@pytest.fixture
+def picture(calm: Page) -> Callable[[str], Awaitable[None]]:
+    """Take pictures of the page as it is, in each size, light and dark: `build/pictures/NAME-SIZE-SCHEME.png`."""
+
+    async def take(name: str) -> None:
+        for scheme in ("light", "dark"):
+            await calm.emulate_media(color_scheme=scheme)
+            for size, (width, height) in SIZES.items():
+                await calm.set_viewport_size({"width": width, "height": height})
+                await calm.screenshot(path=PICTURES / f"{name}-{size}-{scheme}.png", full_page=size != "desktop")
+
+    return take
+
+
+@pytest.fixture(autouse=True)
+def _own_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a demo keeps, it keeps in a directory of the test's own."""
+    monkeypatch.setenv("DEMO_DATA", str(tmp_path))
+    for name in ("DATABASE_URL", "SESSION_SECRET"):
+        monkeypatch.delenv(name, raising=False)

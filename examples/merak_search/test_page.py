@@ -1,0 +1,241 @@
+"""Merak's page in a real Chromium: what appears on the stage, and in which order, whatever the user does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from playwright.async_api import expect
+
+from examples.merak_search import people, tools
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import pytest
+    from playwright.async_api import Page, Route
+
+QUESTION = "Who knows about maritime law?"
+IN_ORDER = ["searching", "found", "showing", "Ada, Bela, Dara", "done"]
+
+WATCH = """
+window.seen = [];
+let last = "idle";
+const see = (what) => what === last || seen.push((last = what));
+const stage = document.querySelector("#ours .stage");
+const names = () => [...stage.querySelectorAll(".person b")].map((name) => name.textContent).join(", ");
+new MutationObserver((changes) => {
+  for (const change of changes) {
+    if (change.type === "attributes") see(stage.dataset.state);
+    else if (change.addedNodes.length && change.target.matches(".cards")) see(names());
+  }
+}).observe(stage, { attributeFilter: ["data-state"], childList: true, subtree: true });
+"""
+
+STEPS = """() => [...document.querySelectorAll("#timeline .call")].map((call) => [
+  call.querySelector("code").textContent, [...call.querySelectorAll("b")].map((step) => step.textContent).join(" ")
+])"""
+WHOLE = "queued pending completed"
+ALL_COMPLETED = [
+    ["run_search_animation", WHOLE],
+    ["display_agent_profiles", WHOLE],
+    ["run_search_animation", WHOLE],
+]
+
+
+async def opened(page: Page, url: str) -> Page:
+    await page.goto(f"{url}/merak_search/")
+    await page.evaluate(WATCH)
+    return page
+
+
+async def ask(page: Page, text: str = QUESTION) -> None:
+    await page.get_by_role("textbox", name="Message").fill(text)
+    await page.get_by_role("button", name="Send").click()
+
+
+async def everybody_is_there(page: Page) -> None:
+    await expect(page.locator("#ours .stage")).to_contain_text("That is everybody.")
+    await expect(page.locator("#ours .person")).to_have_count(3)
+    await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+
+
+async def life_is(page: Page, *calls: list[str]) -> None:
+    """Wait until the timeline shows these calls, each with its steps."""
+    await page.wait_for_function(f"expected => JSON.stringify(({STEPS})()) === expected", arg=as_js(calls))
+
+
+def as_js(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+class Held:
+    """Holds the page's answer to a client tool back, once: the call stays pending until then."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.arrived = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def __call__(self, route: Route) -> None:
+        if json.loads(route.request.post_data or "{}")["type"] == "threads.add_client_tool_output":
+            self._left -= 1
+            if self._left == 0:
+                self.arrived.set()
+                await self.released.wait()
+        await route.continue_()
+
+
+async def test_the_order_on_the_stage(
+    calm: Page, url: str, picture: Callable[[str], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The indicator turns WHILE the server searches; then start, the cards and stop, in that order, each once."""
+    searching, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(query: str) -> Any:
+        searching.set()
+        await go_on.wait()
+        return await people.find(query)
+
+    monkeypatch.setattr(tools, "find", slow)
+    await opened(calm, url)
+    await ask(calm)
+    await searching.wait()
+
+    await expect(calm.locator("#ours .stage")).to_contain_text("Searching…")
+    await picture("merak-searching")
+    go_on.set()
+    await everybody_is_there(calm)
+
+    assert IN_ORDER == await calm.evaluate("seen")
+    await life_is(calm, *ALL_COMPLETED)
+    await picture("merak-done")
+
+
+async def test_plain_chatkit_next_to_it(calm: Page, url: str, picture: Callable[[str], Awaitable[None]]) -> None:
+    """The switch plays the same on plain ChatKit: two of three calls are lost, and the model answers twice."""
+    await opened(calm, url)
+    await calm.get_by_label("Play the same on plain ChatKit").check()
+    await ask(calm)
+
+    await everybody_is_there(calm)
+    await expect(calm.locator("#ours .score")).to_have_text(
+        "3 of 3 client tools have reached the page; 1 answer in words."
+    )
+    await expect(calm.locator("#plain .score")).to_have_text(
+        "1 of 3 client tools have reached the page; 2 answers in words."
+    )
+    await expect(calm.locator("#plain .person")).to_have_count(0)
+    await picture("merak-plain")
+
+
+async def test_a_reload_with_a_call_pending(calm: Page, url: str) -> None:
+    """The page that is loaded again shows what was done, gets the open call again, and goes on to the end."""
+    held = Held(2)
+    await opened(calm, url)
+    await calm.route("**/chatkit", held)
+    await ask(calm)
+    await held.arrived.wait()
+    await life_is(
+        calm,
+        ["run_search_animation", WHOLE],
+        ["display_agent_profiles", "queued pending"],
+        ["run_search_animation", "queued"],
+    )
+
+    await calm.reload()
+
+    await everybody_is_there(calm)
+    await expect(calm.locator("#ours .assistant_message")).to_have_count(1)
+    await expect(calm.locator("#timeline .step:last-child")).to_contain_text(["completed"] * 3)
+
+
+async def test_two_tabs(calm: Page, url: str) -> None:
+    """A second tab shows the conversation and finishes it; what the first one answers then does no harm."""
+    held = Held(2)
+    await opened(calm, url)
+    await calm.route("**/chatkit", held)
+    await ask(calm)
+    await held.arrived.wait()
+
+    other = await calm.context.new_page()
+    await other.goto(calm.url)
+    await everybody_is_there(other)
+    held.released.set()
+
+    await expect(calm.get_by_role("button", name="Stop")).to_be_hidden()
+    await expect(calm.get_by_role("alert").first).to_be_empty()
+    await calm.reload()
+    await everybody_is_there(calm)
+    await expect(calm.locator("#timeline .step:last-child")).to_contain_text(["completed"] * 3)
+
+
+async def test_a_handler_that_fails(calm: Page, url: str, picture: Callable[[str], Awaitable[None]]) -> None:
+    """When the page cannot show the people the call has failed, and the animation is stopped all the same."""
+    await opened(calm, url)
+    await calm.get_by_label("Let the page fail").check()
+    await ask(calm)
+
+    await expect(calm.locator("#ours .stage")).to_contain_text("The page could not show them")
+    await expect(calm.locator("#ours .score")).to_contain_text("3 of 3")
+    await expect(calm.locator("#timeline .failed")).to_have_count(1)
+    failed = ["display_agent_profiles", "queued pending failed"]
+    await life_is(calm, ALL_COMPLETED[0], failed, ALL_COMPLETED[2])
+    await picture("merak-failed")
+    await calm.reload()
+    await expect(calm.locator("#ours .stage")).to_contain_text("The page could not show them")
+
+
+async def test_writing_first_stops_the_animation(calm: Page, url: str) -> None:
+    """Who stops and asks again gets the new people; the animation that was started before is stopped first."""
+    held = Held(2)
+    await opened(calm, url)
+    await calm.route("**/chatkit", held)
+    await ask(calm)
+    await held.arrived.wait()
+
+    await calm.get_by_role("button", name="Stop").click()
+    await expect(calm.get_by_text("Stopped. Write to go on.")).to_be_visible()
+    await ask(calm, "Who knows the harbour?")
+
+    await expect(calm.locator("#ours .person")).to_have_text(["CChenharbour pilotage", "DDaraharbour and port law"])
+    await expect(calm.locator("#ours .stage")).to_contain_text("That is everybody.")
+
+
+async def test_nobody_has_to_wait_for_the_page(calm: Page, url: str) -> None:
+    """Who writes while the page still runs a client tool is answered; what was open is given up."""
+    await calm.clock.install(time=0)
+    await calm.emulate_media(reduced_motion="no-preference")
+    await opened(calm, url)
+    await calm.clock.pause_at(60_000)
+    await ask(calm)
+    await life_is(
+        calm,
+        ["run_search_animation", "queued pending"],
+        ["display_agent_profiles", "queued"],
+        ["run_search_animation", "queued"],
+    )
+
+    await ask(calm, "Hello!")
+
+    await expect(calm.get_by_role("log").first).to_contain_text("Ask me who knows about something")
+    await expect(calm.locator("#ours .user_message")).to_have_count(2)
+
+
+async def test_nobody_is_found(calm: Page, url: str) -> None:
+    """When the search finds nobody the animation begins and ends all the same, and the stage says so."""
+    await opened(calm, url)
+    await ask(calm, "Who can repair a zeppelin?")
+
+    await expect(calm.locator("#ours .stage")).to_contain_text("Nobody was found.")
+    await expect(calm.get_by_role("log").first).to_contain_text("Nobody I know can help with that.")
+
+
+async def test_a_greeting(calm: Page, url: str) -> None:
+    """A greeting is answered in words, and the stage stays as it is."""
+    await opened(calm, url)
+    await ask(calm, "Hello!")
+
+    await expect(calm.get_by_role("log").first).to_contain_text("Ask me who knows about something")
+    assert [] == await calm.evaluate("seen")

@@ -1,0 +1,284 @@
+"""What all pages have in common, in a real Chromium: the chat of examples/web, tried on Merak's page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from agents.testing import ModelStep, ScriptedModel, assistant_message
+from playwright.async_api import expect
+
+from examples.demo import NAMES, demos
+from examples.merak_search import main, people, tools
+
+if TYPE_CHECKING:
+    import pytest
+    from playwright.async_api import Page, Route
+
+QUESTION = "Who knows about maritime law?"
+ANSWER = "On stage: Ada, Bela, Dara."
+AWAY = "The server is away. What you wrote is still in the box."
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+
+CONTRASTS = """
+() => {
+  const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const light = (colour) => {
+    paint.fillStyle = colour;
+    paint.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...paint.getImageData(0, 0, 1, 1).data].map((v) => {
+      const c = v / 255;
+      return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const behind = (node) => {
+    const colour = getComputedStyle(node).backgroundColor;
+    return colour !== "rgba(0, 0, 0, 0)" || !node.parentElement ? colour : behind(node.parentElement);
+  };
+  const ratio = (node) => {
+    const [one, other] = [light(getComputedStyle(node).color), light(behind(node))];
+    return Math.max(one, other) / Math.min(one, other);
+  };
+  const speaks = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+  return [...document.body.querySelectorAll("*")].filter((node) => speaks(node) && node.checkVisibility())
+    .filter((node) => !["SCRIPT", "STYLE"].includes(node.tagName) && ratio(node) < 4.5)
+    .map((node) => `${node.textContent.trim()}: ${ratio(node).toFixed(1)}`);
+}
+"""
+
+
+async def opened(page: Page, url: str, name: str = "merak_search") -> Page:
+    await page.goto(f"{url}/{name}/")
+    return page
+
+
+async def ask(page: Page, text: str = QUESTION) -> None:
+    await page.get_by_role("textbox", name="Message").fill(text)
+    await page.get_by_role("button", name="Send").click()
+
+
+def log(page: Page) -> Any:
+    return page.get_by_role("log").first
+
+
+async def idle(page: Page) -> None:
+    await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+
+
+async def test_the_index_leads_to_every_demo(calm: Page, url: str) -> None:
+    """The first page has a link to each demo, by keyboard too."""
+    await calm.goto(url)
+
+    links = await calm.get_by_role("link").all()
+
+    assert [f"{name}/" for name in NAMES] == [await link.get_attribute("href") for link in links]
+    await calm.keyboard.press("Tab")
+    await expect(links[0]).to_be_focused()
+
+
+async def test_a_page_needs_nobody_else(calm: Page, url: str) -> None:
+    """What a page loads comes from its own server, all of it, and nothing is missing."""
+    loaded: dict[str, int] = {}
+    calm.on("response", lambda response: loaded.update({response.url: response.status}))
+
+    for name in ["", *NAMES]:
+        await calm.goto(f"{url}/{name}", wait_until="networkidle")
+
+    assert {} == {at: status for at, status in loaded.items() if not at.startswith((url, "data:"))}
+    assert {} == {at: status for at, status in loaded.items() if status >= 400}
+
+
+async def test_text_can_be_read_on_a_phone(calm: Page, url: str) -> None:
+    """All text has a contrast of 4.5 at least, light and dark; at 320 pixels nothing has to be moved sideways."""
+    await calm.set_viewport_size({"width": 320, "height": 640})
+    found: dict[tuple[str, str], Any] = {}
+    for name in ["", *NAMES]:
+        await calm.goto(f"{url}/{name}")
+        if name:
+            await ask(calm, demos()[name].says[0])
+            await expect(calm.locator(".assistant_message")).to_be_visible()
+            await idle(calm)
+        for scheme in SCHEMES:
+            await calm.emulate_media(color_scheme=scheme)
+            found[name, scheme] = await calm.evaluate(CONTRASTS)
+        found[name, "width"] = await calm.evaluate("document.documentElement.scrollWidth")
+
+    assert {key: 320 if key[1] == "width" else [] for key in found} == found
+
+
+async def test_everything_has_a_name(calm: Page, url: str) -> None:
+    """Each thing that can be used has a name for a screen reader, and the conversation is a log."""
+    await opened(calm, url)
+    await ask(calm)
+    await expect(log(calm)).to_contain_text(ANSWER)
+
+    usable = calm.locator("button, input, textarea, a, [role=log]")
+    unnamed = calm.locator("button:empty, input:not(label > input):not([aria-label]), textarea:not([aria-label])")
+
+    assert 0 < await usable.count()
+    assert 0 == await unnamed.count()
+    articles = log(calm).get_by_role("article")
+    assert [f"You: {QUESTION}", f"Assistant: {ANSWER}"] == [text.strip() for text in await articles.all_text_contents()]
+
+
+async def test_a_keyboard_is_enough(calm: Page, url: str) -> None:
+    """Enter sends, Shift+Enter begins a line, and the focus stays where it is."""
+    await opened(calm, url)
+    box = calm.get_by_role("textbox", name="Message")
+    await box.focus()
+
+    await calm.keyboard.type("Who knows")
+    await calm.keyboard.press("Shift+Enter")
+    await calm.keyboard.type("about maritime law?")
+    await calm.keyboard.press("Enter")
+
+    await expect(log(calm)).to_contain_text(ANSWER)
+    assert "Who knows\nabout maritime law?" == await calm.locator(".user_message p").inner_text()
+    await expect(box).to_be_focused()
+    await expect(box).to_have_value("")
+
+
+async def test_a_double_click_sends_once(calm: Page, url: str) -> None:
+    """Two clicks on Send are one message, and neither is a click on Stop."""
+    await opened(calm, url)
+    await calm.get_by_role("textbox", name="Message").fill(QUESTION)
+
+    await calm.get_by_role("button", name="Send").dblclick()
+
+    await expect(log(calm)).to_contain_text(ANSWER)
+    await idle(calm)
+    assert 1 == await calm.locator("#ours .user_message").count()
+    assert 1 == await calm.locator("#ours .assistant_message").count()
+
+
+async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop ends the answer at once and the search with it, the page says so, and the next message is answered."""
+    searching, given_up, forever = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(_query: str) -> Any:
+        searching.set()
+        try:
+            await forever.wait()
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(tools, "find", slow)
+    await opened(calm, url)
+    await ask(calm)
+    await searching.wait()
+
+    await calm.get_by_role("button", name="Stop").click()
+
+    await expect(calm.get_by_text("Stopped. Write to go on.")).to_be_visible()
+    await expect(calm.locator("#ours .stage")).to_have_attribute("data-state", "idle")
+    await given_up.wait()
+    monkeypatch.setattr(tools, "find", people.find)
+    await ask(calm)
+    await expect(log(calm)).to_contain_text(ANSWER)
+
+
+async def test_the_server_is_away(calm: Page, url: str) -> None:
+    """Without a server the page says so in words, keeps what was written, and sends it when it is asked to."""
+    await opened(calm, url)
+    await calm.route("**/chatkit", lambda route: route.abort())
+    await ask(calm)
+
+    await expect(calm.get_by_role("alert").first).to_contain_text(AWAY)
+    await expect(calm.get_by_role("textbox", name="Message")).to_have_value(QUESTION)
+    assert 0 == await calm.locator(".user_message").count()
+
+    await calm.unroute("**/chatkit")
+    await calm.get_by_role("button", name="Try again").click()
+    await expect(log(calm)).to_contain_text(ANSWER)
+    assert 1 == await calm.locator("#ours .user_message").count()
+    await expect(calm.get_by_role("alert").first).to_be_empty()
+
+
+async def test_the_server_goes_away_while_calls_are_open(calm: Page, url: str) -> None:
+    """An answer that cannot be posted is not lost: trying again loads the thread, and goes on from there."""
+
+    async def no_answers(route: Route) -> None:
+        posted = json.loads(route.request.post_data or "{}")
+        await (route.abort() if posted["type"] == "threads.add_client_tool_output" else route.continue_())
+
+    await opened(calm, url)
+    await calm.route("**/chatkit", no_answers)
+    await ask(calm)
+    await expect(calm.get_by_role("alert").first).to_contain_text("The server is away. Nothing that it knows is lost.")
+
+    await calm.unroute("**/chatkit")
+    await calm.get_by_role("button", name="Try again").click()
+
+    await expect(calm.locator("#ours .stage")).to_contain_text("That is everybody.")
+    await expect(calm.locator("#ours .person")).to_have_count(3)
+
+
+async def test_an_error_can_be_retried(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the model fails the page says so, and lets the message be answered again."""
+    answer = ModelStep(output=[assistant_message("There.", item_id="msg_there")])
+    steps = [ModelStep.raise_error(RuntimeError("no model")), answer]
+    monkeypatch.setattr(main.server.agent, "model", ScriptedModel(steps))
+    await opened(calm, url)
+    await ask(calm)
+
+    await calm.get_by_role("button", name="Try again").click()
+
+    await expect(log(calm)).to_contain_text("There.")
+    assert 1 == await calm.locator("#ours .user_message").count()
+
+
+async def test_a_conversation_that_is_gone(calm: Page, url: str) -> None:
+    """A thread that the server has never heard of is a new conversation, and the page says why."""
+    await calm.goto(f"{url}/merak_search/?thread=thr_gone")
+
+    await expect(calm.get_by_role("alert").first).to_contain_text("does not know this conversation any more")
+    await ask(calm)
+    await expect(log(calm)).to_contain_text(ANSWER)
+
+
+async def test_a_new_conversation(calm: Page, url: str) -> None:
+    """Starting over empties the page; the old conversation is still at its address."""
+    await opened(calm, url)
+    await ask(calm)
+    await idle(calm)
+    await expect(log(calm)).to_contain_text(ANSWER)
+    old = calm.url
+
+    await calm.get_by_role("button", name="New conversation").click()
+
+    await expect(log(calm)).to_be_empty()
+    await expect(calm.get_by_role("textbox", name="Message")).to_be_focused()
+    await calm.goto(old)
+    await expect(log(calm)).to_contain_text(ANSWER)
+
+
+STUB = """
+customElements.define("openai-chatkit", class extends HTMLElement {
+  setOptions(options) { window.given = options; this.textContent = "the official chat"; }
+});
+"""
+
+
+async def test_the_official_chat_takes_its_place(calm: Page, url: str) -> None:
+    """`?chatkit=official` loads ChatKit.js from its address, and gives it our server and our client tools."""
+    await calm.route("https://cdn.platform.openai.com/**", lambda route: route.fulfill(body=STUB))
+
+    await calm.goto(f"{url}/merak_search/?chatkit=official")
+
+    await expect(calm.get_by_text("the official chat")).to_be_visible()
+    assert [f"{url}/merak_search/chatkit", "function"] == await calm.evaluate(
+        "[given.api.url, typeof given.onClientTool]"
+    )
+
+
+async def test_the_official_chat_cannot_be_loaded(calm: Page, url: str) -> None:
+    """Without a network the page says so, and leads back to its own chat."""
+    await calm.route("https://cdn.platform.openai.com/**", lambda route: route.abort())
+    await calm.goto(f"{url}/merak_search/?chatkit=official")
+
+    await expect(calm.get_by_role("alert").first).to_contain_text("Are you online?")
+    await calm.get_by_role("link", name="open it").click()
+
+    await expect(calm.get_by_role("textbox", name="Message")).to_be_visible()

@@ -1,0 +1,159 @@
+"""`python -m examples`: what it serves, what it plays, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from chatkit_clienttools import frontend
+from examples import __main__, site
+from examples.demo import NAMES, CannotRunError, demos
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "examples"]
+
+
+def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_demo_is_a_page_and_its_parts(name: str) -> None:
+    """Below its name a demo has its page, the shared parts, and the library's own client-tools.js."""
+    with TestClient(site.application()) as client:
+        page = client.get(f"/{name}")
+        module = client.get(f"/{name}/client-tools.js")
+        missing = client.get(f"/{name}/nothing")
+
+    assert "text/html; charset=utf-8" == page.headers["content-type"]
+    assert frontend.path().read_bytes() == module.content
+    assert 404 == missing.status_code
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_request_of_chatkit_is_refused(name: str) -> None:
+    """A request that ChatKit does not know is a 400, a conversation that is not there a 404, each with a reason."""
+    with TestClient(site.application()) as client:
+        nonsense = client.post(f"/{name}/chatkit", content=b"hello")
+        gone = client.post(f"/{name}/chatkit", json={"type": "threads.get_by_id", "params": {"thread_id": "thr_1"}})
+
+    assert 400 == nonsense.status_code
+    assert "This is not a ChatKit request" in nonsense.json()["detail"]
+    assert (404, "There is no such conversation.") == (gone.status_code, gone.json()["detail"])
+
+
+def test_what_is_in_memory_is_not_served_by_several_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two workers a demo whose conversations are in one process says so, in place of losing them."""
+    monkeypatch.setenv(site.WORKERS, "2")
+
+    with TestClient(site.application()) as client:
+        answers = {name: client.get(f"/{name}") for name in NAMES}
+
+    assert {name: 200 if demo.shares else 503 for name, demo in demos().items()} == {
+        name: answer.status_code for name, answer in answers.items()
+    }
+    assert "several workers" in answers["merak_search"].text
+
+
+def test_it_serves_until_ctrl_c() -> None:
+    """Without a terminal it says where the demos are, serves them, and ends without a word at Ctrl-C."""
+    with subprocess.Popen(  # noqa: S603
+        [*COMMAND, "--port", "0"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as served:
+        assert served.stdout
+        said = [served.stdout.readline() for _ in range(len(NAMES) + 2)]
+        address = said[0].split()[4]
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = client.recv(100)
+        served.send_signal(signal.SIGINT)
+        rest, errors = served.communicate(timeout=20)
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert [f"{address}/{name}" for name in NAMES] == [line.split()[0] for line in said[1:-1]]
+    assert (0, "\n", "") == (served.returncode, rest, errors)
+
+
+def test_a_demo_is_played_in_the_terminal() -> None:
+    """Merak is played on plain ChatKit and with the library, within 100 columns, without colour in a pipe."""
+    played = ran("--play", "merak_search")
+
+    lines = played.stdout.splitlines()[2:]
+    assert (0, "") == (played.returncode, played.stderr)
+    assert ["=> client tools that ran: 1; answers in words: 2", "=> client tools that ran: 3; answers in words: 1"] == [
+        line for line in lines if line.startswith("=>")
+    ]
+    assert 100 >= max(map(len, lines))
+    assert "\033" not in played.stdout
+    for number in (1, 2, 3):
+        steps = [line.split()[4:7] for line in lines if f"  call {number}  " in line]
+        assert [["new", "->", "queued"], ["queued", "->", "pending"], ["pending", "->", "completed"]] == steps
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--play", "nothing"], f"argument --play: there is no demo 'nothing'; there are {', '.join(NAMES)}"),
+        (["--port", "http"], "argument --port: 'http' is not a port: 0 to 65535"),
+        (["--port", "70000"], "argument --port: '70000' is not a port: 0 to 65535"),
+        (["--workers", "0"], "argument --workers: '0' is not a number of workers: 1 to 64"),
+        (["--wat"], "unrecognized arguments: --wat"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it does not understand it says in one line, with exit status 2."""
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(arguments)
+
+    assert 2 == ended.value.code
+    assert ("", f"python -m examples: {complaint}\n") == capsys.readouterr()
+
+
+def test_a_busy_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where somebody listens already it says so, and how to go elsewhere."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        status = __main__.main(["--port", str(port)])
+
+    taken = os.strerror(errno.EADDRINUSE)
+    assert 2 == status
+    assert (
+        "",
+        f"python -m examples: cannot listen at 127.0.0.1:{port}: {taken}; --port takes another one\n",
+    ) == capsys.readouterr()
+
+
+def test_a_demo_that_cannot_start_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A demo that lacks something is told of before anything is served."""
+
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        raise CannotRunError("the database cannot be written: todo.sqlite")
+        yield
+
+    monkeypatch.setattr(site, "application", lambda: FastAPI(lifespan=asynccontextmanager(lifespan)))
+
+    status = __main__.main(["--port", "0"])
+
+    assert 2 == status
+    assert ("", "python -m examples: the database cannot be written: todo.sqlite\n") == capsys.readouterr()

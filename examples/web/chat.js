@@ -1,0 +1,387 @@
+/**
+ * A small chat that speaks ChatKit's wire protocol, for demos that are to run without a network. `?chatkit=official`
+ * puts the official ChatKit.js in its place.
+ *
+ *     const chat = openChat(document.querySelector("#chat"), {
+ *       endpoint: "chatkit",                        // where ChatKit's requests go
+ *       tools: { show_profiles: (params) => ... },  // client tools; what they return is the answer, and they may throw
+ *       effects: { indicator: (data) => ... },      // client effects: nobody waits for them
+ *       suggestions: ["Who knows about law?"],      // what a visitor may say
+ *       onItems: (items) => ...,                    // a thread was loaded: its items, the oldest first
+ *       onEvent: (event) => ...,                    // every event of every stream
+ *       onSend: (text) => ...,                      // the user has written
+ *       onIdle: () => ...,                          // the server and the page have done what there was to do
+ *     });
+ *     chat.threadId, chat.isBusy, chat.send(text), chat.act({ type, payload }), chat.startOver()
+ */
+
+import { RESUME, withReceipts } from "../client-tools.js";
+import { element } from "./dom.js";
+import { rendered, update } from "./items.js";
+import { openOfficialChat } from "./official.js";
+import { Away, Refused, ask, events } from "./wire.js";
+
+const FAILED = "Something went wrong on the server.";
+const AWAY = "The server is away. Nothing that it knows is lost.";
+const KEPT = "The server is away. What you wrote is still in the box.";
+const FORGOTTEN = "The server does not know this conversation any more. A new one begins.";
+const nothing = () => {};
+
+/** Wait for a promise, but not any more when the signal says so. */
+function unlessAborted(promise, signal) {
+  const aborted = new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  return Promise.race([promise, aborted]);
+}
+
+function isOpenCall(item) {
+  return item.type === "client_tool_call" && item.status === "pending";
+}
+
+/** Open a chat in an element of the page. */
+export function openChat(root, options) {
+  const isOfficial = new URLSearchParams(location.search).get("chatkit") === "official";
+  return isOfficial && !options.mirrors ? openOfficialChat(root, options) : new Chat(root, options);
+}
+
+export class Chat {
+  #options;
+  #onClientTool;
+  #items = new Map();
+  #elements = new Map();
+  #busy = null;
+  #work = null;
+  #runsTool = false;
+  #unconfirmed = null;
+  #view;
+
+  /** With `mirrors: true` it has no box and remembers no thread: another chat tells it what to send. */
+  constructor(root, options) {
+    const callbacks = { onItems: nothing, onEvent: nothing, onSend: nothing, onIdle: nothing };
+    this.#options = { endpoint: "chatkit", tools: {}, effects: {}, suggestions: [], ...callbacks, ...options };
+    this.#onClientTool = withReceipts(this.#options.tools);
+    this.threadId = options.mirrors ? null : new URLSearchParams(location.search).get("thread");
+    this.#view = this.#build(root);
+    if (this.threadId) this.load();
+  }
+
+  get isBusy() {
+    return this.#busy !== null;
+  }
+
+  get #mayWrite() {
+    return !this.isBusy || this.#runsTool;
+  }
+
+  /**
+   * Say something; the result says whether it was sent. While the server answers nothing is; but nobody has to wait for
+   * a client tool of the page.
+   */
+  async send(text) {
+    if (!this.#mayWrite || !text.trim()) return false;
+    await this.#interrupt();
+    if (this.isBusy) return false; // another one was faster
+    this.#options.onSend(text);
+    this.#unconfirmed = text;
+    this.#show({ id: "unconfirmed", type: "user_message", content: [{ type: "input_text", text }] });
+    const content = [{ type: "input_text", text }];
+    const input = { content, attachments: [], inference_options: {} };
+    await this.#converse(this.threadId ? "threads.add_user_message" : "threads.create", { input });
+    return true;
+  }
+
+  /** Send an action; with an item's id, of that widget. */
+  async act({ type, payload = null }, itemId) {
+    if (this.isBusy) return;
+    await this.#converse("threads.custom_action", { action: { type, payload }, ...(itemId && { item_id: itemId }) });
+  }
+
+  /** Show the thread as the server has it, and let it go on if a call is still open. */
+  async load() {
+    const known = await this.#during(async (signal) => {
+      const items = await this.#loadItems(signal);
+      this.#forget();
+      items.forEach((item) => this.#show(item));
+      this.#options.onItems(items);
+      return true;
+    });
+    if (known) await this.act(RESUME);
+  }
+
+  /** Begin a new conversation. */
+  startOver() {
+    this.stop();
+    this.#setThread(null);
+    this.#forget();
+    this.#trouble(null);
+    this.#options.onItems([]);
+  }
+
+  /** End the answer that is on its way. */
+  stop() {
+    this.#busy?.abort();
+  }
+
+  async #loadItems(signal) {
+    let page = (await ask(this.#options.endpoint, "threads.get_by_id", { thread_id: this.threadId }, signal)).items;
+    const items = page.data;
+    while (page.has_more) {
+      const params = { thread_id: this.threadId, order: "asc", after: page.after };
+      page = await ask(this.#options.endpoint, "items.list", params, signal);
+      items.push(...page.data);
+    }
+    return items;
+  }
+
+  /** Post a request, run the client tools that come, and post their answers, until none comes. */
+  async #converse(type, params) {
+    await this.#during(async (signal) => {
+      let calls = await this.#read(type, params, signal);
+      while (calls.length) {
+        const call = calls.shift();
+        const result = await this.#runTool(call, signal);
+        calls.push(...(await this.#read("threads.add_client_tool_output", { result }, signal)));
+      }
+    });
+  }
+
+  async #runTool({ name, arguments: params }, signal) {
+    signal.throwIfAborted();
+    this.#setRunsTool(true);
+    try {
+      return await unlessAborted(this.#onClientTool({ name, params }), signal);
+    } finally {
+      this.#setRunsTool(false);
+    }
+  }
+
+  /** End what is being done, and wait for the end. */
+  async #interrupt() {
+    this.stop();
+    await this.#work;
+  }
+
+  /** Read one stream; return the client tool calls in it. */
+  async #read(type, params, signal) {
+    const calls = [];
+    const request = this.threadId ? { thread_id: this.threadId, ...params } : params;
+    for await (const event of events(this.#options.endpoint, type, request, signal)) {
+      this.#take(event);
+      if (event.type === "thread.item.done" && isOpenCall(event.item)) calls.push(event.item);
+    }
+    return calls;
+  }
+
+  /** Be busy while something is done; say what went wrong. */
+  #during(work) {
+    this.#work = this.#attempt(work);
+    return this.#work;
+  }
+
+  async #attempt(work) {
+    const controller = new AbortController();
+    this.#setBusy(controller);
+    try {
+      const done = await work(controller.signal);
+      this.#progress("");
+      return done;
+    } catch (error) {
+      this.#progress("");
+      this.#failed(error);
+    } finally {
+      if (this.#busy === controller) this.#setBusy(null);
+    }
+  }
+
+  #failed(error) {
+    if (error.name === "AbortError") {
+      this.#progress("Stopped. Write to go on.");
+    } else if (error instanceof Refused && error.status === 404) {
+      this.startOver();
+      this.#trouble(FORGOTTEN);
+    } else if (error instanceof Away) {
+      const text = this.#takeBack();
+      this.#trouble(text === null ? AWAY : KEPT, () => (text === null ? this.load() : this.#submit()));
+    } else {
+      this.#trouble(error.message);
+      if (!(error instanceof Refused)) throw error;
+    }
+  }
+
+  /** Put what the server has not confirmed back into the box; return it. */
+  #takeBack() {
+    const text = this.#unconfirmed;
+    this.#remove("unconfirmed");
+    this.#unconfirmed = null;
+    if (text !== null && this.#view.box) this.#view.box.value = text;
+    return text;
+  }
+
+  #take(event) {
+    switch (event.type) {
+      case "thread.created":
+      case "thread.updated":
+        this.#setThread(event.thread.id);
+        break;
+      case "thread.item.added":
+      case "thread.item.done":
+      case "thread.item.replaced":
+        if (event.item.type === "user_message") this.#confirm();
+        this.#show(event.item, event.type === "thread.item.added");
+        break;
+      case "thread.item.updated":
+        this.#update(event.item_id, event.update);
+        break;
+      case "thread.item.removed":
+        this.#remove(event.item_id);
+        break;
+      case "progress_update":
+        this.#progress(event.text);
+        break;
+      case "client_effect":
+        this.#options.effects[event.name]?.(event.data);
+        break;
+      case "error":
+        this.#trouble(event.message ?? FAILED, event.allow_retry && (() => this.#retry()));
+        break;
+      case "notice":
+        this.#progress(event.message);
+    }
+    this.#options.onEvent(event);
+  }
+
+  /** Let the last message be answered again. */
+  async #retry() {
+    const ids = [...this.#items.keys()];
+    const messages = ids.filter((id) => this.#items.get(id).type === "user_message");
+    const last = messages.at(-1);
+    if (!last) return;
+    ids.slice(ids.indexOf(last) + 1).forEach((id) => this.#remove(id));
+    await this.#converse("threads.retry_after_item", { item_id: last });
+  }
+
+  #show(item, isGrowing = false) {
+    this.#items.set(item.id, item);
+    const made = rendered(item, (action, itemId) => this.act(action, itemId));
+    if (!made) return;
+    if (isGrowing) made.setAttribute("aria-busy", "true"); // a screen reader waits for the whole
+    const shown = this.#elements.get(item.id);
+    if (shown) shown.replaceWith(made);
+    else this.#view.log.append(made);
+    this.#elements.set(item.id, made);
+    this.#view.log.scrollTop = this.#view.log.scrollHeight;
+  }
+
+  #update(id, change) {
+    const item = this.#items.get(id);
+    if (!item) return;
+    update(item, change);
+    this.#show(item, true);
+  }
+
+  #remove(id) {
+    this.#items.delete(id);
+    this.#elements.get(id)?.remove();
+    this.#elements.delete(id);
+  }
+
+  #confirm() {
+    this.#unconfirmed = null;
+    this.#remove("unconfirmed");
+  }
+
+  #forget() {
+    [...this.#items.keys()].forEach((id) => this.#remove(id));
+  }
+
+  #setThread(id) {
+    this.threadId = id;
+    if (this.#options.mirrors) return;
+    const url = new URL(location.href);
+    if (id) url.searchParams.set("thread", id);
+    else url.searchParams.delete("thread");
+    history.replaceState(null, "", url); // a reload, and another tab, show this conversation
+  }
+
+  #setBusy(controller) {
+    this.#busy = controller;
+    const { root, stop } = this.#view;
+    root.classList.toggle("busy", this.isBusy);
+    this.#setRunsTool(false);
+    if (stop) stop.hidden = !this.isBusy;
+    if (this.isBusy) {
+      this.#trouble(null);
+      this.#progress("Working…");
+    } else {
+      for (const shown of this.#elements.values()) shown.removeAttribute("aria-busy");
+      this.#options.onIdle();
+    }
+  }
+
+  #setRunsTool(runsTool) {
+    this.#runsTool = runsTool;
+    // not `disabled`, which would lose the focus
+    this.#view.send?.setAttribute("aria-disabled", String(!this.#mayWrite));
+  }
+
+  #progress(text) {
+    this.#view.progress.textContent = text;
+  }
+
+  /** Say what went wrong, with a button for what can be done about it; `null`: nothing is wrong. */
+  #trouble(text, again) {
+    const retry = () => {
+      this.#trouble(null);
+      this.#view.box?.focus();
+      again();
+    };
+    const button = again && element("button", { type: "button", onclick: retry }, "Try again");
+    this.#view.trouble.replaceChildren(...(text ? [element("p", {}, text)] : []), ...(button ? [button] : []));
+  }
+
+  #submit() {
+    const { box } = this.#view;
+    const text = box.value;
+    if (!this.#mayWrite || !text.trim()) return;
+    box.value = "";
+    this.send(text);
+  }
+
+  #build(root) {
+    const log = element("div", { class: "log", role: "log", "aria-label": "Conversation", tabindex: "0" });
+    const progress = element("p", { class: "progress", role: "status" });
+    const trouble = element("div", { class: "trouble", role: "alert" });
+    const state = element("div", { class: "state" }, progress);
+    root.classList.add("chat");
+    root.append(log, trouble, state);
+    return { root, log, progress, trouble, ...(this.#options.mirrors ? {} : this.#buildForm(root, state)) };
+  }
+
+  #buildForm(root, state) {
+    const stop = element("button", { type: "button", class: "stop", hidden: true, onclick: () => this.stop() }, "Stop");
+    const box = element("textarea", { rows: 2, placeholder: "Write a message", "aria-label": "Message" });
+    const send = element("button", { type: "submit", class: "send" }, "Send");
+    const suggest = (text) => element("button", { type: "button", onclick: () => this.send(text) }, text);
+    const startOver = element("button", { type: "button", onclick: () => this.#startOver(box) }, "New conversation");
+    const suggestions = element("div", { class: "suggestions" }, ...this.#options.suggestions.map(suggest));
+    const form = element("form", { class: "composer" }, box, send);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    box.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    state.append(startOver, stop);
+    root.append(suggestions, form);
+    return { stop, box, send };
+  }
+
+  #startOver(box) {
+    this.startOver();
+    box.focus();
+  }
+}

@@ -166,31 +166,25 @@ async def ask(ctx: RunContextWrapper[AgentContext[Any]]) -> str:
     return "asked"
 
 
-class AgentServer(ClientToolServer[Any]):
-    """What the guide writes: an agent of the SDK, with a server tool that asks for client tools."""
+def agent_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[Any]:
+    """Make what the guide writes: an agent of the SDK, with a server tool that asks for client tools."""
+    sequencer, model = sequencer_for(world, name), Model(world)
 
-    def __init__(self, world: World, name: str, store: Store[Any]) -> None:
-        super().__init__(store)
-        self.model = Model(world)
-        sequenced = sequencer_for(world, name).sequenced
-        self.respond = sequenced(AgentServer.run).__get__(self)  # type: ignore[method-assign]
+    class Server(ClientToolServer[Any]):
+        @sequencer.sequenced
+        async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
+            run = model.begins(context, message)
+            asks = function_call("ask", {}, call_id=f"call-{context.name}", item_id=f"fc-{context.name}")
+            says = assistant_message("I see.", item_id=f"msg-{context.name}")
+            scripted = ScriptedModel([[says]] if message is None else [[asks], [says]])
+            agent = Agent[AgentContext[Any]](name="Merak", model=scripted, tools=[ask])
+            agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+            result = Runner.run_streamed(agent, "hello", context=agent_context)
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+            model.ends(run)
 
-    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
-        """Stand for the one that each worker sequences for itself."""
-        raise NotImplementedError
-        yield
-
-    async def run(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
-        run = self.model.begins(context, message)
-        asks = function_call("ask", {}, call_id=f"call-{context.name}", item_id=f"fc-{context.name}")
-        says = assistant_message("I see.", item_id=f"msg-{context.name}")
-        scripted = ScriptedModel([[says]] if message is None else [[asks], [says]])
-        agent = Agent[AgentContext[Any]](name="Merak", model=scripted, tools=[ask])
-        agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
-        result = Runner.run_streamed(agent, "hello", context=agent_context)
-        async for event in stream_agent_response(agent_context, result):
-            yield event
-        self.model.ends(run)
+    return Server(store)
 
 
 class HoldingServer(ClientToolServer[Any]):
@@ -215,7 +209,7 @@ SUBJECTS: dict[str, Subject] = {
     "naive": NaiveServer,
     "sequenced": _on_top_of(ChatKitServer),
     "protected": _on_top_of(ClientToolServer),
-    "agent": AgentServer,
+    "agent": agent_server,
     "holding": _on_top_of(HoldingServer),
 }
 

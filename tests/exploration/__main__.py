@@ -41,7 +41,7 @@ def rows(*, long: bool, limit: int) -> list[Row]:
     ]
 
 
-def problems(row: Row, found: Found, pinned: counts.Pinned) -> list[str]:
+def problems(row: Row, found: Found, pinned: counts.Pinned | None) -> list[str]:
     """Return what is wrong with a row: a violation that nobody expects, or less seen than there was."""
     wrong = [f"not seen: {kind}" for kind in row.expected if kind not in found.kinds]
     if row.expected:
@@ -52,7 +52,7 @@ def problems(row: Row, found: Found, pinned: counts.Pinned) -> list[str]:
     ]
     if not found.is_complete:
         return [*wrong, "the limit was reached: not all was explored"]
-    return wrong + counts.shrunk(pinned, row.name, found)
+    return wrong if pinned is None else wrong + counts.shrunk(pinned, row.name, found)
 
 
 def line(row: Row, found: Found) -> str:
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pin", action="store_true", help="write down the counts as the least there must be")
     options = parser.parse_args(arguments)
     set_tracing_disabled(disabled=True)
-    pinned = {} if options.pin else counts.load()
+    pinned = None if options.pin else counts.load()
     seen: dict[str, Found] = {}
     clean: dict[str, Found] = {}
     wrong: list[str] = []

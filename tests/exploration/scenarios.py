@@ -69,6 +69,7 @@ QUICK = [
     *crashes((2,), ("dicts",), 1),
     *crashes((1,), ("memory",), 2),
     *faults(("memory",), 1),
+    named(SWEEP.but(calls=CALLS[3], messages=1, crashes=1), "a crash: a message, one call required"),
     *(named(scenario.but(crashes=1), f"a crash: {name}") for name, scenario in ALONG_THE_WAY),
     named(SWEEP.but(calls=CALLS[2], subject="agent", crashes=1, resumes=1), "a crash: an agent of the SDK"),
     named(Scenario(calls=CALLS[3], repeats=1), "a repeat at any moment"),
@@ -112,6 +113,10 @@ LONG = [
     named(TWO.but(calls=CALLS[1], repeats=1, renames=1), "two workers, a repeat, a rename: memory"),
     named(SWEEP.but(calls=CALLS[3], subject="agent", crashes=2, resumes=1), "two crashes: an agent of the SDK"),
     named(SWEEP.but(calls=CALLS[2], subject="agent", cancels=1, resumes=1), "disconnects: an agent of the SDK"),
+    named(Scenario(calls=CALLS[3], messages=1), "a message at any moment"),
+    named(Scenario(calls=CALLS[2], retries=1), "a retry at any moment"),
+    named(Scenario(calls=CALLS[2], later=("shows",), actions=1), "an action at any moment"),
+    named(TWO.but(calls=CALLS[1], resumes=1), "two workers, a resume: memory"),
 ]
 
 MENDED_NEXT = [
@@ -119,11 +124,6 @@ MENDED_NEXT = [
         Scenario(calls=CALLS[2], store=METADATA, around="validating", renames=1),
         "a rename at any moment: plan in metadata, validated",
     ),
-    named(Scenario(calls=CALLS[3], messages=1), "a message at any moment"),
-    named(Scenario(calls=CALLS[2], retries=1), "a retry at any moment"),
-    named(Scenario(calls=CALLS[2], later=("shows",), actions=1), "an action at any moment"),
-    named(SWEEP.but(calls=CALLS[3], messages=1, crashes=1), "a crash: a message, one call required"),
-    named(TWO.but(calls=CALLS[1], resumes=1), "two workers, a resume: memory"),
 ]
 """What the exploration has found in the package, and what is not mended yet."""
 

@@ -172,11 +172,11 @@ def agent_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[An
 
     class Server(ClientToolServer[Any]):
         @sequencer.sequenced
-        async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
-            run = model.begins(context, message)
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            run = model.begins(context, input_user_message)
             asks = function_call("ask", {}, call_id=f"call-{context.name}", item_id=f"fc-{context.name}")
             says = assistant_message("I see.", item_id=f"msg-{context.name}")
-            scripted = ScriptedModel([[says]] if message is None else [[asks], [says]])
+            scripted = ScriptedModel([[says]] if input_user_message is None else [[asks], [says]])
             agent = Agent[AgentContext[Any]](name="Merak", model=scripted, tools=[ask])
             agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
             result = Runner.run_streamed(agent, "hello", context=agent_context)

@@ -12,7 +12,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-pythons suite lint format types docs build clean
+.PHONY: help demo test test-oldest test-pythons suite explore lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -43,6 +43,9 @@ demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## serve all demos at http://1
 test: $(READY) ## run the whole suite, with branch coverage
 	$(BIN)/python -m coverage run -m pytest
 	@$(BIN)/python -m coverage report
+
+explore: $(READY) ## explore every crash and every interleaving of many scenarios (EXPLORE=--quick: of few)
+	$(BIN)/python -m tests.exploration $(EXPLORE)
 
 suite: $(READY)
 	$(BIN)/python -m pytest $(TESTS)

@@ -1,0 +1,176 @@
+"""The gates: a store and a lock whose every operation waits until the controller lets it happen."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from chatkit_clienttools import StoreWrapper
+
+from .loop import Buried, Point, StoreDownError, Verdict
+from .stores import Durable, durable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from chatkit.store import Store
+
+    from .world import World
+
+READS = {"load_thread": "thread", "load_thread_items": "items", "load_item": "items", "load_plan": "plan"}
+"""Which part of what a store holds an operation returns."""
+
+WRITES = ("save_thread", "add_thread_item", "save_item", "delete_thread_item", "save_plan")
+
+current: ContextVar[Request] = ContextVar("request")
+
+
+class Request:
+    """One POST: what it has done so far, and where it waits."""
+
+    def __init__(self, world: World, name: str, worker: str, body: str) -> None:
+        self.world = world
+        self.name = name
+        self.worker = worker
+        self.body = body
+        self.points: list[Point] = []
+        self.events: list[dict[str, Any]] = []
+        self.history = hash((name, worker))
+        self.ids = 0
+        self.frozen = False
+        self.dead = False
+        self.cut = False
+        self.disturbed = False
+        self.saw_store_fail = False
+        self.task: asyncio.Task[None]
+
+    @property
+    def is_over(self) -> bool:
+        return self.dead or (self.task.done() and not self.points)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it waits for something inside its worker: a lock that another request holds."""
+        return not self.points and not self.task.done()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What has broken the stream, if anything has."""
+        return self.task.exception() if self.task.done() and not self.task.cancelled() else None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        waits = tuple(str(point) for point in self.points)
+        return (self.name, self.history, waits, self.frozen, self.cut, self.disturbed, self.saw_store_fail)
+
+    def note(self, *what: object) -> None:
+        self.history = hash((self.history, *what))
+
+    async def wait(self, name: str, what: str, *, is_write: bool = False, event: Any = None) -> Verdict:
+        """Wait until the controller says how it goes on."""
+        if self.world.is_over:
+            raise Buried
+        if self.cut:
+            raise asyncio.CancelledError
+        if not self.world.is_gated or (name == "load_thread" and self.world.scenario.threads_stand_still):
+            return Verdict.GO
+        self.note(name, what)
+        point = Point(name, what, is_write, self.world.loop.create_future(), event)
+        self.points.append(point)
+        try:
+            return await point.future
+        finally:
+            self.points.remove(point)
+
+
+class GatedStore(StoreWrapper[Any]):
+    """One worker's way to the store that all workers share. A request is its own context."""
+
+    def __init__(self, inner: Store[Any]) -> None:
+        super().__init__(inner)
+        for name in (*READS, *WRITES):
+            operation = getattr(inner, name, None)
+            if operation is not None:
+                setattr(self, name, self._gated(name, operation))
+
+    def generate_item_id(self, item_type: Any, thread: Any, context: Request) -> str:
+        context.ids += 1
+        return f"{item_type}-{context.name}-{context.ids}"
+
+    def _gated(self, name: str, operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        part, is_write = READS.get(name), name in WRITES
+
+        async def gated(*args: Any, **kwargs: Any) -> Any:
+            request: Request = kwargs["context"] if "context" in kwargs else args[-1]
+            verdict = await request.wait(name, _subject(args), is_write=is_write)
+            if verdict is Verdict.FAIL or request.world.store_is_down:
+                request.note(name, "down")
+                request.saw_store_fail = True
+                raise StoreDownError
+            try:
+                result = await operation(*args, **kwargs)
+            except Exception as refusal:
+                request.note(name, type(refusal).__name__)
+                raise
+            request.note(name, self._seen(part) if part else result)
+            if verdict is Verdict.FAIL_AFTER:
+                request.saw_store_fail = True
+                raise StoreDownError
+            if verdict is Verdict.CANCEL_AFTER:
+                raise asyncio.CancelledError
+            return result
+
+        return gated
+
+    def _seen(self, part: str) -> object:
+        held: Durable = durable(self.inner)
+        return getattr(held, part)
+
+
+class GatedLock:
+    """A lock by thread id that all workers share, as a database gives it: it is gone when its holder's process is."""
+
+    def __init__(self) -> None:
+        self.holder: Request | None = None
+        self.waiting: list[tuple[Request, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def __call__(self, thread_id: str) -> AsyncIterator[None]:
+        request = current.get()
+        await request.wait("lock", "")
+        if self.holder is not None:
+            turn = request.world.loop.create_future()
+            self.waiting.append((request, turn))
+            await turn
+        self.holder = request
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return tuple(request.name for request in ([self.holder] if self.holder else []) + [r for r, _ in self.waiting])
+
+    def forget(self, worker: str) -> None:
+        """The process `worker` is gone."""
+        self.waiting = [(request, turn) for request, turn in self.waiting if request.worker != worker]
+        if self.holder is not None and self.holder.worker == worker:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        self.holder = None
+        while self.waiting:
+            self.holder, turn = self.waiting.pop(0)
+            if not turn.done():
+                turn.set_result(None)
+                return
+            self.holder = None
+
+
+def _subject(args: tuple[Any, ...]) -> str:
+    """Name what an operation is about, for the schedule."""
+    thing = args[1] if len(args) > 2 else None
+    return str(getattr(thing, "id", thing if isinstance(thing, str) else ""))

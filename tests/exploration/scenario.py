@@ -1,0 +1,85 @@
+"""What a scenario is: who does what, at most how often, and what may go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from chatkit_clienttools import ClientTool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TOOLS: Mapping[str, ClientTool[...]] = {
+    "shows": ClientTool("shows", result=None),
+    "stops": ClientTool("stops", result=None, required=True),
+    "gets": ClientTool("gets"),
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One conversation: the user writes, the model asks for `calls`, and the rest is up to the controller."""
+
+    name: str = ""
+    calls: tuple[str, ...] = ("shows", "gets")
+    subject: str = "protected"
+    store: str = "memory"
+    workers: int = 1
+    receipts: bool = True
+    locked: bool = False
+    """Whether the workers share a lock."""
+    around: Literal["nothing", "validating", "late"] = "nothing"
+    """What each worker has around the store."""
+    on_user_message: Literal["cancel", "keep"] = "cancel"
+    on_failure: Literal["continue", "abort"] = "continue"
+    failing: tuple[int, ...] = ()
+    """The calls whose handler throws."""
+    failing_runs: int = 0
+    """How many of the runs after the last answer fail."""
+    then: tuple[str, ...] = ()
+    """What the model asks for in the run after the last answer."""
+    later: tuple[str, ...] = ()
+    """What it asks for when there is a second message, or an action."""
+    one_at_a_time: bool = False
+    """Whether nobody posts anything while a request is open: no interleavings, only faults."""
+    every_event: bool = False
+    """Whether every event is a point, and not only the calls: crashes and disconnects between any two events."""
+    opened: bool = False
+    """Whether the exploration begins when the first call is out, and not with the user's message."""
+    recovery: Literal["resume", "message", "repeat", "nothing"] = "resume"
+    """What the user does when everything has come to a stop, for all to be settled."""
+
+    # what the browser and the user may do in addition, at most so often
+    repeats: int = 0
+    drops: int = 0
+    messages: int = 0
+    retries: int = 0
+    actions: int = 0
+    resumes: int = 0
+    renames: int = 0
+    # what may go wrong, at most so often
+    crashes: int = 0
+    errors: int = 0
+    outages: int = 0
+    cancels: int = 0
+    freezes: int = 0
+    lapses: int = 0
+
+    remembers: bool = True
+    """Whether the browser remembers the receipts it has seen."""
+    shows: tuple[str, ...] = ()
+    """The violations that this scenario is there to show. None: there must not be any."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether one of two workers can be told to leave a thing to the other."""
+        return self.workers == 1 or self.locked or "plans" in self.store or self.store == "memory"
+
+    @property
+    def threads_stand_still(self) -> bool:
+        """Whether nobody writes the thread itself, so that it does not matter when it is read."""
+        return not self.every_event and not self.renames and self.store in ("memory", "dicts, plans")
+
+    def but(self, **changes: Any) -> Scenario:
+        return replace(self, **changes)

@@ -1,0 +1,228 @@
+"""What is explored: plain ChatKit with a naive queue, and ChatKit with the sequencer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from agents import Agent, RunContextWrapper, Runner, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+from chatkit.agents import AgentContext, stream_agent_response
+from chatkit.server import ChatKitServer
+from chatkit.types import (
+    AssistantMessageContent,
+    AssistantMessageItem,
+    ClientToolCallItem,
+    ThreadItemDoneEvent,
+)
+
+from chatkit_clienttools import ClientToolSequencer, ClientToolServer
+
+from .properties import calls_in
+from .scenario import TOOLS
+from .standing import EPOCH, standing_time
+from .stores import durable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from chatkit.store import Store
+
+    from .gates import Request
+    from .properties import Run
+    from .world import World
+
+
+Subject = Callable[["World", str, "Store[Any]"], ChatKitServer[Any]]
+
+
+class ModelFailedError(Exception):
+    """What a failing model run raises."""
+
+
+class Model:
+    """The model of a world: what it asks for depends on what it is run for, and on nothing else."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def begins(self, request: Request, message: Any) -> Run:
+        kind = "continue" if message is None else "action" if request.name.startswith("action") else "message"
+        return self.world.monitor.run_begins(request, kind, self.world)
+
+    def calls(self, request: Request) -> list[Any]:
+        """Return what it asks for in the run that `request` begins."""
+        scenario = self.world.scenario
+        kind = request.name.rstrip("0123456789")
+        asked = {"message": scenario.later, "action": scenario.later, "retry": scenario.calls}
+        tools = scenario.calls if request.name == "message1" else asked.get(kind, self._then())
+        self.world.monitor.asked[request.name] = tools
+        return [TOOLS[t](label=f"{request.name}.{n}", n=n) for n, t in enumerate(tools)]
+
+    def _then(self) -> tuple[str, ...]:
+        """Return what it asks for after the last answer: once, and not again after those answers."""
+        calls = calls_in(durable(self.world.store).items)
+        is_first = all(call.turn.startswith(("message", "retry", "action")) for call in calls)
+        return self.world.scenario.then if is_first else ()
+
+    def ends(self, run: Run) -> None:
+        failed = sum(run.failed for run in self.world.monitor.runs)
+        if run.kind == "continue" and failed < self.world.scenario.failing_runs:
+            run.failed = True
+            raise ModelFailedError
+        run.completed = True
+
+
+def said(server: ChatKitServer[Any], thread: Any, request: Request) -> ThreadItemDoneEvent:
+    """What the model says in each run."""
+    return ThreadItemDoneEvent(
+        item=AssistantMessageItem(
+            id=server.store.generate_item_id("message", thread, request),
+            thread_id=thread.id,
+            created_at=standing_time(EPOCH),
+            content=[AssistantMessageContent(text="I see.", annotations=[])],
+        )
+    )
+
+
+class NaiveServer(ChatKitServer[Any]):
+    """What one writes first: the queue in the thread's metadata, and the next call with each answer."""
+
+    def __init__(self, world: World, name: str, store: Store[Any]) -> None:
+        super().__init__(store)
+        self.model = Model(world)
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        if input_user_message is not None:
+            run = self.model.begins(context, input_user_message)
+            calls = self.model.calls(context)
+            thread.metadata["queue"] = [call.model_dump() for call in calls]
+            yield said(self, thread, context)
+            self.model.ends(run)
+        if thread.metadata.get("queue"):
+            yield self._next(thread, context)
+        elif input_user_message is None:
+            run = self.model.begins(context, None)
+            yield said(self, thread, context)
+            self.model.ends(run)
+
+    def _next(self, thread: Any, request: Request) -> ThreadItemDoneEvent:
+        first, *rest = thread.metadata["queue"]
+        thread.metadata = {**thread.metadata, "queue": rest}
+        item_id = self.store.generate_item_id("tool_call", thread, request)
+        return ThreadItemDoneEvent(
+            item=ClientToolCallItem(
+                id=item_id, call_id=item_id, thread_id=thread.id, created_at=standing_time(EPOCH), **first
+            )
+        )
+
+
+def sequencer_for(world: World, name: str) -> ClientToolSequencer:
+    scenario = world.scenario
+    sequencer = ClientToolSequencer(
+        TOOLS.values(),
+        on_user_message=scenario.on_user_message,
+        on_failure=scenario.on_failure,
+        receipts=scenario.receipts,
+        lock=world.lock if scenario.locked else None,
+        clock=world.clock,
+    )
+    sequencer.rules._name = name  # which is random, and stands in the plan
+    return sequencer
+
+
+def _on_top_of(base: Any) -> Subject:
+    """Return the server that people write, derived from `base`."""
+
+    def make(world: World, name: str, store: Store[Any]) -> ChatKitServer[Any]:
+        sequencer, model = sequencer_for(world, name), Model(world)
+
+        class Server(base):  # type: ignore[misc]
+            @sequencer.sequenced
+            async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
+                run = model.begins(context, message)
+                agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+                sequencer.enqueue(agent_context, *model.calls(context))
+                yield said(self, thread, context)
+                model.ends(run)
+
+            @sequencer.sequenced
+            async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
+                async for event in self.respond(thread, action, context):
+                    yield event
+
+        return Server(store)
+
+    return make
+
+
+@function_tool
+async def ask(ctx: RunContextWrapper[AgentContext[Any]]) -> str:
+    """Ask the browser for what the scenario says."""
+    request: Request = ctx.context.request_context
+    server = request.world.workers[request.worker].server
+    sequencer_of(server).enqueue(ctx, *Model(request.world).calls(request))
+    return "asked"
+
+
+def agent_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[Any]:
+    """Make what the guide writes: an agent of the SDK, with a server tool that asks for client tools."""
+    sequencer, model = sequencer_for(world, name), Model(world)
+
+    class Server(ClientToolServer[Any]):
+        @sequencer.sequenced
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            run = model.begins(context, input_user_message)
+            asks = function_call("ask", {}, call_id=f"call-{context.name}", item_id=f"fc-{context.name}")
+            says = assistant_message("I see.", item_id=f"msg-{context.name}")
+            scripted = ScriptedModel([[says]] if input_user_message is None else [[asks], [says]])
+            agent = Agent[AgentContext[Any]](name="Merak", model=scripted, tools=[ask])
+            agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+            result = Runner.run_streamed(agent, "hello", context=agent_context)
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+            model.ends(run)
+
+    return Server(store)
+
+
+class HoldingServer(ClientToolServer[Any]):
+    """It lets one request at a time have a thread, from its first event to its last."""
+
+    def __init__(self, store: Store[Any]) -> None:
+        super().__init__(store)
+        self._alone = asyncio.Lock()
+
+    async def _process_streaming_impl(self, request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        async with self._alone:
+            async for event in super()._process_streaming_impl(request, context):
+                yield event
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        """Stand for the one that is derived."""
+        raise NotImplementedError
+        yield
+
+
+SUBJECTS: dict[str, Subject] = {
+    "naive": NaiveServer,
+    "sequenced": _on_top_of(ChatKitServer),
+    "protected": _on_top_of(ClientToolServer),
+    "agent": agent_server,
+    "holding": _on_top_of(HoldingServer),
+}
+
+
+def sequencer_of(server: ChatKitServer[Any]) -> ClientToolSequencer:
+    """Return the sequencer that a server's `respond` is decorated with."""
+    sequencer: ClientToolSequencer = server.respond.__client_tool_sequencer__  # type: ignore[attr-defined]
+    return sequencer
+
+
+def memory_of(server: ChatKitServer[Any]) -> tuple[Any, ...]:
+    """Return what a worker remembers between requests: who has claimed what."""
+    if isinstance(server, NaiveServer):
+        return ()
+    holders = sequencer_of(server).rules.claims._holders.items()
+    return tuple(sorted((*what[1:], stream._busy_until) for what, stream in holders))

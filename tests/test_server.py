@@ -24,7 +24,7 @@ from chatkit.types import (
     WorkflowItem,
 )
 
-from chatkit_clienttools import ClientToolSequencer, ClientToolServer, ValidatingStore
+from chatkit_clienttools import ClientToolSequencer, ClientToolServer, SequencedAgentContext, ValidatingStore
 from chatkit_clienttools import server as server_module
 from chatkit_clienttools.errors import InvalidRequestError, NotSequencedError, UsageError
 from chatkit_clienttools.stores import MemoryStore
@@ -1078,6 +1078,34 @@ class TestHierarchies:
                 @ClientToolSequencer(TOOLS).sequenced
                 async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
                     yield
+
+    async def test_a_method_that_was_sequenced_on_the_object(self, store: Store[Any]) -> None:
+        """A `respond` that was decorated there has its sequencer, and its rules are the server's."""
+        sequencer = ClientToolSequencer(TOOLS, receipts=True)
+
+        class Server(ClientToolServer[Any]):
+            def __init__(self, store: Store[Any]) -> None:
+                super().__init__(store)
+                self.respond = sequencer.sequenced(Server._body).__get__(self)  # type: ignore[method-assign]
+
+            async def _body(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                if input_user_message:
+                    context = SequencedAgentContext(thread=thread, store=self.store, request_context=None)
+                    sequencer.enqueue(context, *THREE)
+                yield message("x", thread, f"x{bool(input_user_message)}")
+
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                raise NotImplementedError
+                yield
+
+        chat = Conversation(Server(store))
+        replies = [await chat.say("go")]
+        for _ in THREE:
+            [item] = replies[-1].call_items
+            replies.append(await chat.answer({"_receipt": item["call_id"], "result": ["a"]}))
+
+        assert [[name] for name in NAMES] == [[name for name, _ in reply.calls] for reply in replies[:3]]
+        assert ["x"] == replies[3].texts
 
     async def test_a_method_that_was_replaced(self) -> None:
         """A `respond` that somebody put onto the object is called; its answers are taken all the same."""

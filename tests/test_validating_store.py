@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chatkit_clienttools import StoreWrapper, ValidatingStore
 from chatkit_clienttools._plan import Plan
-from chatkit_clienttools._plans import METADATA_KEY, StoredPlan, plans_of
+from chatkit_clienttools._plans import METADATA_KEY, StoredPlan, keeper, plans_of, revision_in
 from chatkit_clienttools.errors import LifecycleViolationError, UsageError
 from tests.helpers.conversation import at
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
@@ -827,3 +827,18 @@ class TransparencyMachine(RuleBasedStateMachine):
 
 TestTransparency = TransparencyMachine.TestCase
 TestTransparency.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)
+
+
+async def test_a_plan_is_written_beside_what_others_save() -> None:
+    """A title that was given between the reading and the writing of a plan is not lost."""
+    store = ValidatingStore(PlainStore())
+    thread = ThreadMetadata(id="thr_1", created_at=at(0))
+    await store.save_thread(thread, None)
+    plans = keeper(store, thread, None)
+    await plans.load()
+    await store.save_thread(thread.model_copy(update={"title": "a title"}), None)
+
+    await plans.save(Plan().following(0, "me"))
+
+    stored = await store.load_thread("thr_1", None)
+    assert ("a title", 1) == (stored.title, revision_in(stored))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 METADATA_KEY = "chatkit_clienttools"
 """Where the plan is in a thread's metadata."""
 
+WRITER = "write_plan_into_thread"
+"""The method of a store that puts a plan there in one step."""
+
 TContext_contra = TypeVar("TContext_contra", contravariant=True)
 
 
@@ -170,7 +173,10 @@ class _InMetadata:
 
     async def save(self, plan: Plan) -> bool:
         document = plan.to_json()
-        put_plan(self._fresh, document)
-        await self._store.save_thread(self._fresh, context=self._context)
+        if hasattr(type(self._store), WRITER):  # not one that it wraps: a wrapper may change what it passes on
+            await getattr(self._store, WRITER)(self._thread.id, document, self._context)
+        else:
+            put_plan(self._fresh, document)
+            await self._store.save_thread(self._fresh, context=self._context)
         put_plan_quietly(self._thread, document)
         return True

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         ThreadStreamEvent,
     )
 
+    from ._rules import Rules
+
 TContext = TypeVar("TContext", default=Any)
 
 NEEDED = ("_process_streaming", "_process_streaming_impl", "_process_non_streaming", "_process_events")
@@ -148,10 +150,16 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         """End the claim to a release: ChatKit has stored what it streams, and the client may leave it at that."""
         match event:
             case ThreadItemDoneEvent(item=ClientToolCallItem() as item):
-                self._sequencer_of_calls.rules.claims.end(item.thread_id, "release", item.id)
+                self._rules.claims.end(item.thread_id, "release", item.id)
 
     def _turn(self, thread: ThreadMetadata, context: TContext) -> Turn:
-        return Turn(self._sequencer_of_calls.rules, self.store, thread, context)
+        return Turn(self._rules, self.store, thread, context)
+
+    @property
+    def _rules(self) -> Rules:
+        # a `respond` may have been decorated and put onto the object
+        sequencer: ClientToolSequencer = getattr(self.respond, MARK, self._sequencer_of_calls)
+        return sequencer.rules
 
 
 class _OwnSequencer(ClientToolSequencer):

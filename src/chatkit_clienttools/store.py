@@ -134,6 +134,13 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
                 await self._keep_newer_plan(copy, context)
             await super().save_thread(copy, context)
 
+    async def write_plan_into_thread(self, thread_id: str, document: object, context: TContext) -> None:
+        """Put the document of a plan into a thread's metadata, in one step: what others save meanwhile is not lost."""
+        async with self._lock(thread_id):
+            thread = (await super().load_thread(thread_id, context)).model_copy(deep=True)
+            put_plan(thread, document)
+            await super().save_thread(thread, context)
+
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         copy = item.model_copy(deep=True)
         async with self._lock(thread_id):

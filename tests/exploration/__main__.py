@@ -10,7 +10,7 @@ from agents import set_tracing_disabled
 
 from . import counts
 from .ablations import ABLATIONS, CLEANUP
-from .scenarios import HAZARDS, LONG, MENDED_NEXT, QUICK
+from .scenarios import HAZARDS, LONG, QUICK
 from .schedule import readable
 from .search import Search
 
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def rows(*, long: bool, limit: int) -> list[Row]:
-    clean = [*QUICK, *LONG, *MENDED_NEXT] if long else QUICK
+    clean = [*QUICK, *LONG] if long else QUICK
     return [
         *(Row(s.name, Search(s, limit=limit).run, ()) for s in clean),
         *(Row(s.name, Search(s, until=s.shows).run, s.shows) for s in HAZARDS),

@@ -16,7 +16,6 @@ class Regression:
     why: str
     scenario: Scenario
     schedule: str
-    is_mended: bool = True
 
 
 FOUND = [
@@ -149,6 +148,5 @@ add_thread_item | load_thread
         message1: load_thread | save_thread | load_item | load_thread_items | add_thread_item | \
 emit tool_call-message1-3
         """,
-        is_mended=False,
     ),
 ]

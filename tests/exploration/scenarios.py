@@ -82,6 +82,10 @@ QUICK = [
     named(Scenario(calls=CALLS[2], subject="agent", repeats=1), "a repeat at any moment: an agent of the SDK"),
     named(Scenario(calls=CALLS[2], resumes=1), "a resume at any moment"),
     named(Scenario(calls=CALLS[2], renames=1), "a rename at any moment"),
+    named(
+        Scenario(calls=CALLS[2], store=METADATA, around="validating", renames=1),
+        "a rename at any moment: plan in metadata, validated",
+    ),
     *(named(Scenario(calls=CALLS[2], store=kind, repeats=1), f"a repeat at any moment: {kind}") for kind in ODD),
     named(TWO.but(calls=CALLS[1], repeats=1), "two workers, a repeat: 1 call, memory"),
     named(TWO.but(calls=CALLS[1], repeats=1, store="dicts", locked=True), "two workers, a repeat: 1 call, dicts, lock"),
@@ -118,14 +122,6 @@ LONG = [
     named(Scenario(calls=CALLS[2], later=("shows",), actions=1), "an action at any moment"),
     named(TWO.but(calls=CALLS[1], resumes=1), "two workers, a resume: memory"),
 ]
-
-MENDED_NEXT = [
-    named(
-        Scenario(calls=CALLS[2], store=METADATA, around="validating", renames=1),
-        "a rename at any moment: plan in metadata, validated",
-    ),
-]
-"""What the exploration has found in the package, and what is not mended yet."""
 
 NAIVE = Scenario(
     subject="naive", receipts=False, store="dicts", recovery="nothing", calls=("gets", "gets"), opened=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -49,12 +49,9 @@ def test_nothing_rests_on_cleaning_up() -> None:
     assert {} == CLEANUP.explore().violations
 
 
-def as_case(regression: Regression) -> Any:
-    marks = [] if regression.is_mended else [pytest.mark.xfail(strict=True, reason=regression.why)]
-    return pytest.param(regression, marks=marks, id=f"{regression.violated}: {regression.scenario.store}")
-
-
-@pytest.mark.parametrize("regression", [as_case(regression) for regression in FOUND])
+@pytest.mark.parametrize(
+    "regression", FOUND, ids=lambda regression: f"{regression.violated}: {regression.scenario.store}"
+)
 def test_what_was_found_is_mended(regression: Regression) -> None:
     """A schedule that once led to a violation does not any more."""
     assert replay(regression.scenario, parsed(regression.schedule)) is None

@@ -27,8 +27,8 @@ class Exhaustive(Search):
 
 def test_one_order_of_two_steps_that_commute_is_enough() -> None:
     """Leaving out the other order leaves out no state, only executions."""
-    smallest = SMALL.but(calls=SMALL.calls[:1])
-    every, reduced = Exhaustive(smallest).run(), Search(smallest).run()
+    quick = SMALL.but(repeats=0, renames=1)
+    every, reduced = Exhaustive(quick).run(), Search(quick).run()
 
     assert (every.states, every.durable, every.endings) == (reduced.states, reduced.durable, reduced.endings)
     assert every.executions > reduced.executions

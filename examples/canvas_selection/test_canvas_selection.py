@@ -56,7 +56,8 @@ async def test_the_model_gets_the_selection_and_answers_about_it() -> None:
 
 async def test_the_model_runs_twice_and_reads_the_answer_as_its_own_tool_s() -> None:
     """The run that asks stops at the tool; the run that continues finds the page's answer under the tool's call."""
-    asks = function_call(TOOL, {"ask": "Which?"}, call_id="call_1", item_id="fc_1")
+    call_id = "call_9pQrT0aBcDeFgHiJkLmNoPqR"  # as OpenAI makes them: another provider's "call_1" is no receipt
+    asks = function_call(TOOL, {"ask": "Which?"}, call_id=call_id, item_id="fc_1")
     model = ScriptedModel([[asks], [assistant_message("A circle.", item_id="msg_1")]])
     page = canvas([CIRCLE], model)
 
@@ -65,7 +66,7 @@ async def test_the_model_runs_twice_and_reads_the_answer_as_its_own_tool_s() -> 
     assert ["A circle."] == page.texts
     assert model.last_call
     call, output = model.last_call.input[-2:]
-    assert (TOOL, "call_1", "call_1") == (call["name"], call["call_id"], output["call_id"])
+    assert (TOOL, call_id, call_id) == (call["name"], call["call_id"], output["call_id"])
     assert "red" in output["output"]
 
 

@@ -20,7 +20,7 @@ from chatkit_clienttools.testing import FakeBrowser
 from tests.helpers.guarded import guarded
 from tests.helpers.http import chatkit_app, serving
 from tests.helpers.merak import TOOLS, PlainServer, animation, calls, selection, speaks
-from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
+from tests.helpers.stores import PlainStore, WatchedStore
 from tests.test_sequencer import message, says
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def response(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@pytest.fixture(
-    params=[PlainStore, PlansStore, lambda: ValidatingStore(MemoryStore())], ids=["plain", "plans", "memory"]
-)
+@pytest.fixture(params=[PlainStore, lambda: ValidatingStore(MemoryStore())], ids=["plain", "memory"])
 def store(request: pytest.FixtureRequest) -> Store[Any]:
     made: Store[Any] = request.param()
     return made

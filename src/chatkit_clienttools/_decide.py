@@ -141,7 +141,7 @@ class Decider:
         pending = self._pending(view)
         if pending is None or self._is_claimed(view.plan, "answer", pending.id):
             return Decision(view.plan, is_over=pending is not None or not view.plan.calls)
-        plan = self._adopting(view, view.plan, self._strangers(view)[-1:])
+        plan = self._adopting(view, view.plan, [item for item in self._strangers(view) if item is pending])
         call = self._planned_as(plan, pending)
         again = call.model_copy(update={"item_id": self._new_id(self._free_in(view))})
         position = plan.calls.index(call)

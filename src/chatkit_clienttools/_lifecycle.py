@@ -31,9 +31,14 @@ ever. Nothing is left for `finally` to clean up.
 streamed; a run that fails leaves no trace of it. The run after the last answer is claimed before it starts, and the
 plan is dropped when it has succeeded.
 
-What does not fit the table below: a *required* call that is cancelled while it is pending is put back into the queue
-under a new item id, so that the browser sees a fresh call. For the table that is one call cancelled and another one
-queued. And CANCELLED has no item: a call that is given up leaves the plan, and its pending item is removed.
+**Requests that cross** are kept apart by claims: a worker says in the plan what it is doing about which call (storing
+it, answering it, deleting its item, telling the model) before it does so, and others leave that alone until the claim
+is over. The plan is written first, and items are written and deleted after it; what a process that dies leaves in
+between, a pending item that no plan knows, is recognised by its call id.
+
+What does not fit the table below: a *required* call that is cancelled while it is pending, and one that is resumed
+after a reload, is put back into the queue under a new item id, so that the browser sees a fresh call. For the table
+that is one call cancelled and another one queued. And CANCELLED has no item: a call that is given up leaves the plan, and its pending item is removed.
 
 The table
 =========

@@ -10,14 +10,20 @@ import sys
 from contextlib import closing
 from typing import NoReturn
 
-import uvicorn
-from uvicorn.supervisors import Multiprocess
-
-from . import play, site
-from .demo import NAMES, CannotRunError, Demo, demos
-from .offline import has_key
-
 MISTAKE = 2
+
+try:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from . import play, site
+    from .demo import NAMES, CannotRunError, Demo, demos
+    from .offline import has_key
+except ModuleNotFoundError as missing:
+    print(
+        f"python -m examples: there is no module {missing.name}; `make demo` installs what is needed", file=sys.stderr
+    )
+    sys.exit(MISTAKE)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -36,20 +36,24 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser
 from chatkit_clienttools.testing._handlers import MissingHandlerError
 from chatkit_clienttools.testing._rehearsal import rehearsal
 from chatkit_clienttools.testing._wire import Frames, WireError
 from chatkit_clienttools.testing.fixtures import fake_browser
+from tests.helpers.guarded import guarded
 from tests.helpers.http import chatkit_app, serving
 from tests.helpers.merak import (
     THREE,
     TOOLS,
+    PlainServer,
     SequencedServer,
     animation,
     calls,
     profiles,
+    selection,
     speaks,
 )
 from tests.helpers.stores import PlainStore
@@ -973,3 +977,34 @@ class TestHttpRequests:
 
         both = {"user": "ada", "session": "s1"}
         assert [("Bearer x", {"user": "ada"}), ("Bearer x", both), ("Bearer x", both)] == seen
+
+
+class TestMistakesOfATest:
+    async def test_a_class_is_no_server(self) -> None:
+        """A class in the place of its object is said where it is given."""
+        with pytest.raises(UsageError, match="is a class"):
+            FakeBrowser(PlainServer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    async def test_an_answer_to_nothing(self) -> None:
+        """There has to be a call that is answered."""
+        with pytest.raises(UsageError, match="0 have arrived on this page"):
+            await FakeBrowser(PlainServer(PlainStore())).answer()
+
+    async def test_an_action_without_a_thread(self) -> None:
+        """There has to be a thread that an action belongs to."""
+        with pytest.raises(UsageError, match=r"send\(\) first"):
+            await FakeBrowser(PlainServer(PlainStore())).action("click")
+
+    async def test_a_misspelt_way_to_answer(self) -> None:
+        """It would be taken for another one in silence."""
+
+        async def body(server: Any, context: Any) -> AsyncIterator[Any]:
+            server.sequencer.enqueue(context, selection())
+            return
+            yield
+
+        _, chat = guarded(PlainStore(), body)
+        browser = FakeBrowser(chat.server, answering="nevr")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+        with pytest.raises(UsageError, match="answering must be one of 'once'"):
+            await browser.send("go")

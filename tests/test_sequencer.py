@@ -692,8 +692,21 @@ class TestRefusals:
         with pytest.raises(InvalidArgumentsError):
             animation(state="s3cret")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-        assert ["Client tool 'run_search_animation' was called with wrong arguments: state"] == caplog.messages
+        said = "Client tool 'run_search_animation' was called with wrong arguments: state (literal_error)"
+        assert [said] == caplog.messages
         assert ["ERROR"] == [record.levelname for record in caplog.records]
+
+    def test_a_forgotten_context_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Without `ctx`, or in a run without an AgentContext, the developer hears of it, and of the right cure."""
+        sequencer = ClientToolSequencer(TOOLS)
+
+        for wrong in (anything(), RunContextWrapper(context=None)):
+            with pytest.raises(UsageError):
+                sequencer.enqueue(wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+        assert ["ERROR", "ERROR"] == [record.levelname for record in caplog.records]
+        assert "`ctx` comes first" in caplog.messages[0]
+        assert "run the agent with `context=AgentContext(" in caplog.messages[1]
 
     async def test_an_unknown_tool_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
         """A call by a name that the sequencer was not given is released, and warned about once."""

@@ -1002,7 +1002,7 @@ class TestWithoutASequencer:
 
         await Conversation(Server(PlainStore())).say("hi")
 
-        assert "`@sequencer.sequenced`" in str(raised[0])
+        assert "No sequenced run is open here. Put `@sequencer.sequenced` above" in str(raised[0])
 
 
 def sequencer_of(method: Any) -> Any:

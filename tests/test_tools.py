@@ -228,8 +228,8 @@ class TestWrongArguments:
     @pytest.mark.parametrize(
         ("model", "fields", "named"),
         [
-            (Animation, {"state": SECRET, "speed": SECRET}, "state, speed"),
-            (Quoting, {"name": SECRET}, "name"),
+            (Animation, {"state": SECRET, "speed": SECRET}, "state (literal_error), speed (float_parsing)"),
+            (Quoting, {"name": SECRET}, "name (value_error)"),
             (Loose, {"anything": object()}, "arguments are not JSON"),
         ],
         ids=["wrong", "a validator that quotes", "not JSON"],
@@ -288,7 +288,7 @@ def test_the_log_names_the_field_and_not_the_keys_in_it(caplog: pytest.LogCaptur
     with pytest.raises(InvalidArgumentsError):
         ClientTool("show", Scores)(by_name={"Ada Lovelace": "x"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
 
-    assert ["Client tool 'show' was called with wrong arguments: by_name"] == caplog.messages
+    assert ["Client tool 'show' was called with wrong arguments: by_name (int_parsing)"] == caplog.messages
 
 
 class TestAnswers:

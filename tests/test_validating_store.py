@@ -842,3 +842,9 @@ async def test_a_plan_is_written_beside_what_others_save() -> None:
 
     stored = await store.load_thread("thr_1", None)
     assert ("a title", 1) == (stored.title, revision_in(stored))
+
+
+def test_a_class_is_no_store() -> None:
+    """The usual slip, a class in the place of its object, is said where it is made."""
+    with pytest.raises(UsageError, match=r"PlainStore is a class: PlainStore\(\.\.\.\)"):
+        ValidatingStore(PlainStore)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -38,7 +38,8 @@ between, a pending item that no plan knows, is recognised by its call id.
 
 What does not fit the table below: a *required* call that is cancelled while it is pending, and one that is resumed
 after a reload, is put back into the queue under a new item id, so that the browser sees a fresh call. For the table
-that is one call cancelled and another one queued. And CANCELLED has no item: a call that is given up leaves the plan, and its pending item is removed.
+that is one call cancelled and another one queued. And CANCELLED has no item: a call that is given up leaves the plan,
+and its pending item is removed.
 
 The table
 =========

@@ -46,6 +46,8 @@ class Rules:
     lock: Callable[[str], AbstractAsyncContextManager[Any]] | None
     observers: Sequence[Observer]
     clock: Callable[[], float]
+    stands_in: bool = False
+    """Whether they are those of a server that was given no sequencer."""
     claims: Claims = field(default_factory=Claims)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _name: str = field(default_factory=lambda: uuid4().hex[:8])
@@ -60,7 +62,9 @@ class Rules:
 
     def new_run(self, thread: ThreadMetadata) -> Run:
         """Open a run on `thread`."""
-        return Run(self, thread, max_queued=self.max_queued, max_bytes=self.max_bytes, clock=self.clock)
+        run = Run(self, thread, max_queued=self.max_queued, max_bytes=self.max_bytes, clock=self.clock)
+        run.stands_in = self.stands_in
+        return run
 
     def tool(self, name: str) -> ClientTool[...]:
         """The declared tool of that name, or one that takes any answer."""

@@ -60,6 +60,8 @@ class Run:
         self.thread = thread
         self.asked: list[Asked] = []
         self.ended = False
+        self.stands_in = False
+        """Whether its sequencer is only there because the server was given none."""
         self.already_open = 0
         self.already_bytes = 0
         self.stream: Callable[[], RunStream | None] = lambda: None
@@ -156,12 +158,12 @@ def run_of(owner: object, context: AgentContext[Any]) -> Run:
     if run is not None and (owner is None or run.owner is owner):
         return run
     elsewhere = _current.get()
-    if run is not None:
+    if run is not None and not run.stands_in:
         problem = (
             "The run belongs to another ClientToolSequencer: share one between tools and server, and put its "
             "`@sequencer.sequenced` above the server's `respond` and `action`."
         )
-    elif elsewhere is None:
+    elif elsewhere is None or run is not None:
         problem = (
             "No sequenced run is open here. Put `@sequencer.sequenced` above the server's `respond` and `action`; and "
             "start threads with the context, as asyncio.to_thread does."

@@ -12,9 +12,13 @@ Errors carry their data as attributes, and never the arguments or the answer of 
 from __future__ import annotations
 
 import traceback
+from typing import TYPE_CHECKING
 
 from chatkit.errors import CustomStreamError
 from chatkit.store import NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ClientToolError(Exception):
@@ -37,19 +41,18 @@ class NotSequencedError(UsageError):
 class InvalidArgumentsError(UsageError):
     """The arguments of a client tool or effect do not fit what was declared for it."""
 
-    def __init__(self, tool: str, problems: list[str], *, kind: str = "Client tool") -> None:
-        """Say which tool it is about and what is wrong with each field."""
+    def __init__(self, tool: str, problems: list[str], *, kind: str = "Client tool", kinds: Sequence[str] = ()) -> None:
+        """Say which tool it is about and what is wrong with each field; `kinds` is what a log may hold of that."""
         self.tool = tool
         self.problems = problems
+        self._kinds = kinds
         self._what = f"{kind} {tool!r} was called with wrong arguments"
         super().__init__(f"{self._what}: {'; '.join(problems)}")
 
     @property
     def for_the_log(self) -> str:
-        """Only which fields: what is said of them may come from a validator that quotes the value."""
-        # of a path only its beginning, the field: further down it may hold the keys of a dictionary
-        fields = ", ".join(problem.split(":")[0].split(".")[0] for problem in self.problems)
-        return f"{self._what}: {fields}"
+        """Only which fields, and the kind of problem: what is said of them may quote the value."""
+        return f"{self._what}: {', '.join(self._kinds or [problem.split(':')[0] for problem in self.problems])}"
 
 
 class QueueFullError(UsageError):

@@ -109,7 +109,13 @@ def in_words(error: Exception, thread_id: str | None) -> BaseStreamError:
     level = logging.WARNING if told.is_refusal else logging.ERROR
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = [f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in place]
-    logger.log(level, "thread %s: the request could not be carried out: %s%s", shown, told.reason, "".join(where))
+    logger.log(
+        level,
+        "thread %s: the request could not be carried out: %s%s; this logger has all of it at DEBUG",
+        shown,
+        told.reason,
+        "".join(where),
+    )
     logger.debug("thread %s: where that was", shown, exc_info=error)
     return told
 

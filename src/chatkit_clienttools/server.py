@@ -167,6 +167,7 @@ class _OwnSequencer(ClientToolSequencer):
 
     def __init__(self) -> None:
         super().__init__(max_queued=sys.maxsize, max_bytes=sys.maxsize)
+        self.rules.stands_in = True
 
 
 def _sequencer_of(server: type) -> ClientToolSequencer:

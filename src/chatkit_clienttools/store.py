@@ -30,6 +30,10 @@ class StoreWrapper(Store[TContext], Generic[TContext]):
     """
 
     def __init__(self, inner: Store[TContext]) -> None:
+        if isinstance(inner, type):
+            raise UsageError(
+                f"{type(self).__name__} wraps a store, and {inner.__name__} is a class: {inner.__name__}(...)"
+            )
         self.inner = inner
 
     def __getattr__(self, name: str) -> Any:

@@ -15,7 +15,7 @@ from .errors import InvalidArgumentsError, UsageError
 from .observe import loud
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from agents import RunContextWrapper
     from pydantic_core import ErrorDetails
@@ -37,8 +37,8 @@ class _Declared(Generic[P]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
-    def _refusal(self, problems: list[str]) -> InvalidArgumentsError:
-        return loud(InvalidArgumentsError(self.name, problems, kind=self._kind))
+    def _refusal(self, problems: list[str], kinds: Sequence[str] = ()) -> InvalidArgumentsError:
+        return loud(InvalidArgumentsError(self.name, problems, kind=self._kind, kinds=kinds))
 
     def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -47,7 +47,9 @@ class _Declared(Generic[P]):
                 return fields
             return self._model(**fields).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
-            raise self._refusal(_problems(error)) from None
+            # of a path only its beginning, the field: further down it may hold the keys of a dictionary
+            kinds = [f"{each['loc'][0] if each['loc'] else 'value'} ({each['type']})" for each in error.errors()]
+            raise self._refusal(_problems(error), kinds) from None
         except PydanticSerializationError as error:  # a field that takes anything has got what is not JSON
             raise self._refusal([f"arguments are not JSON: {error}"]) from None
 
@@ -159,10 +161,12 @@ def agent_context_of(ctx: object) -> AgentContext[Any]:
     inner = ctx if isinstance(ctx, AgentContext) else getattr(ctx, "context", None)
     if not isinstance(inner, AgentContext):
         found = type(ctx if inner is None else inner).__name__
-        raise UsageError(
-            f"A RunContextWrapper[AgentContext] or an AgentContext is needed, not a {found}: "
-            "run the agent with `context=AgentContext(thread=thread, store=self.store, request_context=context)`"
+        cure = (
+            "`ctx` comes first, as in enqueue(ctx, ...)"
+            if isinstance(ctx, ClientToolCall)
+            else "run the agent with `context=AgentContext(thread=thread, store=self.store, request_context=context)`"
         )
+        raise loud(UsageError(f"A RunContextWrapper[AgentContext] or an AgentContext is needed, not a {found}: {cure}"))
     return inner
 
 

@@ -10,11 +10,13 @@ import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args
 
 import anyio
 from chatkit.types import ThreadStreamEvent
 from pydantic import TypeAdapter, ValidationError
+
+from chatkit_clienttools.errors import UsageError
 
 from ._factory import said
 from ._handlers import Call, Delivery, Handlers, MissingHandlerError, OnClientTool, reported
@@ -117,13 +119,15 @@ class FakeBrowser:
         cookies: Mapping[str, str] | None = None,
         time_limit: float = 10.0,
     ) -> None:
+        if isinstance(server, type):
+            raise UsageError(f"A server is needed, and {server.__name__} is a class: {server.__name__}(store)")
         self._wire: Wire = (
             OverHttp(server, headers or {}, cookies or {}, time_limit)
             if isinstance(server, str)
             else InProcess(server, context)
         )
         self._handlers = handlers
-        self.answering = answering
+        self.answering: Answering = answering
         self._receipts = receipts
         self._on_error = on_error
         self._observer = observer
@@ -183,6 +187,8 @@ class FakeBrowser:
 
     async def action(self, kind: str, payload: Any = None, *, item_id: str | None = None) -> None:
         """Send an action; with `item_id`, of that widget."""
+        if self.thread_id is None:
+            raise UsageError("There is no thread yet that an action could belong to: send() first")
         self._tell("acts", kind)
         sender = {"item_id": item_id} if item_id else {}
         await self._converse("threads.custom_action", action={"type": kind, "payload": payload}, **sender)
@@ -231,11 +237,11 @@ class FakeBrowser:
 
     async def execute(self, number: int = LAST) -> Any:
         """Execute a call that has arrived, if that was not done before, and return the answer that is to be posted."""
-        return await self._on_client_tool.answer_to(self.delivered[number])
+        return await self._on_client_tool.answer_to(self._delivered(number))
 
     async def answer(self, number: int = LAST) -> None:
         """Post the answer to a call that has arrived, late or again: to the last, or by its place in `delivered`."""
-        await self._post_answer(self.delivered[number])
+        await self._post_answer(self._delivered(number))
         await self._run_calls()
 
     def stop(self, at: At = 0) -> None:
@@ -273,6 +279,8 @@ class FakeBrowser:
 
     async def _run(self, call: Delivery) -> None:
         answering = self.answering
+        if answering not in get_args(Answering):
+            raise UsageError(f"answering must be one of {', '.join(map(repr, get_args(Answering)))}, not {answering!r}")
         if answering == "when told":
             self._tell("waits", call.name)
         elif answering == "never":
@@ -388,6 +396,12 @@ class FakeBrowser:
             await asyncio.create_task(self._post_answer(call))
         else:
             self._to_run.append(call)
+
+    def _delivered(self, number: int) -> Delivery:
+        try:
+            return self.delivered[number]
+        except IndexError:
+            raise UsageError(f"There is no call {number}: {len(self.delivered)} have arrived on this page") from None
 
     def _last(self, kind: str) -> Json:
         return self._page.of_type(kind)[LAST]

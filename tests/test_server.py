@@ -25,6 +25,7 @@ from chatkit.types import (
 )
 
 from chatkit_clienttools import ClientToolSequencer, ClientToolServer, SequencedAgentContext, ValidatingStore
+from chatkit_clienttools import _requests as requests_module
 from chatkit_clienttools import server as server_module
 from chatkit_clienttools.errors import InvalidRequestError, NotSequencedError, UsageError
 from chatkit_clienttools.stores import MemoryStore
@@ -385,6 +386,23 @@ class TestFailingStores:
             await chat.answer()
         ).calls:  # another worker's claim, as far as anybody can know: it ends with its lease
             pytest.fail("the repeated answer does not release the next call")
+        assert 1 == server.runs
+
+    async def test_one_that_a_run_meets(self, log: pytest.LogCaptureFixture) -> None:
+        """What fails as a run begins is such an error too, and the run has not begun."""
+        store = WatchedStore(PlainStore())
+        server, chat = guarded(store, says("hello"), says("again"))
+        await chat.say("hi")
+
+        async def fail(name: str, _: Any) -> None:
+            if name == "load_thread_items":
+                raise ConnectionError
+
+        store.before = fail
+        [error] = (await chat.say("hello?")).errors
+
+        assert ("custom", True) == (error["code"], error["allow_retry"])
+        assert ["ERROR"] == [level for level, _ in lines(log)]
         assert 1 == server.runs
 
     @pytest.mark.fails
@@ -1134,6 +1152,21 @@ class TestAnotherChatKit:
         assert 2 == server.runs
         [(level, line)] = lines(log, at_least=logging.WARNING)
         assert ("WARNING", True) == (level, "_a_method_that_is_gone" in line)
+
+    def test_this_one_is_as_known(self) -> None:
+        """The ChatKit that is installed has what this builds on."""
+        server_module._has.cache_clear()
+
+        assert server_module._has(ChatKitServer, server_module.NEEDED)
+
+    def test_the_parser_is_built_once(self) -> None:
+        """It takes longer than all the rest of an acknowledgement."""
+        requests_module._adapter.cache_clear()
+
+        for _ in range(2):
+            requests_module.read_request('{"type": "threads.list", "params": {}}')
+
+        assert 1 == requests_module._adapter.cache_info().misses
 
     async def test_what_is_no_request_is_refused_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Reading a request needs nothing of ChatKit but its types."""

@@ -70,7 +70,7 @@ class Decision:
     events: tuple[ThreadStreamEvent, ...] = ()
     steps: tuple[Step, ...] = ()
     runs_body: bool = False
-    claims: tuple[tuple[What, str], ...] = ()
+    claims: tuple[tuple[What, PlannedCall], ...] = ()
     """What the run is at from now on: nobody else is to do it."""
     guards: tuple[tuple[What, str], ...] = ()
     """What is done to items after the plan is written: other workers are to leave these items alone."""
@@ -185,7 +185,7 @@ class Decider:
         if self._rules.on_user_message == "cancel":
             decision = self._give_up(view, retried)
             # they wait for the answer to this message
-            return replace(decision, claims=tuple(("turn", call.item_id) for call in decision.plan.calls))
+            return replace(decision, claims=tuple(("turn", call) for call in decision.plan.calls))
         in_flight = self._in_flight(view, retried)
         dropped = [call for call in retried if call not in in_flight]
         plan = view.plan.keeping(lambda call: call not in dropped)
@@ -288,8 +288,7 @@ class Decider:
             arguments=stamped(call.arguments, call.call_id) if self._rules.receipts else call.arguments,
         )
         step = Step(call, plan.calls.index(call), State.QUEUED, Event.RELEASE, now - call.at)
-        claims: tuple[tuple[What, str], ...] = (("release", call.item_id),)
-        return Decision(plan, (ThreadItemDoneEvent(item=item),), (*steps, step), claims=claims)
+        return Decision(plan, (ThreadItemDoneEvent(item=item),), (*steps, step), claims=(("release", call),))
 
     def _after_last(self, view: View, progress: Progress, steps: list[Step]) -> Decision:
         """No call could be released: let the model run if it does not know an answer that it wants."""
@@ -299,7 +298,9 @@ class Decider:
         done = tuple(call.item_id for call in plan.calls)
         told = max((n for n, item_id in enumerate(done, 1) if self._is_claimed(plan, "model", item_id)), default=0)
         if any(call.wanted for call in plan.calls[told:]):
-            return Decision(plan, steps=tuple(steps), runs_body=True, claims=(("model", done[-1]),), tells_model=done)
+            return Decision(
+                plan, steps=tuple(steps), runs_body=True, claims=(("model", plan.calls[-1]),), tells_model=done
+            )
         # the run that tells the model some of them drops them when it has ended
         return Decision(plan if told else plan.done_with(done), steps=tuple(steps))
 

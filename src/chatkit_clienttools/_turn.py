@@ -38,6 +38,10 @@ Report = tuple[PlannedCall, State, float]
 """A call, its state, and since when it waits."""
 
 
+async def _as_decided(_view: View, decision: Decision) -> Decision:
+    return decision
+
+
 class Turn:
     """What one request does with the plan of its thread."""
 
@@ -136,7 +140,7 @@ class Turn:
         self,
         decide: Callable[[View], Decision],
         *,
-        then: Callable[[View, Decision], Awaitable[Decision]] | None = None,
+        then: Callable[[View, Decision], Awaitable[Decision]] = _as_decided,
         checks_turns: bool = False,
         deletes: bool = False,
     ) -> tuple[View, Decision]:
@@ -153,13 +157,11 @@ class Turn:
                     break
             else:
                 raise ContendedPlanError(self._thread.id, ATTEMPTS)
-            for what, item_id in decision.claims:
-                if call := plan.call(item_id):
-                    self._rules.claims.take(self._thread.id, what, call, self._run)
+            for what, call in decision.claims:
+                self._rules.claims.take(self._thread.id, what, call, self._run)
             if deletes or self._request is not None:
                 await self._delete(decision.withdraws)
-            if then is not None:
-                decision = await then(view, decision)
+            decision = await then(view, decision)
         for step in (*steps, *decision.steps):
             self._announce(step)
         return view, decision
@@ -171,7 +173,8 @@ class Turn:
             self._rules.warn_about_others(self._thread.id, found)
             return decision.plan
         # what is done to items is done under the lock, if there is one for all workers
-        claims = decision.claims if has_lock else (*decision.claims, *decision.guards)
+        guards = () if has_lock else decision.guards
+        claims = (*((what, call.item_id) for what, call in decision.claims), *guards)
         if not claims:
             return decision.plan
         made = tuple(self._rules.a_claim(what, item_id) for what, item_id in claims)

@@ -55,7 +55,8 @@ def survivors_of(module: str) -> list[Mutant]:
 def row(mutant: Mutant) -> str:
     """Return the row that a survivor has in the page's table, up to the explanation."""
     where = f"{mutant.module}.{mutant.where}".rstrip(".")
-    return "".join(f"| `{cell}` ".replace("|", r"\|").replace(r"\|", "|", 1) for cell in (where, mutant.before, mutant.after)) + "|"
+    cells = [cell.replace("|", r"\|") for cell in (where, mutant.before, mutant.after)]
+    return "| " + " | ".join(f"`{cell}`" for cell in cells) + " |"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 import libcst as cst
@@ -15,10 +14,9 @@ from mutmut.mutation.mutators import mutation_operators
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-ANOTHER = {
-    **{"QUEUED": "PENDING", "PENDING": "COMPLETED", "COMPLETED": "FAILED", "FAILED": "CANCELLED", "CANCELLED": "QUEUED"},
-    **{"RELEASE": "ANSWER", "ANSWER": "FAIL", "FAIL": "CANCEL", "CANCEL": "RELEASE"},
-}
+STATES = ("QUEUED", "PENDING", "COMPLETED", "FAILED", "CANCELLED")
+EVENTS = ("RELEASE", "ANSWER", "FAIL", "CANCEL")
+ANOTHER = {name: names[n - 1] for names in (STATES, EVENTS) for n, name in enumerate(names)}
 FOR_TYPE_CHECKERS = {"TypeVar", "ParamSpec", "cast"}
 
 
@@ -135,10 +133,16 @@ OPERATORS: list[tuple[Any, Callable[[Any], Iterable[Any]]]] = [
 def _difference(before: str, after: str) -> tuple[str, str]:
     """Return the lines that differ, each side as one line."""
     old, new = before.splitlines(), after.splitlines()
-    same_above = len(commonprefix([old, new]))
-    old, new = old[same_above:], new[same_above:]
-    same_below = len(commonprefix([old[::-1], new[::-1]]))
-    return _joined(old[: len(old) - same_below]), _joined(new[: len(new) - same_below])
+    above = _common(old, new)
+    old, new = old[above:], new[above:]
+    below = _common(old[::-1], new[::-1])
+    return _joined(old[: len(old) - below]), _joined(new[: len(new) - below])
+
+
+def _common(some: list[str], others: list[str]) -> int:
+    """Count the lines with which both begin."""
+    pairs = enumerate(zip(some, others, strict=False))
+    return next((n for n, (one, other) in pairs if one != other), min(len(some), len(others)))
 
 
 def _joined(lines: list[str]) -> str:

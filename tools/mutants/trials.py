@@ -10,17 +10,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-# what tests import, imported once and not by each process; nothing of the package, which each imports anew
-import agents.testing
-import chatkit.server
-import hypothesis.stateful  # noqa: F401
 import pytest
 from coverage import Coverage
 
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = ROOT / "src" / "chatkit_clienttools"
 PACKAGE = SOURCES.name
+OURS = {PACKAGE, "tests", "conftest", "examples"}
 IMPORTED_BEFORE = "ignore:Module already imported so cannot be rewritten"
 # derandomized: which mutants survive is no matter of luck; and no example is written into the project
 OPTIONS = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-profile=ci", "-W", IMPORTED_BEFORE]
@@ -54,7 +52,7 @@ class Baseline:
     """What the tests do with the unchanged module: which of them come past a line, and how long they take."""
 
     past: dict[int, list[str]]
-    seconds: dict[str, float] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def tests_for(self, lines: Iterable[int]) -> list[str]:
         """Return the tests to be run, those that notice a change soonest at first."""
@@ -74,7 +72,7 @@ class Watch:
     def __init__(self, module: Path) -> None:
         self.module = module
         self.coverage = Coverage(data_file=None, include=[str(module)], config_file=False)
-        self.seconds: dict[str, float] = Counter()
+        self.seconds: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -102,27 +100,36 @@ class Choice:
         items[:] = sorted((item for item in items if item.nodeid in self.rank), key=lambda item: self.rank[item.nodeid])
 
 
-class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
+class Changed(importlib.abc.SourceLoader):
     """Finds one module, and loads another source in its place."""
 
     def __init__(self, mutant: Mutant) -> None:
         self.mutant = mutant
 
-    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: object, target: object = None, /) -> ModuleSpec | None:  # noqa: ARG002
         """Take over the one module."""
         return importlib.util.spec_from_loader(name, self) if name == f"{PACKAGE}.{self.mutant.module}" else None
 
-    def get_filename(self, _: str) -> str:
+    def get_filename(self, fullname: str) -> str:  # noqa: ARG002
         """Say where the module would be."""
         return str(SOURCES / f"{self.mutant.module}.py")
 
-    def get_data(self, _: object) -> bytes:
+    def get_data(self, path: object) -> bytes:  # noqa: ARG002
         """Return the changed source."""
         return self.mutant.source.encode()
 
 
+def import_what_tests_import(files: list[str]) -> None:
+    """Import it once, and not in each process; but not what is ours: each process imports that anew."""
+    with redirect_stdout(StringIO()):
+        _pytest([*files, "--collect-only"], None)
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
+
+
 def take_baseline(module: str, files: list[str]) -> Baseline:
     """Run the tests with the unchanged module; they have to pass."""
+    import_what_tests_import(files)
     with tempfile.TemporaryDirectory() as directory:
         kept = Path(directory, "baseline")
         process = _forked(_watch, SOURCES / f"{module}.py", files, kept)
@@ -181,4 +188,4 @@ def _forked(target: Callable[..., NoReturn], *args: Any) -> ForkProcess:
 
 def _pytest(files: list[str], plugin: Any) -> int:
     sys.path.insert(0, str(SOURCES.parent))
-    return OFFSET + int(pytest.main([*OPTIONS, *files], plugins=[plugin]))
+    return OFFSET + int(pytest.main([*OPTIONS, *files], plugins=[plugin] if plugin else []))

@@ -450,7 +450,8 @@ def scoped() -> Store[Any]:
         return method
 
     methods = [name for name in METHODS if inspect.iscoroutinefunction(getattr(Store, name))]
-    return type("Scoped", (PlainStore,), {name: anns(name) for name in methods})()
+    store: Store[Any] = type("Scoped", (PlainStore,), {name: anns(name) for name in methods})()
+    return store
 
 
 async def test_it_asks_for_who_asked() -> None:

@@ -12,7 +12,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-pythons suite explore lint format types docs build clean
+.PHONY: help demo test test-oldest test-pythons suite explore mutants lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -46,6 +46,10 @@ test: $(READY) ## run the whole suite, with branch coverage
 
 explore: $(READY) ## explore every crash and every interleaving of many scenarios (EXPLORE=--quick: of few)
 	$(BIN)/python -m tests.exploration $(EXPLORE)
+
+mutants: $(READY) ## change the code in one place at a time, and see which changes no test notices (MODULES="store ...")
+	$(INSTALL) --group mutants
+	$(BIN)/python -m tools.mutants $(MODULES)
 
 suite: $(READY)
 	$(BIN)/python -m pytest $(TESTS)

@@ -129,6 +129,16 @@ class TestDocument:
         assert document == plan.to_json()
         assert plan == Plan.from_json(document, "thr_1")
 
+    def test_a_claim_names_what_is_done(self) -> None:
+        """These words are in people's databases as well."""
+        assert ("release", "turn", "model", "answer", "withdrawal") == get_args(What)
+
+    def test_what_a_call_does_not_say(self) -> None:
+        """A call that names neither is behind no item and under no message, and its document says nothing of it."""
+        plan = Plan.from_json(stored(plan_of("a")), "thr_1")
+
+        assert [(None, None)] == [(each.behind, each.turn) for each in plan.calls]
+
     @pytest.mark.parametrize(
         ("document", "reason"),
         [
@@ -245,6 +255,15 @@ class TestPlan:
         assert ["a", "c"] == ids(shorter.calls)
         assert "z" == shorter.last
 
+    def test_a_call_is_replaced_in_its_place(self) -> None:
+        """`replacing` puts the other call where the one was, and leaves the rest and the plan it started from alone."""
+        plan = plan_of("a", "b", "c")
+
+        other = plan.replacing(plan.calls[1], call("b2"))
+
+        assert ["a", "b2", "c"] == ids(other.calls)
+        assert ["a", "b", "c"] == ids(plan.calls)
+
     def test_settled_calls_are_dropped_and_the_last_is_remembered(self) -> None:
         """`done_with` remembers the last one in the plan's order, whatever order it is told, and ends its claims."""
         plan = plan_of("a", "b", "c").claimed([a_claim("b"), a_claim("c")], 0.0)
@@ -289,12 +308,13 @@ class TestPlan:
         [
             plan_of("a", "b"),
             plan_of("a").model_copy(update={"last": "z"}),
+            plan_of("a").model_copy(update={"aborted": "z"}),
             plan_of("a").claimed([a_claim("a")], 0.0),
         ],
-        ids=["calls", "last", "claim"],
+        ids=["calls", "last", "aborted", "claim"],
     )
     def test_anything_else_is(self, other: Plan) -> None:
-        """Another call, last call or claim has to be written."""
+        """Another call, last call, failed call or claim has to be written."""
         assert not other.says_the_same_as(plan_of("a"))
 
 
@@ -348,6 +368,14 @@ class TestReconcile:
 
         assert (call("a"), None) == (progress.pending, progress.next)
         assert ([], ["a", "b"]) == (ids(progress.settled), ids(progress.open))
+
+    @pytest.mark.parametrize("read", ["pending", "settled", "open"])
+    def test_every_call_has_a_state(self, read: str) -> None:
+        """Progress with a state too few is refused: a call would be overlooked."""
+        progress = Progress(plan_of("a", "b"), (State.QUEUED,))
+
+        with pytest.raises(ValueError, match="shorter"):
+            getattr(progress, read)
 
     @settings(deadline=None, max_examples=60)
     @given(

@@ -748,14 +748,18 @@ class TestRefusals:
             ClientToolSequencer(["x"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
         with pytest.raises(UsageError, match="is a type, or None"):
             ClientTool("x", result="none")
-        with pytest.raises(UsageError, match="'cancel', 'keep'"):
+        with pytest.raises(UsageError, match=r"^on_user_message must be one of 'cancel', 'keep', not 'drop'$"):
             ClientToolSequencer(on_user_message="drop")  # type: ignore[arg-type]
-        with pytest.raises(UsageError, match="'continue', 'abort'"):
+        with pytest.raises(UsageError, match=r"^on_failure must be one of 'continue', 'abort', not 'stop'$"):
             ClientToolSequencer(on_failure="stop")  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="at least 1"):
             ClientToolSequencer(max_queued=0)
         with pytest.raises(UsageError, match="Two client tools are named 'x'"):
             ClientToolSequencer([ClientTool("x"), ClientTool("x")])
+
+    def test_its_tools(self) -> None:
+        """Who has the sequencer has its tools, in their order."""
+        assert tuple(TOOLS) == ClientToolSequencer(TOOLS).tools
 
     def test_what_is_neither_respond_nor_action(self) -> None:
         """Sequencing another method is refused where it is decorated, with the two signatures that can be."""
@@ -1498,6 +1502,16 @@ class TestSupport:
             ("get_selected_canvas_nodes", "pending", True, False),
             ("anything", "queued", True, False),
         ] == [(each.name, each.state.value, each.answer_wanted, each.required) for each in shown]
+
+    async def test_snapshot_names_the_item(self, store: Store[Any]) -> None:
+        """A call of a snapshot is found in the thread by its item id."""
+        server, chat = scripted(store, asks(selection()))
+        await chat.say("go")
+
+        [shown] = await server.sequencer.snapshot(store, chat.thread_id or "", None)
+
+        item: Any = await store.load_item(chat.thread_id or "", shown.item_id, None)
+        assert (shown.name, shown.call_id) == (item.name, item.call_id)
 
     async def test_snapshot_tells_failures(self, store: Store[Any]) -> None:
         """A call whose answer is none is shown as failed."""

@@ -163,6 +163,8 @@ class TestWrapper:
         half_built = StoreWrapper.__new__(StoreWrapper)
 
         assert not hasattr(half_built, "history")
+        with pytest.raises(AttributeError, match="inner"):
+            _ = half_built.inner
 
     def test_how_the_inner_store_is_copied_is_its_own_business(self) -> None:
         """The special methods of the inner store are not the wrapper's: a copy of it is wrapped as well."""
@@ -403,6 +405,17 @@ async def test_what_is_allowed_is_not_mentioned(
     assert [note(), answered()] == await items_of(store)
 
 
+async def test_the_cure_for_a_call_stored_as_completed() -> None:
+    """What most backends do wrong at first has its cure in full."""
+    with pytest.raises(LifecycleViolationError) as raised:
+        await ValidatingStore[Any](PlainStore()).add_thread_item("thr_1", answered(), None)
+
+    assert (
+        "A call is stored as pending and completed by the browser's answer; that answer fails for one that was stored "
+        "as completed. For what needs no answer use ClientTool(..., result=None) or a ClientEffect."
+    ) == raised.value.cure
+
+
 def test_another_mode_is_refused() -> None:
     """A misspelt mode is not silently taken for one of the two."""
     with pytest.raises(UsageError, match="mode must be 'strict' or 'observe', not 'stict'"):
@@ -422,6 +435,47 @@ async def test_errors_of_the_inner_store_are_its_own() -> None:
         await store.add_thread_item("thr_1", note(), None)
     with pytest.raises(NotFoundError):
         await store.load_thread("thr_9", None)
+
+
+def scoped() -> Store[Any]:
+    """Return a store that serves Ann and nobody else."""
+
+    def anns(name: str) -> Callable[..., Any]:
+        async def method(*args: Any, **kwargs: Any) -> Any:
+            asked = inspect.signature(getattr(Store, name)).bind(*args, **kwargs).arguments
+            assert "Ann" == asked["context"]
+            assert asked.get("order", "asc") in {"asc", "desc"}
+            return await getattr(PlainStore, name)(*args, **kwargs)
+
+        return method
+
+    methods = [name for name in METHODS if inspect.iscoroutinefunction(getattr(Store, name))]
+    store: Store[Any] = type("Scoped", (PlainStore,), {name: anns(name) for name in methods})()
+    return store
+
+
+async def test_it_asks_for_who_asked() -> None:
+    """Whatever the inner store is asked, it hears whose request it is, and one of the two orders."""
+    store = ValidatingStore[Any](scoped())
+
+    for title in ("new", "renamed"):
+        await store.save_thread(thread(title=title), "Ann")
+    await store.write_plan_into_thread("thr_1", {"version": 1}, "Ann")
+    await store.add_thread_item("thr_1", call(), "Ann")
+    await store.save_item("thr_1", answered(), "Ann")
+    await store.save_attachment(attachment(), "Ann")
+
+    assert "renamed" == (await store.load_thread("thr_1", "Ann")).title
+    assert ["thr_1"] == [each.id for each in (await store.load_threads(9, None, "asc", "Ann")).data]
+    assert [answered()] == (await store.load_thread_items("thr_1", None, 9, "asc", "Ann")).data
+    assert answered() == await store.load_item("thr_1", "tc_1", "Ann")
+    assert attachment() == await store.load_attachment("atc_1", "Ann")
+
+    await store.delete_attachment("atc_1", "Ann")
+    await store.delete_thread_item("thr_1", "tc_1", "Ann")
+    assert [] == (await store.load_thread_items("thr_1", None, 9, "asc", "Ann")).data
+    await store.delete_thread("thr_1", "Ann")
+    assert [] == (await store.load_threads(9, None, "asc", "Ann")).data
 
 
 def attachment(name: str = "a.txt") -> Attachment:
@@ -561,6 +615,44 @@ class TestAtOnce:
         )
 
         assert ("new", plan(2)) == title_and_metadata(await store.load_thread("thr_1", None))
+
+    async def test_a_plan_does_not_cross_a_rename(self) -> None:
+        """A plan that is written while a rename is on its way into the store comes after it, and both are kept."""
+        inner = WatchedStore(await holding(PlainStore()))
+        store = ValidatingStore[Any](inner)
+
+        await self.at_the_gate(
+            inner,
+            "save_thread",
+            store.save_thread(thread(title="new"), None),
+            store.write_plan_into_thread("thr_1", plan(1)[METADATA_KEY], None),
+        )
+
+        assert ("new", plan(1)) == title_and_metadata(await store.load_thread("thr_1", None))
+
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda store, thread_id: store.save_thread(thread(thread_id, metadata=plan(1)), None),
+            lambda store, thread_id: store.write_plan_into_thread(thread_id, plan(1)[METADATA_KEY], None),
+        ],
+        ids=["save_thread", "write_plan_into_thread"],
+    )
+    async def test_other_threads_are_saved_meanwhile(self, write: Callable[[Any, str], Awaitable[None]]) -> None:
+        """A slow save of one thread, or of its plan, holds up no other."""
+        inner = WatchedStore(await holding(PlainStore()))
+        store = ValidatingStore[Any](inner)
+        await store.save_thread(thread("thr_2"), None)
+        gate = inner.gate("save_thread")
+
+        slow = asyncio.ensure_future(write(store, "thr_1"))
+        await gate.reached.wait()
+        await asyncio.wait_for(write(store, "thr_2"), 5)
+        before = [title_and_metadata(await store.load_thread(name, None)) for name in ("thr_1", "thr_2")]
+        gate.open.set()
+        await slow
+
+        assert [(None, {}), (None, plan(1))] == before
 
     async def test_what_is_deleted_stays_deleted(self) -> None:
         """An answer on its way into the store does not bring back a call that is withdrawn meanwhile."""

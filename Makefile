@@ -54,10 +54,10 @@ mutants: $(READY) ## change the code in one place at a time, and see which chang
 suite: $(READY)
 	$(BIN)/python -m pytest $(TESTS)
 
-# without what knows of ChatKit only that it is there: pages, types, and the long searches for a crossing of requests
+# without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
 test-oldest: ## run the suite against the oldest ChatKit that is supported
 	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT) \
-		TESTS='tests docs README.md $(addprefix --ignore=tests/,exploration processes frontend test_typescript.py)'
+		TESTS='tests docs README.md $(addprefix --ignore=tests/,contract exploration processes frontend test_typescript.py)'
 
 test-pythons: ## run the suite on every Python that is here
 	@sh tools/each_python.sh $(PYTHONS)

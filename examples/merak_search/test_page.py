@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.async_api import expect
 
+from examples.held import Held
 from examples.merak_search import people, tools
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import pytest
-    from playwright.async_api import Page, Route
+    from playwright.async_api import Page
 
 QUESTION = "Who knows about maritime law?"
 IN_ORDER = ["searching", "found", "showing", "Ada, Bela, Dara", "done"]
@@ -68,23 +69,6 @@ async def life_is(page: Page, *calls: list[str]) -> None:
 
 def as_js(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
-
-
-class Held:
-    """Holds the page's answer to a client tool back, once: the call stays pending until then."""
-
-    def __init__(self, number: int) -> None:
-        self._left = number
-        self.arrived = asyncio.Event()
-        self.released = asyncio.Event()
-
-    async def __call__(self, route: Route) -> None:
-        if json.loads(route.request.post_data or "{}")["type"] == "threads.add_client_tool_output":
-            self._left -= 1
-            if self._left == 0:
-                self.arrived.set()
-                await self.released.wait()
-        await route.continue_()
 
 
 async def test_the_order_on_the_stage(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chatkit.types import ThreadItem, ThreadMetadata, UserMessageItem
 
     from ._decide import Step
+    from ._plan import What
     from ._plans import PlanKeeper
     from ._rules import Rules
     from ._runs import Run
@@ -174,7 +175,7 @@ class Turn:
             return decision.plan
         # what is done to items is done under the lock, if there is one for all workers
         guards = () if has_lock else decision.guards
-        claims = (*((what, call.item_id) for what, call in decision.claims), *guards)
+        claims: list[tuple[What, str]] = [*((what, call.item_id) for what, call in decision.claims), *guards]
         if not claims:
             return decision.plan
         made = tuple(self._rules.a_claim(what, item_id) for what, item_id in claims)

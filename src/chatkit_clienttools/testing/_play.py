@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from chatkit_clienttools._requests import RESUME
 from chatkit_clienttools.server import ClientToolServer
 
 from ._oracle import ImpossibleError, Oracle, Tool
-from .browser import RESUME, FakeBrowser
+from .browser import FakeBrowser
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -16,6 +16,7 @@ import anyio
 from chatkit.types import ThreadStreamEvent
 from pydantic import TypeAdapter, ValidationError
 
+from chatkit_clienttools._requests import RESUME
 from chatkit_clienttools.errors import UsageError
 
 from ._factory import said
@@ -40,9 +41,6 @@ and does not execute it before."""
 
 At = Union[int, str, Callable[[Json], bool]]  # noqa: UP007  # needed at run time on 3.10
 """Where in a response: after so many of its events, after the first event of a type, or after one that is true of."""
-
-RESUME = "chatkit_clienttools.resume"
-"""The action by which a page asks for a pending call again, after a reload."""
 
 LAST = -1
 

@@ -31,6 +31,7 @@ ORDER = (
     "_calls",
     "_runs",
     "_rules",
+    "_intake",
     "_decide",
     "_turn",
     "sequencer",

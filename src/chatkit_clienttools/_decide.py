@@ -6,18 +6,17 @@ reads the one and carries out the other, and may ask again when somebody else wa
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
 
+from ._intake import Intake
 from ._lifecycle import Event, State
 from ._plan import Claim, Plan, PlannedCall, Progress, What, reconcile
 from ._requests import Posted
 from .observe import logger
-from .receipts import Answer, answer_of, is_stamped, opened, stamped, unstamped
+from .receipts import Answer, answer_of, is_stamped, opened, stamped
 from .tools import is_error_report
 
 if TYPE_CHECKING:
@@ -25,29 +24,9 @@ if TYPE_CHECKING:
 
     from chatkit.types import ThreadStreamEvent
 
-    from ._journal import Journal
+    from ._journal import View
     from ._rules import Rules
     from ._runs import Asked, Run
-
-FAKE_IDS = frozenset({"", "__fake_id__"})
-"""What providers without ids of their own give."""
-
-PRINTABLE_ID = re.compile(r"[!-~]{1,200}")
-"""What a call may be known by, in the log too."""
-
-UNIQUE_ID = re.compile(r"([a-z]+_)?[A-Za-z0-9-]{20,100}")
-"""Ids that are made of enough chance; some providers count the calls of a turn instead."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What the store shows of a thread."""
-
-    plan: Plan
-    journal: Journal
-    progress: Progress
-    vanished: frozenset[str] = frozenset()
-    """Messages under which calls were asked for, and which a retry has deleted since."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +80,7 @@ class Decider:
         self._rules = rules
         self._thread_id = thread_id
         self._run = run
-        self._new_id = new_id
+        self._intake = Intake(rules, new_id)
 
     def after_failure(self, view: View) -> tuple[View, list[Step]]:
         """Give up what a failure gives up, if nobody has: every decision begins with that."""
@@ -125,7 +104,7 @@ class Decider:
         if answer.receipt not in {None, pending.call_id}:
             return Decision(view.plan, is_over=True)
         strangers = self._strangers(view)
-        plan = self._adopting(view, view.plan, [item for item in strangers if item is pending])
+        plan = self._intake.adopting(view, view.plan, [item for item in strangers if item is pending])
         completed = pending.model_copy(update={"output": answer.output, "status": "completed"})
         older = tuple(item.id for item in strangers if item is not pending)
         return Decision(
@@ -141,11 +120,11 @@ class Decider:
         pending = self._pending(view)
         if pending is None or self._is_claimed(view.plan, "answer", pending.id):
             return Decision(view.plan, is_over=pending is not None or not view.plan.calls)
-        plan = self._adopting(view, view.plan, [item for item in self._strangers(view) if item is pending])
+        plan = self._intake.adopting(view, view.plan, [item for item in self._strangers(view) if item is pending])
         call = self._planned_as(plan, pending)
-        again = call.model_copy(update={"item_id": self._new_id(self._free_in(view))})
+        again = self._intake.afresh(view, call)
         position = plan.calls.index(call)
-        waited = self._rules.clock() - waiting_since(view, call)
+        waited = self._rules.clock() - view.waiting_since(call)
         withdrawn = self._to_be_withdrawn(view)
         return Decision(
             plan.replacing(call, again),
@@ -205,15 +184,15 @@ class Decider:
 
         `taken` are item ids that ChatKit has chosen for a call, and that the thread already has.
         """
-        plan = self._adopting(view, view.plan.freed(begun.claims).done_with(begun.told), self._strangers(view))
-        new = self._planned(view, asked, taken, begun.message)
+        plan = self._intake.adopting(view, view.plan.freed(begun.claims).done_with(begun.told), self._strangers(view))
+        new = self._intake.planned(view, asked, taken, begun.message)
         progress = reconcile(plan.adding(new), view.journal.states)
         steps = [Step(call, len(plan.calls) + n) for n, call in enumerate(new)]
         return self._release_next(view, progress, steps) or Decision(progress.plan, steps=tuple(steps))
 
     def at_failure(self, view: View, claims: Iterable[Claim]) -> Decision:
         """The body has raised: free what it had claimed."""
-        return Decision(self._adopting(view, view.plan.freed(claims), self._strangers(view)))
+        return Decision(self._intake.adopting(view, view.plan.freed(claims), self._strangers(view)))
 
     def has_failed(self, view: View, call: PlannedCall) -> bool:
         """Whether the answer of a call is none: the items do not say, its tool does."""
@@ -315,101 +294,13 @@ class Decider:
             for call in view.progress.open
             if call.required and call not in (*retried, *in_flight, *answered_elsewhere)
         ]
-        again = [
-            call.model_copy(update={"item_id": self._new_id(self._free_in(view))})
-            if call.item_id in withdrawn
-            else call
-            for call in kept
-        ]
+        again = [self._intake.afresh(view, call) if call.item_id in withdrawn else call for call in kept]
         left_alone = [*in_flight, *answered_elsewhere, *again]
         steps = self._cancelled(view, [call for call in view.progress.open if call not in left_alone])
         steps += [Step(call, n) for n, call in enumerate(again) if call not in kept]
         settled = (call.item_id for call in view.progress.settled)
         rest = view.plan.done_with(settled).keeping(lambda _: False).adding([*in_flight, *again])
         return Decision(rest, steps=tuple(steps), runs_body=True, guards=_withdrawals(withdrawn), withdraws=withdrawn)
-
-    def _planned(
-        self, view: View, asked: Sequence[Asked], taken: frozenset[str], message: str | None
-    ) -> list[PlannedCall]:
-        """Give every call that a run asked for the ids it will have."""
-        is_free = self._free_in(view, taken)
-        call_ids = {call.call_id for call in view.journal.calls} | {call.call_id for call in view.plan.calls} | FAKE_IDS
-        turn = message or view.journal.message or (view.plan.calls[-1].turn if view.plan.calls else None)
-        planned: list[PlannedCall] = []
-        for each in asked:
-            tool = self._rules.tool(each.call.name)
-            self._rules.warn_about_unknown(each.call.name)
-            item_id = each.item.id if each.item and is_free(each.item.id) else self._new_id(is_free)
-            proposed = each.item.call_id if each.item else each.invocation if tool.answer_wanted else None
-            call_id = proposed if proposed and proposed not in call_ids and self._may_be_taken(proposed) else None
-            call_id = call_id or self._own_call_id(item_id)
-            call_ids |= {call_id}
-            planned.append(
-                PlannedCall(
-                    name=each.call.name,
-                    arguments=each.call.arguments,
-                    item_id=item_id,
-                    call_id=call_id,
-                    wanted=tool.answer_wanted,
-                    required=tool.required,
-                    behind=view.journal.newest.id if view.journal.newest else None,
-                    turn=turn,
-                    at=each.at,
-                )
-            )
-        return planned
-
-    def _may_be_taken(self, call_id: str) -> bool:
-        """Whether a provider's id can be that of a call: a receipt has to be the only one of its kind, for ever."""
-        pattern = UNIQUE_ID if self._rules.receipts else PRINTABLE_ID
-        return pattern.fullmatch(call_id) is not None
-
-    def _own_call_id(self, item_id: str) -> str:
-        return f"call_{uuid4().hex}" if self._rules.receipts else item_id
-
-    def _adopting(self, view: View, plan: Plan, strangers: Iterable[ClientToolCallItem]) -> Plan:
-        """Take pending calls that no plan has put there into it, before those that still wait in the queue.
-
-        One with the call id of a call that waits is an earlier attempt at it, whose withdrawal was cut off.
-        """
-        attempts = {item.call_id: item for item in strangers}
-        if not attempts:
-            return plan
-        states = reconcile(plan, view.journal.states).states
-        waiting = [call for call, state in zip(plan.calls, states, strict=True) if state is State.QUEUED]
-        back = [
-            call.model_copy(update={"item_id": attempts.pop(call.call_id).id})
-            for call in waiting
-            if call.call_id in attempts
-        ]
-        adopted = [
-            PlannedCall(
-                name=item.name,
-                arguments=unstamped(item),
-                item_id=item.id,
-                call_id=item.call_id,
-                wanted=self._rules.tool(item.name).answer_wanted,
-                turn=view.journal.message,
-                at=item.created_at.timestamp(),
-            )
-            for item in attempts.values()
-        ]
-        returned = {call.call_id for call in back}
-        rest = [call for call in waiting if call.call_id not in returned]
-        return plan.keeping(lambda call: call not in waiting).adding([*adopted, *back, *rest])
-
-    @staticmethod
-    def _free_in(view: View, also: frozenset[str] = frozenset()) -> Callable[[str], bool]:
-        """Return a check for item ids that are new to the thread, and that takes each id it has let through."""
-        taken = {item.id for item in view.journal.items} | {call.item_id for call in view.plan.calls} | FAKE_IDS | also
-
-        def is_free(item_id: str) -> bool:
-            if item_id in taken:
-                return False
-            taken.add(item_id)
-            return True
-
-        return is_free
 
     def _answered(self, view: View, call: PlannedCall, item: ClientToolCallItem | None) -> Step:
         """The step that a call takes with its answer, which is in `item` if that is in sight."""
@@ -426,15 +317,9 @@ class Decider:
         ]
 
     def _step(self, view: View, call: PlannedCall, previous: State, event: Event) -> Step:
-        waited = self._rules.clock() - waiting_since(view, call)
+        waited = self._rules.clock() - view.waiting_since(call)
         return Step(call, view.plan.calls.index(call), previous, event, waited)
 
 
 def _withdrawals(item_ids: Iterable[str]) -> tuple[tuple[What, str], ...]:
     return tuple(("withdrawal", item_id) for item_id in item_ids)
-
-
-def waiting_since(view: View, call: PlannedCall) -> float:
-    """When a call was released, or asked for if it was not."""
-    item = view.journal.call(call.item_id)
-    return item.created_at.timestamp() if item else call.at

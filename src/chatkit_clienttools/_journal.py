@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,18 @@ from chatkit.types import ClientToolCallItem
 from ._lifecycle import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chatkit.store import Store
     from chatkit.types import ThreadItem
 
-    from ._plan import Plan
+    from ._plan import Plan, PlannedCall, Progress
 
 PAGE = 20
 """How many items are read at once: as many as ChatKit itself looks through for pending calls."""
+
+FAKE_IDS = frozenset({"", "__fake_id__"})
+"""What providers without ids of their own give."""
 
 _BY_OTHERS = frozenset({"user_message", "hidden_context_item", "sdk_hidden_context"})
 """Items that the user or the application adds for the model to read."""
@@ -84,6 +90,35 @@ class Journal:
             return datetime.fromtimestamp(now)  # noqa: DTZ006  naive local time, as ChatKit itself writes it
         newest = self.newest.created_at
         return max(datetime.fromtimestamp(now, newest.tzinfo), newest + timedelta(microseconds=1))
+
+
+@dataclass(frozen=True)
+class View:
+    """What the store shows of a thread."""
+
+    plan: Plan
+    journal: Journal
+    progress: Progress
+    vanished: frozenset[str] = frozenset()
+    """Messages under which calls were asked for, and which a retry has deleted since."""
+
+    def waiting_since(self, call: PlannedCall) -> float:
+        """When a call was released, or asked for if it was not."""
+        item = self.journal.call(call.item_id)
+        return item.created_at.timestamp() if item else call.at
+
+    def free_ids(self, also_taken: frozenset[str] = frozenset()) -> Callable[[str], bool]:
+        """Return a check for item ids that are new to the thread, and that takes each id it has let through."""
+        taken = {item.id for item in self.journal.items} | {call.item_id for call in self.plan.calls}
+        taken |= FAKE_IDS | also_taken
+
+        def is_free(item_id: str) -> bool:
+            if item_id in taken:
+                return False
+            taken.add(item_id)
+            return True
+
+        return is_free
 
 
 async def read_journal(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from chatkit.store import NotFoundError
 from chatkit.types import ClientToolCallItem, ThreadItemRemovedEvent
 
-from ._decide import Begun, Decider, Decision, View, waiting_since
-from ._journal import read_journal
+from ._decide import Begun, Decider, Decision
+from ._journal import View, read_journal
 from ._lifecycle import State, advance
 from ._plan import Plan, PlannedCall, reconcile
 from ._plans import keeper
@@ -224,7 +224,7 @@ class Turn:
 
     def _reported(self, view: View, call: PlannedCall, state: State) -> Report:
         has_failed = state is State.COMPLETED and self._decider.has_failed(view, call)
-        return call, State.FAILED if has_failed else state, waiting_since(view, call)
+        return call, State.FAILED if has_failed else state, view.waiting_since(call)
 
     async def _save_answer(self, _view: View, decision: Decision) -> Decision:
         answered = decision.completes

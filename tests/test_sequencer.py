@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING, Any
 
 import chatkit.types
@@ -572,6 +573,17 @@ class TestRefusals:
         assert isinstance(error, QueueFullError)
         assert "max_queued" in str(error)
 
+    @pytest.mark.parametrize(("options", "limit"), [({}, 64), ({"max_queued": 1}, 1)])
+    async def test_as_many_as_allowed(self, options: Any, limit: int) -> None:
+        """As many calls as `max_queued` says are queued, 64 where it says nothing; one more is refused."""
+        server, chat = scripted(PlainStore(), asks(*[anything()] * limit), **options)
+        await chat.say("go")
+
+        error, _ = await self.refusal(*[anything()] * (limit + 1), **options)
+
+        assert limit == len(await server.sequencer.snapshot(server.store, chat.thread_id or "", None))
+        assert isinstance(error, QueueFullError)
+
     async def test_too_large(self) -> None:
         """More than 256 KiB of arguments raise, with nothing queued."""
         error, _ = await self.refusal(anything(x="x" * 200_000), anything(x="x" * 70_000))
@@ -584,7 +596,7 @@ class TestRefusals:
         error, _ = await self.refusal(animation)
 
         assert isinstance(error, UsageError)
-        assert "call the tool" in str(error)
+        assert "enqueue() takes calls, not ClientTool: call the tool, tool(field=...)" == str(error)
 
     async def test_open_calls_count(self) -> None:
         """Calls that wait since an earlier run count for the limit."""
@@ -676,7 +688,7 @@ class TestRefusals:
         """Enqueueing a list of calls says how to unpack it."""
         error, _ = await self.refusal([anything()])
 
-        assert "unpack it, *calls" in str(error)
+        assert "enqueue() takes calls, not list: unpack it, *calls" == str(error)
 
     async def test_a_coroutine(self) -> None:
         """A `respond` without a `yield`, which ChatKit could not iterate over, is refused where it is decorated."""
@@ -942,6 +954,42 @@ class TestRuns:
             raise AssertionError
 
         assert [("me", False)] == given
+
+    async def test_what_a_caller_leaves_out(self, store: Store[Any]) -> None:
+        """An action may call a sequenced `respond` without what that has defaults for, or with what is its own."""
+        sequencer = ClientToolSequencer(TOOLS)
+        given: list[Any] = []
+
+        class Server(ChatKitServer[Any]):
+            @sequencer.sequenced
+            async def respond(
+                self, thread: Any, input_user_message: Any = None, context: Any = "nobody", *, verbose: bool = False
+            ) -> AsyncIterator[Any]:
+                """Answer."""
+                given.append((context, verbose))
+                return
+                yield
+
+        async for _ in Server(store).respond(await saved_thread(store), verbose=True):
+            raise AssertionError
+
+        assert [("nobody", True)] == given
+        assert ("respond", "Answer.") == (Server.respond.__name__, Server.respond.__doc__)
+
+    async def test_the_store_is_asked_in_the_name_of_the_user(self, store: Store[Any]) -> None:
+        """Whatever is done for a request is done with its context: a store that keeps users apart goes by that."""
+        watched = WatchedStore(store)
+        server, _ = scripted(watched, asks(selection(), anything()), asks(selection()), says("hi"))
+        chat = Conversation(server, context="ann")
+
+        await chat.say("go")
+        await chat.act("more")
+        for _ in range(3):
+            await chat.answer([])
+        await server.sequencer.snapshot(watched, chat.thread_id or "", "ann")
+
+        assert 3 == server.runs
+        assert {"ann"} == watched.contexts
 
     async def test_a_body_that_is_iterable(self, store: Store[Any]) -> None:
         """A `respond` may return what can be iterated over, as for plain ChatKit."""
@@ -1504,7 +1552,7 @@ class TestSupport:
         ] == [(each.name, each.state.value, each.answer_wanted, each.required) for each in shown]
 
     async def test_snapshot_names_the_item(self, store: Store[Any]) -> None:
-        """A call of a snapshot is found in the thread by its item id."""
+        """A call of a snapshot is found in the thread by its item id; it is no handle to change anything with."""
         server, chat = scripted(store, asks(selection()))
         await chat.say("go")
 
@@ -1512,6 +1560,8 @@ class TestSupport:
 
         item: Any = await store.load_item(chat.thread_id or "", shown.item_id, None)
         assert (shown.name, shown.call_id) == (item.name, item.call_id)
+        with pytest.raises(FrozenInstanceError):
+            shown.name = "another"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
     async def test_snapshot_tells_failures(self, store: Store[Any]) -> None:
         """A call whose answer is none is shown as failed."""

@@ -182,6 +182,7 @@ class WatchedStore(StoreWrapper[Any]):
     def __init__(self, inner: Store[Any]) -> None:
         super().__init__(inner)
         self.counts: Counter[str] = Counter()
+        self.contexts: set[Any] = set()
         self.before: Callable[[str, tuple[Any, ...]], Awaitable[None]] | None = None
         self.after: Callable[[str, tuple[Any, ...]], Awaitable[None]] | None = None
         for name in OPERATIONS:
@@ -191,6 +192,7 @@ class WatchedStore(StoreWrapper[Any]):
     def _watched(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def watched(*args: Any, **kwargs: Any) -> Any:
             self.counts[name] += 1
+            self.contexts.add(kwargs["context"] if "context" in kwargs else args[-1])
             if self.before:
                 await self.before(name, args)
             result = await method(*args, **kwargs)

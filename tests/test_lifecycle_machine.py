@@ -22,7 +22,7 @@ from hypothesis import Phase, settings
 from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext, ValidatingStore
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.stores import MemoryStore
-from chatkit_clienttools.testing._oracle import ImpossibleError, Oracle, Tool
+from chatkit_clienttools.testing._oracle import ImpossibleError, Oracle, Tool, World
 from chatkit_clienttools.testing._play import BrokenLifecycleError, Play, Script
 from chatkit_clienttools.testing.machine import LifecycleMachine
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chatkit.store import Store
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
-"""How many conversations each machine plays in a long run, others each time; the suite plays the same ones."""
+"""How many conversations each machine plays in a long run, others each time; the suite plays the same 500."""
 
 PHASES = (Phase.explicit, Phase.generate)
 """No shrinking: it takes minutes, and the steps of a conversation read well enough as they are."""
@@ -47,12 +47,12 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def case(machine: type[LifecycleMachine], examples: int = 15) -> Any:
+def case(machine: type[LifecycleMachine], examples: int = 65) -> Any:
     test = machine.TestCase
     test.settings = settings(
         test.settings,
         max_examples=EXAMPLES or examples,
-        stateful_step_count=20,
+        stateful_step_count=50,
         derandomize=not EXAMPLES,
         database=None,
         phases=PHASES,
@@ -209,9 +209,9 @@ class OwnUncounted(Own):
         return LifecycleMachine.model_runs(self)
 
 
-TestOwnPlain = case(OwnPlain)
+TestOwnPlain = case(OwnPlain, examples=30)  # ChatKit alone takes five times as long for a request
 TestOwnSafe = case(OwnSafe)
-TestOwnUncounted = case(OwnUncounted, examples=5)
+TestOwnUncounted = case(OwnUncounted, examples=15)
 
 
 class OneSlot(Asking):
@@ -339,6 +339,10 @@ class Abort(MemoryLifecycle):
     on_failure = "abort"
 
 
+class Narrow(KeepLifecycle):
+    max_queued = 3
+
+
 class TestByHand:
     """Every rule, without luck."""
 
@@ -400,6 +404,32 @@ class TestByHand:
         machine.teardown()
 
         assert ["shows", "gets"] == [call.name for call in machine.play.page.calls]
+
+    def test_no_more_is_asked_for_than_can_be_queued(self) -> None:
+        """What the server would refuse, because too much is open, is not said until some of it is settled."""
+        machine = Narrow()
+        machine.user_begins("show, show and stop")
+        full = (machine.play.messages, machine.play.actions)
+
+        machine.page_answers(fails=False)
+        room = (machine.play.messages, machine.play.actions)
+        machine.teardown()
+
+        assert (["say something"], []) == full
+        assert (["get one", "say something", "show one"], ["show"]) == room
+
+    def test_who_knows_too_little_cuts_nothing_off(self) -> None:
+        """Each cut adds to what is possible; when that is too much to tell right from wrong, there are no more."""
+        machine = MemoryLifecycle()
+        machine.user_begins("say something")
+        may = machine._may_cut_off
+
+        machine.play.oracle.worlds = {World(runs=n) for n in range(200)}
+        must_not = machine._may_cut_off
+        machine.play.oracle.worlds = {World(runs=1)}
+        machine.teardown()
+
+        assert (True, False) == (may, must_not)
 
     def test_a_server_whose_runs_are_not_counted(self) -> None:
         """The rest is held against the oracle all the same."""
@@ -479,8 +509,31 @@ class TestOracle:
 
         oracle.became(oracle.message(["shows"]), cut_off=oracle.cut_message)
 
-        assert {(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)} == {
-            (world.turn, world.runs, len(world.waiting)) for world in oracle.worlds
+        assert {(0, 0), (1, 0), (1, 1)} == {(world.runs, len(world.waiting)) for world in oracle.worlds}
+
+    def test_what_makes_no_difference_is_one_state(self) -> None:
+        """However often a message is cut off: how many there were does not matter to what is open now."""
+        oracle = self.oracle()
+        for _ in range(50):
+            oracle.became(oracle.message(["gets", "shows"]), cut_off=oracle.cut_message)
+            oracle.ran(max(world.runs for world in oracle.worlds))
+
+        assert 3 >= len(oracle.worlds)
+
+    def test_a_retry_removes_what_came_after_the_message(self) -> None:
+        """Whoever wrote while a call was out had it before the message: its answer stays, and those after it go."""
+        oracle = Oracle({"stops": Tool(wanted=False, required=True)}, "cancel", "continue")
+        oracle.became(oracle.message(["stops", "stops"]))
+        oracle.given("stops", "first")
+        oracle.became(oracle.begins())
+        for key in ("first", "second"):
+            oracle.given("stops", key)
+            oracle.became(oracle.recorded(key, fails=False))
+
+        oracle.became(oracle.message([], retried=True))
+
+        assert {(), ("second",), ("first", "second")} == {
+            tuple(call.key for call in world.waiting) for world in oracle.worlds
         }
 
     def test_an_answer_that_was_cut_off_may_have_told_the_model(self) -> None:

@@ -49,7 +49,7 @@ from tests.helpers.merak import TOOLS, SequencedServer, animation, anything, cal
 from tests.helpers.stores import ForgetfulStore, InsertStore, LiveStore, PlainStore, PlansStore, WatchedStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from chatkit.store import Store
 
@@ -646,13 +646,21 @@ class TestRefusals:
 
         assert "give the AgentContext the `thread`" in str(error[0])
 
-    async def test_with_another_sequencer(self) -> None:
-        """A call for another sequencer than the server's is told to share one."""
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda other, context: other.enqueue(context, anything()),
+            lambda other, context: other.discard(context),
+        ],
+        ids=["enqueue", "discard"],
+    )
+    async def test_with_another_sequencer(self, ask: Callable[[ClientToolSequencer, Any], None]) -> None:
+        """Who asks another sequencer than the server's is told to share one."""
         error: list[Exception] = []
 
         async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
             try:
-                ClientToolSequencer().enqueue(context, anything())
+                ask(ClientToolSequencer(), context)
             except NotSequencedError as caught:
                 error.append(caught)
             return
@@ -987,6 +995,7 @@ class TestRuns:
         for _ in range(3):
             await chat.answer([])
         await server.sequencer.snapshot(watched, chat.thread_id or "", "ann")
+        await server.sequencer.cancel(watched, chat.thread_id or "", "ann")
 
         assert 3 == server.runs
         assert {"ann"} == watched.contexts

@@ -29,7 +29,8 @@ class Asked:
     """A call that was asked for."""
 
     name: Name
-    turn: int
+    is_recent: bool
+    """Whether that was since the user's last message: a retry starts over without it."""
     key: Key | None = None
     """What the page was given it as, last."""
 
@@ -42,12 +43,16 @@ class World:
     """The calls that are not settled, in order."""
     is_out: bool = False
     """Whether the page has the first of them."""
-    turn: int = 0
     runs: int = 0
     told: bool = True
     """Whether the model knows all the answers that were wanted."""
     erasable: tuple[Asked, ...] = ()
     """Required calls of older messages that were settled since the last one: a retry removes what is known of them."""
+
+    @property
+    def aged(self) -> World:
+        """The same after a message: whatever waits was asked for before it."""
+        return replace(self, waiting=tuple(replace(call, is_recent=False) for call in self.waiting))
 
     @property
     def first(self) -> list[Key | None]:
@@ -101,13 +106,13 @@ class Oracle:
         """The run of a message has begun: what was open is given up, or kept."""
 
         def change(world: World) -> Iterable[World]:
-            turn = world.turn if retried else world.turn + 1
-            waiting = tuple(call for call in world.waiting if not (retried and call.turn == turn))
-            new = replace(world, turn=turn, runs=world.runs + 1, told=True, erasable=())
-            if retried and world.erasable:
-                yield replace(
-                    new, waiting=(*world.erasable, *(call for call in waiting if self._is_required(call))), is_out=False
-                )
+            older = tuple(call for call in world.waiting if not call.is_recent)
+            waiting = older if retried else world.aged.waiting
+            new = replace(world, runs=world.runs + 1, told=True, erasable=())
+            for n in range(len(world.erasable) if retried else 0):
+                # the first of them may have been out when the message came, and stand before it
+                erased = (*world.erasable[n:], *(call for call in waiting if self._is_required(call)))
+                yield replace(new, waiting=erased, is_out=False)
             if not self._keeps:
                 waiting = tuple(call for call in waiting if self._is_required(call))
             else:
@@ -118,8 +123,8 @@ class Oracle:
 
     def cut_message(self, world: World) -> Iterable[World]:
         """A message was stored, and the request cut off: before calls were given up, before the run, or in it."""
-        yield replace(world, turn=world.turn + 1)
-        yield replace(world, turn=world.turn + 1, is_out=False)  # older ChatKits remove a pending call themselves
+        yield world.aged
+        yield replace(world.aged, is_out=False)  # older ChatKits remove a pending call themselves
         for begun in self.begins()(world):
             yield replace(begun, runs=world.runs)
             yield begun
@@ -149,7 +154,7 @@ class Oracle:
             if fails and self._aborts:
                 rest = [call for call in rest if self._is_required(call)]
             told = world.told and not self._tools[first.name].wanted
-            erased = (first,) if self._is_required(first) and first.turn < world.turn else ()
+            erased = (first,) if self._is_required(first) and not first.is_recent else ()
             erasable = (*world.erasable, *erased)
             return [replace(world, waiting=tuple(rest), is_out=False, told=told, erasable=erasable), *not_pending]
 
@@ -227,7 +232,7 @@ class Oracle:
 
     @staticmethod
     def _asks(world: World, names: Iterable[Name]) -> World:
-        return replace(world, waiting=(*world.waiting, *(Asked(name, world.turn) for name in names)))
+        return replace(world, waiting=(*world.waiting, *(Asked(name, is_recent=True) for name in names)))
 
     @staticmethod
     def _tells(world: World) -> World:

@@ -43,6 +43,7 @@ class Script:
     answers: Mapping[str, Any] = field(default_factory=dict)
     on_user_message: Literal["cancel", "keep"] = "cancel"
     on_failure: Literal["continue", "abort"] = "continue"
+    max_queued: int = 64
 
     def tool(self, name: str) -> Tool:
         """What is known of a tool; one that was not declared wants an answer."""
@@ -92,6 +93,16 @@ class Play:
         self._was_cut_off = False
         self._may_be_claimed = False
         self._is_certain = True
+
+    @property
+    def messages(self) -> list[str]:
+        """What can be written without asking for more than the server can queue."""
+        return self._within_limit(self._script.messages)
+
+    @property
+    def actions(self) -> list[str]:
+        """What can be pressed without asking for more than the server can queue."""
+        return self._within_limit(self._script.actions)
 
     @property
     def answerable(self) -> list[int]:
@@ -170,6 +181,10 @@ class Play:
             while self.last_is_pending:
                 await self.answer()
         self._hold(lambda: self.oracle.all_settled(counts_runs=self._runs() is not None))
+
+    def _within_limit(self, asks: Mapping[str, Sequence[str]]) -> list[str]:
+        room = self._script.max_queued - max(len(world.waiting) for world in self.oracle.worlds)
+        return sorted(what for what, names in asks.items() if len(names) <= room)
 
     async def _step(
         self,

@@ -33,8 +33,11 @@ LEASE = 3600.0
 EVENTS = 8
 """How many events of a response may pass before it is cut off."""
 
-a_message = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.messages)))
-an_action = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.actions)))
+WORLDS = 100
+"""In how many states a thread may be for a request to be cut off: each cut adds to them, and hides what is wrong."""
+
+a_message = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.messages))
+an_action = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.actions))
 a_call = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.answerable))
 some_events = st.integers(0, EVENTS)
 
@@ -76,6 +79,9 @@ class LifecycleMachine(RuleBasedStateMachine):
     on_failure: Literal["continue", "abort"] = "continue"
     """What the server's sequencer was told about it."""
 
+    max_queued: int = 64
+    """What the server's sequencer was told about it: what would ask for more is not said."""
+
     receipts: bool = True
     """Whether the server that is brought along for a store sends receipts."""
 
@@ -100,6 +106,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.clock,
             on_user_message=self.on_user_message,
             on_failure=self.on_failure,
+            max_queued=self.max_queued,
             receipts=self.receipts,
         )
 
@@ -140,6 +147,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             answers=self.answers,
             on_user_message=self.on_user_message,
             on_failure=self.on_failure,
+            max_queued=self.max_queued,
         )
 
     @initialize(text=a_message)
@@ -147,18 +155,19 @@ class LifecycleMachine(RuleBasedStateMachine):
         """The first message opens the thread."""
         self._run(self.play.message(text))
 
+    @precondition(lambda self: self.play.messages)
     @rule(text=a_message)
     def user_writes(self, text: str) -> None:
         """Another message, whether a call is pending or not."""
         self._run(self.play.message(text))
 
-    @precondition(lambda self: self._may_cut_off)
+    @precondition(lambda self: self._may_cut_off and self.play.messages)
     @rule(text=a_message, events=some_events)
     def user_stops_a_message(self, text: str, events: int) -> None:
         """Stop, somewhere in the response to a message."""
         self._run(self.play.message(text, lambda: self.play.page.stop(events)))
 
-    @precondition(lambda self: self._may_cut_off)
+    @precondition(lambda self: self._may_cut_off and self.play.messages)
     @rule(text=a_message, events=some_events)
     def connection_of_a_message_is_lost(self, text: str, events: int) -> None:
         """The network goes away, somewhere in the response to a message."""
@@ -170,7 +179,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         """The last message again."""
         self._run(self.play.retry())
 
-    @precondition(lambda self: self.actions)
+    @precondition(lambda self: self.play.actions)
     @rule(kind=an_action)
     def user_presses(self, kind: str) -> None:
         """A button, in a widget or elsewhere in the page."""
@@ -234,7 +243,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     @property
     def _may_cut_off(self) -> bool:
-        return self.play.forgives and self._has_clock
+        return self.play.forgives and self._has_clock and len(self.play.oracle.worlds) <= WORLDS
 
     def _close(self) -> None:
         self._loop.run_until_complete(self._stack.aclose())

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import FrozenInstanceError
+from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 import chatkit.types
@@ -456,7 +457,7 @@ class TestWhatIsInTheQueue:
 
         assert [("anything", {"names": ["a"]})] == (await chat.say("go")).calls
 
-    async def test_a_store_that_repeats_its_ids_is_refused(self) -> None:
+    async def test_a_store_that_repeats_its_ids_is_refused(self, caplog: pytest.LogCaptureFixture) -> None:
         """A store whose `generate_item_id` gives an id twice gets an error that names it, not an overwritten call."""
 
         class Stuck(PlainStore):
@@ -467,6 +468,7 @@ class TestWhatIsInTheQueue:
 
         assert 1 == len((await chat.say("go")).errors)
         assert [] == await chat.calls()
+        assert "UsageError: Stuck.generate_item_id gave 20 times an id that thread" in caplog.text
 
 
 class TestSlots:
@@ -787,8 +789,13 @@ class TestRefusals:
         async def title(self: Any, thread: Any) -> AsyncIterator[Any]:
             yield thread
 
-        with pytest.raises(UsageError, match="is not a `respond"):
+        with pytest.raises(UsageError) as raised:
             ClientToolSequencer().sequenced(title)
+
+        assert str(raised.value).endswith(
+            "title is not a `respond(self, thread, message, context)` or an "
+            "`action(self, thread, action, sender, context)`; only those can be sequenced"
+        )
 
     def test_an_asynchronous_observer(self) -> None:
         """An observer that would have to be awaited is refused: it would see nothing."""
@@ -1039,8 +1046,8 @@ class TestRuns:
 
         assert [True] == closed
 
-    async def test_the_bodys_own_error_is_the_one_that_is_shown(self) -> None:
-        """When the store is away as well, the user still reads what the body had to say."""
+    async def test_the_bodys_own_error_is_the_one_that_is_shown(self, caplog: pytest.LogCaptureFixture) -> None:
+        """When the store is away as well, the user still reads what the body had to say, and the log has both."""
         store = WatchedStore(PlainStore())
 
         async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
@@ -1056,6 +1063,8 @@ class TestRuns:
         reply = await chat.say("go")
 
         assert ["Your quota is used up."] == [error["message"] for error in reply.errors]
+        said = f"thread {chat.thread_id}: what a failed run had claimed is not given back (ConnectionError)"
+        assert [said] == [record.getMessage() for record in caplog.records if record.name == "chatkit_clienttools"]
 
     async def test_chatkits_own_save_does_not_bring_a_cancelled_plan_back(self, store: Store[Any]) -> None:
         """A run that cancels the plan and changes the thread has the thread saved as it is then."""
@@ -1569,6 +1578,8 @@ class TestSupport:
 
         item: Any = await store.load_item(chat.thread_id or "", shown.item_id, None)
         assert (shown.name, shown.call_id) == (item.name, item.call_id)
+        assert shown.since == item.created_at.astimezone(timezone.utc)
+        assert timezone.utc is shown.since.tzinfo
         with pytest.raises(FrozenInstanceError):
             shown.name = "another"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 

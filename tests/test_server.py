@@ -402,7 +402,8 @@ class TestFailingStores:
         [error] = (await chat.say("hello?")).errors
 
         assert ("custom", True) == (error["code"], error["allow_retry"])
-        assert ["ERROR"] == [level for level, _ in lines(log)]
+        [(level, line)] = lines(log)
+        assert ("ERROR", True) == (level, f"thread {chat.thread_id}: the request could not" in line)
         assert 1 == server.runs
 
     @pytest.mark.fails

@@ -73,7 +73,7 @@ class Run:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return self.request.name, self.completed, self.failed, self.counts
+        return self.request.name, self.saw, self.completed, self.failed, self.counts
 
 
 class Monitor:

@@ -8,6 +8,8 @@ PYTHONS := 3.10 3.11 3.12 3.13 3.14
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(CHATKIT)
 DEMO := $(VENV)/.demo-$(CHATKIT)
+# a class, a module or a page is run by one process: what it sets up is set up once
+PARALLEL ?= -n logical --maxprocesses=4 --dist=loadscope
 PORT ?= 8000
 WORKERS ?= 1
 
@@ -41,8 +43,7 @@ demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## serve all demos at http://1
 	@exec $(BIN)/python -m examples --port $(PORT) --workers $(WORKERS)
 
 test: $(READY) ## run the whole suite, with branch coverage
-	$(BIN)/python -m coverage run -m pytest
-	@$(BIN)/python -m coverage report
+	$(BIN)/python -m pytest $(PARALLEL) --cov
 
 explore: $(READY) ## explore every crash and every interleaving of many scenarios (EXPLORE=--quick: of few)
 	$(BIN)/python -m tests.exploration $(EXPLORE)
@@ -52,7 +53,7 @@ mutants: $(READY) ## change the code in one place at a time, and see which chang
 	$(BIN)/python -m tools.mutants $(MODULES)
 
 suite: $(READY)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
 test-oldest: ## run the suite against the oldest ChatKit that is supported

@@ -217,7 +217,11 @@ class TestWrongArguments:
         assert expected == refused(declare("animate", Animation), SECRET).problems
         assert expected == refused(declare("animate"), SECRET).problems
 
-    @pytest.mark.parametrize("model", [Names, nothing_of_a_model, dict, Animation(state="stop")], ids=str)
+    @pytest.mark.parametrize(
+        "model",
+        [Names, nothing_of_a_model, dict, Animation(state="stop")],
+        ids=["a root", "a function", "a dict", "an instance"],
+    )
     def test_only_models_with_named_fields_are_taken(self, declare: Any, model: Any) -> None:
         """What a tool takes is declared as a pydantic model with fields; anything else is refused at once."""
         with pytest.raises(

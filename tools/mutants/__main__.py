@@ -22,8 +22,8 @@ TESTS = {
     "_plan": ["tests/test_plan.py"],
     "store": ["tests/test_validating_store.py"],
     "sequencer": SERVER,
-    "_decide": SERVER,
-    "_intake": SERVER,
+    "_decide": ["tests/test_decide.py", *SERVER],
+    "_intake": ["tests/test_decide.py", *SERVER],
 }
 PAGE = ROOT / "docs" / "proof.md"
 

@@ -1,0 +1,178 @@
+"""What is decided about a plan, without a store: who looks at what, and what others are told to leave alone."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from datetime import datetime
+from typing import Any
+
+import pytest
+from chatkit.types import ClientToolCallItem, ThreadMetadata
+
+from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools._decide import Begun, Decider, Decision, Step
+from chatkit_clienttools._journal import Journal, View
+from chatkit_clienttools._lifecycle import Event, State
+from chatkit_clienttools._plan import Claim, Plan, PlannedCall, reconcile
+from chatkit_clienttools._requests import Posted
+from tests.helpers.merak import TOOLS
+
+THREAD = ThreadMetadata(id="thr_1", created_at=datetime(2026, 1, 1))  # noqa: DTZ001  naive, as ChatKit writes it
+NOW = 1_700_000_100.0
+RELEASED = 1_700_000_040.0
+ASKED = 1_700_000_000.0
+
+WANTED = "get_selected_canvas_nodes"
+SHOWN = "run_search_animation"
+
+
+def planned(item_id: str, name: str = WANTED, **more: Any) -> PlannedCall:
+    tool = next(tool for tool in TOOLS if tool.name == name)
+    return PlannedCall(
+        name=name,
+        arguments={},
+        item_id=item_id,
+        call_id=f"call of {item_id}",
+        wanted=tool.answer_wanted,
+        required=tool.required,
+        at=ASKED,
+        **more,
+    )
+
+
+def item(item_id: str, status: Any = "pending", name: str = WANTED, output: Any = None) -> ClientToolCallItem:
+    return ClientToolCallItem(
+        id=item_id,
+        thread_id=THREAD.id,
+        created_at=datetime.fromtimestamp(RELEASED),  # noqa: DTZ006  as ChatKit writes it
+        status=status,
+        call_id=f"call of {item_id}",
+        name=name,
+        arguments={},
+        output=output,
+    )
+
+
+def view(plan: Plan, *items: ClientToolCallItem) -> View:
+    """What the store shows, with the items in the order in which they came."""
+    journal = Journal(list(reversed(items)))
+    return View(plan, journal, reconcile(plan, journal.states))
+
+
+def decider(**options: Any) -> Decider:
+    rules = ClientToolSequencer(TOOLS, clock=lambda: NOW, **options).rules
+    ids = iter(f"new{n}" for n in range(1, 100))
+    return Decider(rules, THREAD.id, rules.new_run(THREAD), lambda is_free: next(filter(is_free, ids)))
+
+
+def by_another(what: Any, item_id: str, until: float = NOW + 1) -> Claim:
+    return Claim(what=what, item_id=item_id, by="another worker", until=until)
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            Decision(Plan()),
+            Step(planned("a"), 0),
+            Begun(),
+            view(Plan()),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_they_do_not_change(self, value: Any) -> None:
+        """What was seen and decided stays as it was: a decision may be tried again on what another worker wrote."""
+        for field in fields(value):
+            with pytest.raises(FrozenInstanceError):
+                setattr(value, field.name, None)
+
+    def test_nothing_is_done_that_is_not_said(self) -> None:
+        """A decision that says no more than what the plan is does nothing else."""
+        nothing = ((), (), False, (), (), (), (), None, False)
+
+        assert nothing == tuple(getattr(Decision(Plan()), field.name) for field in fields(Decision)[1:])
+        assert (None, (), ()) == tuple(getattr(Begun(), field.name) for field in fields(Begun))
+
+    def test_a_call_is_queued_without_an_event(self) -> None:
+        """The step into the queue has no state before it, and nothing was waited for."""
+        step = Step(planned("a"), 3)
+
+        assert (None, None, 0.0, None) == (step.previous, step.event, step.waited, step.reason)
+
+
+class TestArrival:
+    def test_others_leave_the_call_alone(self) -> None:
+        """Before an answer is saved other workers are told: not to withdraw its call, nor what is deleted for it."""
+        seen = view(Plan(calls=(planned("a"),)), item("stranger"), item("a"))
+
+        decision = decider().on_arrival(seen, [])
+
+        assert (("answer", "a"), ("withdrawal", "stranger")) == decision.guards
+        assert ("stranger",) == decision.withdraws
+        assert decision.completes == item("a", "completed", output=[])
+
+    def test_one_that_is_being_withdrawn_takes_no_answer(self) -> None:
+        """What another worker is about to delete is not pending any more."""
+        plan = Plan(calls=(planned("a"),), claims=(by_another("withdrawal", "a"),))
+
+        decision = decider().on_arrival(view(plan, item("a")), [])
+
+        assert (None, False) == (decision.completes, decision.is_over)
+
+    def test_a_claim_ends(self) -> None:
+        """A worker that died while it was at it keeps nobody from going on."""
+        plan = Plan(calls=(planned("a"),), claims=(by_another("withdrawal", "a", until=NOW),))
+
+        decision = decider().on_arrival(view(plan, item("a")), [])
+
+        assert decision.completes
+
+
+class TestResume:
+    def test_the_pending_call_is_released_afresh(self) -> None:
+        """The old item is withdrawn, after so many seconds, and the same call waits in its place under a new one."""
+        first, second, third = planned("a"), planned("b"), planned("c")
+        plan = Plan(calls=(first, second, third))
+
+        decision = decider().on_resume(view(plan, item("a", "completed"), item("b")))
+
+        again = second.model_copy(update={"item_id": "new1"})
+        assert (first, again, third) == decision.plan.calls
+        assert (Step(second, 1, State.PENDING, Event.CANCEL, NOW - RELEASED), Step(again, 1)) == decision.steps
+        assert (("b",), (("withdrawal", "b"),)) == (decision.withdraws, decision.guards)
+
+    @pytest.mark.parametrize(
+        ("claim", "is_over"),
+        [
+            (by_another("answer", "a"), True),
+            (by_another("answer", "a", until=NOW), False),
+            (by_another("answer", "b"), False),
+            (by_another("release", "a"), False),
+        ],
+        ids=["by an answer", "by one that is over", "another call", "by a release"],
+    )
+    def test_one_that_is_being_answered_stays(self, claim: Claim, is_over: bool) -> None:
+        """While another worker records an answer, the page that was loaded has nothing to do."""
+        plan = Plan(calls=(planned("a"), planned("b")), claims=(claim,))
+
+        decision = decider().on_resume(view(plan, item("a")))
+
+        assert (is_over, () if is_over else ("a",)) == (decision.is_over, decision.withdraws)
+
+    def test_a_call_of_nobody_is_released_afresh_too(self) -> None:
+        """A pending call that no plan knows comes into it, and goes out again."""
+        decision = decider().on_resume(view(Plan(), item("stranger")))
+
+        assert ["new1"] == [call.item_id for call in decision.plan.calls]
+        assert ("stranger",) == decision.withdraws
+
+
+class TestForms:
+    @pytest.mark.parametrize("posted", [Posted.FORM, Posted.OTHER])
+    def test_the_model_sees_what_is_settled(self, posted: Posted) -> None:
+        """A form lets the model run, and that run tells it of every answer that is there."""
+        plan = Plan(calls=(planned("a"), planned("b"), planned("c")))
+
+        decision = decider().on_answer(view(plan, item("a", "completed"), item("b", "completed"), item("c")), posted)
+
+        assert (True, ("a", "b")) == (decision.runs_body, decision.tells_model)

@@ -106,7 +106,7 @@ LONG = [
         for kind in ODD
     ),
     named(TWO.but(calls=CALLS[3], repeats=1), "two workers, a repeat: 3 calls, memory"),
-    named(TWO.but(calls=CALLS[3], repeats=1, store="dicts, plans"), "two workers, a repeat: 3 calls, dicts, plans"),
+    named(TWO.but(calls=CALLS[2], repeats=1, store="dicts, plans"), "two workers, a repeat: 2 calls, dicts, plans"),
     named(
         TWO.but(calls=CALLS[2], repeats=1, store="dicts", locked=True), "two workers, a repeat: 2 calls, dicts, lock"
     ),

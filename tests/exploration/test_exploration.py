@@ -9,7 +9,7 @@ import pytest
 from . import counts
 from .ablations import ABLATIONS, CLEANUP
 from .regressions import FOUND
-from .scenarios import HAZARDS, QUICK
+from .scenarios import HAZARDS, LONG, QUICK
 from .schedule import parsed
 from .search import Search, replay
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .scenario import Scenario
 
 PINNED = counts.load()
+WITHOUT_CLEANUP = f"without {CLEANUP.safeguard}"
 
 
 @pytest.mark.parametrize("scenario", QUICK, ids=lambda scenario: scenario.name)
@@ -28,6 +29,11 @@ def test_nothing_goes_wrong(scenario: Scenario) -> None:
 
     assert {} == found.violations
     assert [] == counts.shrunk(PINNED, scenario.name, found)
+
+
+def test_every_scenario_is_pinned() -> None:
+    """What is counted in a scenario, here and in the long run, cannot become less without being noticed."""
+    assert {scenario.name for scenario in (*QUICK, *LONG)} | {WITHOUT_CLEANUP} == set(PINNED)
 
 
 @pytest.mark.parametrize("scenario", HAZARDS, ids=lambda scenario: scenario.name)
@@ -46,7 +52,10 @@ def test_a_safeguard_is_needed(ablation: Ablation) -> None:
 
 def test_nothing_rests_on_cleaning_up() -> None:
     """Without the code that cleans up after a request, disconnects anywhere do no harm either."""
-    assert {} == CLEANUP.explore().violations
+    found = CLEANUP.explore()
+
+    assert {} == found.violations
+    assert [] == counts.shrunk(PINNED, WITHOUT_CLEANUP, found)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
 from datetime import datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from chatkit.types import ClientToolCallItem, ThreadMetadata
@@ -15,7 +16,13 @@ from chatkit_clienttools._journal import Journal, View
 from chatkit_clienttools._lifecycle import Event, State
 from chatkit_clienttools._plan import Claim, Plan, PlannedCall, reconcile
 from chatkit_clienttools._requests import Posted
+from chatkit_clienttools._runs import RunStream
 from tests.helpers.merak import TOOLS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from chatkit_clienttools._runs import Run
 
 THREAD = ThreadMetadata(id="thr_1", created_at=datetime(2026, 1, 1))  # noqa: DTZ001  naive, as ChatKit writes it
 NOW = 1_700_000_100.0
@@ -63,6 +70,16 @@ def decider(**options: Any) -> Decider:
     rules = ClientToolSequencer(TOOLS, clock=lambda: NOW, **options).rules
     ids = iter(f"new{n}" for n in range(1, 100))
     return Decider(rules, THREAD.id, rules.new_run(THREAD), lambda is_free: next(filter(is_free, ids)))
+
+
+async def no_events() -> AsyncGenerator[Any, None]:
+    return
+    yield
+
+
+def at_work(run: Run) -> RunStream:
+    """A run is at work for as long as somebody has its events."""
+    return RunStream(run, no_events(), lambda: NOW)
 
 
 def by_another(what: Any, item_id: str, until: float = NOW + 1) -> Claim:
@@ -176,3 +193,142 @@ class TestForms:
         decision = decider().on_answer(view(plan, item("a", "completed"), item("b", "completed"), item("c")), posted)
 
         assert (True, ("a", "b")) == (decision.runs_body, decision.tells_model)
+
+
+class TestMessages:
+    def test_a_retry_drops_what_was_asked_for_under_its_message(self) -> None:
+        """With "keep" the rest stays: those calls are cancelled, and the run tells the model what is settled."""
+        older, retried = planned("a", turn="msg_1"), planned("b", turn="msg_2")
+        waiting, other = planned("c", turn="msg_2"), planned("d", turn="msg_1")
+        plan = Plan(calls=(older, retried, waiting, other))
+
+        decision = decider(on_user_message="keep").on_message(view(plan, item("a", "completed"), item("b")), "msg_2")
+
+        assert (older, other) == decision.plan.calls
+        assert [
+            Step(retried, 1, State.PENDING, Event.CANCEL, NOW - RELEASED),
+            Step(waiting, 2, State.QUEUED, Event.CANCEL, NOW - ASKED),
+        ] == list(decision.steps)
+        assert (True, ("a",)) == (decision.runs_body, decision.tells_model)
+
+    @pytest.mark.parametrize(("turn", "stays"), [("msg_1", True), ("msg_2", False)])
+    def test_what_another_worker_is_storing(self, turn: str, stays: bool) -> None:
+        """It cannot be called back; but of a retried turn ChatKit has deleted the items, whoever was storing them."""
+        call = planned("a", turn=turn)
+        plan = Plan(calls=(call,), claims=(by_another("release", "a"),))
+
+        decision = decider(on_user_message="keep").on_message(view(plan), "msg_2")
+
+        assert ((call,) if stays else ()) == decision.plan.calls
+
+    @pytest.mark.parametrize("turn", ["msg_1", "msg_2"])
+    def test_what_this_process_is_storing(self, turn: str) -> None:
+        """It cannot be called back either, and of that one it is certain: it stays, retried or not."""
+        call, other = planned("a", turn=turn), planned("b", turn=turn)
+        mine = decider(on_user_message="keep")
+        run = mine._rules.new_run(THREAD)
+        events = at_work(run)
+        mine._rules.claims.take(THREAD.id, "release", call, run)
+        mine._rules.claims.take(THREAD.id, "turn", other, run)
+
+        decision = mine.on_message(view(Plan(calls=(call, other))), "msg_2")
+        del events
+
+        assert ((call, other) if turn == "msg_1" else (call,)) == decision.plan.calls
+
+    def test_what_it_claims_itself(self) -> None:
+        """A run's own claim keeps nothing from it."""
+        call = planned("a", turn="msg_2")
+        mine = decider(on_user_message="keep")
+        events = at_work(mine._run)
+        mine._rules.claims.take(THREAD.id, "release", call, mine._run)
+
+        decision = mine.on_message(view(Plan(calls=(call,))), "msg_2")
+        del events
+
+        assert () == decision.plan.calls
+
+    def test_a_call_that_is_stored_is_not_in_flight(self) -> None:
+        """Once its item is there it can be called back, whatever is still claimed."""
+        call = planned("a")
+        plan = Plan(calls=(call,), claims=(by_another("release", "a"),))
+
+        decision = decider().on_message(view(plan, item("a")), "msg_2")
+
+        assert ((), ("a",)) == (decision.plan.calls, decision.withdraws)
+
+    @pytest.mark.parametrize(
+        ("claim", "is_left_alone"),
+        [
+            (by_another("answer", "a"), True),
+            (by_another("withdrawal", "a"), True),
+            (by_another("answer", "b"), False),
+            (by_another("release", "a"), False),
+        ],
+        ids=["its answer", "its withdrawal", "another answer", "its release"],
+    )
+    def test_what_another_worker_is_at_is_not_withdrawn(self, claim: Claim, is_left_alone: bool) -> None:
+        """A pending call that is being answered, or deleted already, is neither deleted nor announced as cancelled."""
+        plan = Plan(calls=(planned("a"),), claims=(claim,))
+
+        decision = decider().on_message(view(plan, item("a")), "msg_2")
+
+        assert (() if is_left_alone else ("a",)) == decision.withdraws
+        assert is_left_alone is (decision.steps == ())
+
+
+class TestEnd:
+    @staticmethod
+    def asked(name: str = WANTED) -> Any:
+        return SimpleNamespace(call=SimpleNamespace(name=name, arguments={}), item=None, invocation=None, at=ASKED)
+
+    def test_calls_belong_to_the_message_of_their_run(self) -> None:
+        """Also when another message has come meanwhile: a retry of that one leaves them alone."""
+        decision = decider().at_end(view(Plan()), [self.asked()], frozenset(), Begun(message="msg_1"))
+
+        assert ["msg_1"] == [call.turn for call in decision.plan.calls]
+
+    def test_what_waits_is_announced(self) -> None:
+        """Calls that are queued behind a pending one take their step all the same."""
+        plan = Plan(calls=(planned("a"),))
+
+        decision = decider().at_end(view(plan, item("a")), [self.asked()], frozenset(), Begun())
+
+        assert ((), (Step(decision.plan.calls[1], 1),)) == (decision.events, decision.steps)
+
+    def test_a_failed_run_adopts_what_it_left(self) -> None:
+        """A pending call that a body has put there by itself is part of the plan, also when the body has failed."""
+        claim = Claim(what="model", item_id="a", by="me", until=NOW + 1)
+        plan = Plan(calls=(planned("a"),), claims=(claim,))
+
+        decision = decider().at_failure(view(plan, item("a", "completed"), item("stranger")), [claim])
+
+        assert (["a", "stranger"], ()) == ([call.item_id for call in decision.plan.calls], decision.plan.claims)
+
+
+class TestWithdrawals:
+    """While another worker deletes an item, it is as good as gone; any other claim leaves it where it is."""
+
+    CLAIMS = pytest.mark.parametrize(
+        ("claim", "is_gone"),
+        [
+            (by_another("withdrawal", "stranger"), True),
+            (by_another("withdrawal", "another"), False),
+            (by_another("answer", "stranger"), False),
+        ],
+        ids=["it", "another item", "another claim"],
+    )
+
+    @CLAIMS
+    def test_for_an_answer(self, claim: Claim, is_gone: bool) -> None:
+        """An answer is not taken for it."""
+        decision = decider().on_arrival(view(Plan(claims=(claim,)), item("stranger")), [])
+
+        assert is_gone is (decision.completes is None)
+
+    @CLAIMS
+    def test_for_the_end_of_a_run(self, claim: Claim, is_gone: bool) -> None:
+        """It does not come into the plan."""
+        decision = decider().at_end(view(Plan(claims=(claim,)), item("stranger")), [], frozenset(), Begun())
+
+        assert is_gone is (decision.plan.calls == ())

@@ -184,6 +184,20 @@ class TestResume:
         assert ("stranger",) == decision.withdraws
 
 
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("items", "aborted"), [((), None), ((item("a", "completed"),), "a")], ids=["gone", "there"]
+    )
+    def test_what_was_given_up_for_is_forgotten_with_its_answer(self, items: Any, aborted: str | None) -> None:
+        """While the failed answer is there nothing is given up twice; once a retry has removed it, it may fail anew."""
+        plan = Plan(calls=(planned("a"), planned("b")), aborted="a")
+
+        after, steps = decider(on_failure="abort").after_failure(view(plan, *items))
+
+        assert (aborted, []) == (after.plan.aborted, steps)
+        assert after.plan is after.progress.plan
+
+
 class TestForms:
     @pytest.mark.parametrize("posted", [Posted.FORM, Posted.OTHER])
     def test_the_model_sees_what_is_settled(self, posted: Posted) -> None:

@@ -395,6 +395,20 @@ class TestByHand:
 
         assert ["shows", "stops"] == [call.name for call in machine.play.page.calls]
 
+    def test_a_failure_that_a_retry_took_back_gives_up_the_rest_again(self) -> None:
+        """A required call whose failure was removed with the turn goes out again, and may fail again."""
+        machine = Abort()
+        machine.user_begins("show, show and stop")
+        machine.user_writes("show, show and stop")
+        machine.page_answers(fails=True)
+        machine.user_retries()
+
+        machine.page_answers(fails=True)
+        delivered = [call.name for call in machine.play.page.delivered]
+        machine.teardown()
+
+        assert ["shows", "stops", "stops", "stops", "stops"] == delivered
+
     def test_a_message_may_keep_what_is_open(self) -> None:
         """With "keep" a message changes nothing for the pending call; what it asks for comes later."""
         machine = KeepLifecycle()

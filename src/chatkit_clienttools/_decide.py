@@ -85,7 +85,14 @@ class Decider:
     def after_failure(self, view: View) -> tuple[View, list[Step]]:
         """Give up what a failure gives up, if nobody has: every decision begins with that."""
         plan, progress = view.plan, view.progress
-        if self._rules.on_failure != "abort" or progress.pending or not progress.settled:
+        if self._rules.on_failure != "abort":
+            return view, []
+        if any(
+            call.item_id == plan.aborted for call in progress.open
+        ):  # a retry took its answer back: it may fail anew
+            plan = plan.model_copy(update={"aborted": None})
+            view = replace(view, plan=plan, progress=reconcile(plan, view.journal.states))
+        if progress.pending or not progress.settled:
             return view, []
         last = progress.settled[-1]
         if plan.aborted == last.item_id or not self.has_failed(view, last):

@@ -525,6 +525,19 @@ class TestOracle:
 
         assert {(0, 0), (1, 0), (1, 1)} == {(world.runs, len(world.waiting)) for world in oracle.worlds}
 
+    def test_a_run_that_was_cut_off_may_have_told_the_model_nothing(self) -> None:
+        """It may run once more for an answer that was wanted, though it has run for a message since."""
+        oracle = self.oracle(on_user_message="keep")
+        oracle.became(oracle.message(["gets", "shows"]))
+        oracle.given("gets", "first")
+        oracle.became(oracle.recorded("first", fails=False))
+        oracle.given("shows", "second")
+
+        oracle.became(oracle.message([]), cut_off=oracle.cut_message)
+        oracle.became(oracle.answer("second", fails=False))
+
+        assert {1, 2, 3} == {world.runs for world in oracle.worlds}
+
     def test_what_makes_no_difference_is_one_state(self) -> None:
         """However often a message is cut off: how many there were does not matter to what is open now."""
         oracle = self.oracle()

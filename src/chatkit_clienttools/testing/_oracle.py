@@ -127,6 +127,7 @@ class Oracle:
         yield replace(world.aged, is_out=False)  # older ChatKits remove a pending call themselves
         for begun in self.begins()(world):
             yield replace(begun, runs=world.runs)
+            yield replace(begun, told=world.told)  # what a run should have told the model is not told by half of it
             yield begun
 
     def action(self, names: Iterable[Name]) -> Change:

@@ -82,6 +82,8 @@ def main(arguments: list[str]) -> int:
             if not row.expected:
                 clean[row.name] = found
             print(line(row, found), flush=True)
+    if not seen:
+        parser.error(f"no scenario's name contains {options.only!r}")
     print(ROW.format("all", *totals(list(seen.values())), ""))
     print("\n\n".join(["", *wrong]))
     if options.pin:

@@ -31,7 +31,7 @@ def pin(seen: Mapping[str, Found]) -> None:
 
 
 def shrunk(pinned: Pinned, name: str, found: Found) -> list[str]:
-    """Say what there is less of than there was; a test sees to it that what the suite explores is pinned."""
+    """Say what there is less of than there was; a test sees to it that every scenario is pinned."""
     return [
         f"{getattr(found, count)} {count.replace('_', ' ')} where there were {least}"
         for count, least in pinned.get(name, {}).items()

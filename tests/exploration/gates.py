@@ -51,6 +51,14 @@ class Request:
         return self.dead or (self.task.done() and not self.points)
 
     @property
+    def has_ended_well(self) -> bool:
+        """Whether its client has had all of it, and no error was in it."""
+        is_hit = self.dead or self.frozen or self.disturbed or self.saw_store_fail
+        if is_hit or not self.task.done() or self.task.cancelled():
+            return False
+        return self.error is None and not any(event["type"] == "error" for event in self.events)
+
+    @property
     def is_blocked(self) -> bool:
         """Whether it waits for something inside its worker: a lock that another request holds."""
         return not self.points and not self.task.done()
@@ -66,7 +74,7 @@ class Request:
         return (self.name, self.history, waits, self.frozen, self.cut, self.disturbed, self.saw_store_fail)
 
     def note(self, *what: object) -> None:
-        self.history = hash((self.history, *what))
+        self.history = hash((self.history, self.world.now, *what))
 
     async def wait(self, name: str, what: str, *, is_write: bool = False, event: Any = None) -> Verdict:
         """Wait until the controller says how it goes on."""

@@ -73,7 +73,7 @@ class Run:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return self.request.name, self.saw, self.completed, self.failed, self.counts
+        return self.request.name, self.request.is_over, self.saw, self.completed, self.failed, self.counts
 
 
 class Monitor:
@@ -95,6 +95,11 @@ class Monitor:
     def key(self) -> tuple[Any, ...]:
         emitted = tuple(sorted(self.emitted.items()))
         return tuple(run.key for run in self.runs), emitted, self._excused(), frozenset(self.promised)
+
+    @property
+    def history(self) -> tuple[Any, ...]:
+        """What a recovery depends on besides: what was final once, and what was posted in which order."""
+        return frozenset(self.final), tuple(self.posts)
 
     def after_all_died(self) -> Monitor:
         """Return a monitor that goes on when every process is gone."""
@@ -146,6 +151,8 @@ class Monitor:
             self.promised.update(call.turn for call in calls)
             self.promised.update(map(turn_of, labels_in(world.durable.plan or world.durable.thread)))
             self._check_items(calls)
+        done = {run.request.name for run in self.runs if run.completed and run.request.has_ended_well}
+        self.promised |= done & self.asked.keys()
         self._check_browser(world)
         self._check_title(world)
 
@@ -160,12 +167,12 @@ class Monitor:
     def _check_stream(self, request: Request) -> None:
         if request.dead or request.disturbed or not request.task.done() or request.task.cancelled():
             return
-        broken = request.error
+        broken, is_rename = request.error, request.name.startswith("rename")
         errors = [event for event in request.events if event["type"] == "error"]
         if request.saw_store_fail:
-            if broken is not None and request.name.startswith("answer") and self.scenario.subject == "protected":
+            if broken is not None and not is_rename and self.scenario.subject == "protected":
                 raise Violation("a broken stream", f"{request.name}: {broken!r}")
-            if broken is None and not errors and request.name[:6] != "rename":
+            if broken is None and not errors and not is_rename:
                 raise Violation("a swallowed error", f"{request.name} ends as if nothing had happened")
         elif broken is not None:
             raise Violation("a broken stream", f"{request.name}: {broken!r}")
@@ -194,7 +201,7 @@ class Monitor:
 
     def _check_answer(self, call: Call) -> None:
         output = call.output
-        if isinstance(output, dict) and RECEIPT in output:
+        if isinstance(output, dict) and RECEIPT in output and not self._are_stored_bare:
             output = {key: value for key, value in output.items() if key != RECEIPT}
             output = output.get("result", output)
         expected = {"error": call.label} if call.n in self.scenario.failing else {"answer to": call.label}
@@ -202,6 +209,10 @@ class Monitor:
             raise Violation("an answer under another call", f"{call.label} has {output}")
         if [other.label for other in self.final.values()].count(call.label) > 1:
             raise Violation("recorded twice", call.label)
+
+    @property
+    def _are_stored_bare(self) -> bool:
+        return self.scenario.receipts and self.scenario.subject in ("protected", "agent")
 
     def _check_order(self, calls: list[Call]) -> None:
         done = {call.label for call in self.final.values()}
@@ -222,6 +233,12 @@ class Monitor:
                     raise Violation("emitted twice", label)
 
     # what must come true in the end
+
+    def check_ended(self, world: World) -> None:
+        """Check that every request has come to its end, now that nothing is left to happen."""
+        for request in world.requests:
+            if not (request.dead or request.frozen or request.task.done()):
+                raise Violation("stuck", f"{request.name} never ends")
 
     def unsettled(self, world: World) -> list[str]:
         """Return the calls that were promised and are not settled, and the answers the model has not seen."""

@@ -17,7 +17,7 @@ def recover_elsewhere(world: World) -> None:
         return
     after = World(world.scenario, world.loop, after=world)
     try:
-        _recover(after)
+        _settle(after, "A")
     finally:
         after.bury()
 
@@ -28,22 +28,28 @@ def recover_here(world: World) -> None:
         return
     world.is_gated = world.store_is_down = False
     world.pass_leases()
-    _recover(world)
+    for worker in world.workers:
+        _settle(world, worker)
+        _asks(world)(worker)  # also when there is nothing to be asked for: no worker may be deaf to the thread
+        _settle(world, worker)
 
 
-def _recover(world: World) -> None:
+def _asks(world: World) -> Callable[[str], None]:
+    doings = {"resume": world.resume, "message": world.write, "repeat": world.repeat, "again": world.post_again}
+    return doings[world.scenario.recovery]
+
+
+def _settle(world: World, worker: str) -> None:
     """Let the user ask for it, and answer whatever comes, until all is settled."""
-    asks: Callable[[], None] = {"resume": world.resume, "message": world.write, "repeat": world.repeat}[
-        world.scenario.recovery
-    ]
     limit = 4 * len(world.scenario.calls + world.scenario.then + world.scenario.later) + 4
-    if world.scenario.recovery != "repeat":
+    if world.scenario.recovery in ("resume", "message"):
         world.browser.reload()
     for _ in range(limit):
         if world.browser.waiting:
-            world.answer(world.browser.waiting[0])
+            world.answer(world.browser.waiting[0], worker)
         elif world.monitor.unsettled(world):
-            asks()
+            _asks(world)(worker)
         else:
+            world.monitor.check_ended(world)
             return
     raise Violation("stuck", f"after {limit} rounds: {', '.join(world.monitor.unsettled(world))}")

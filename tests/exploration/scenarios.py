@@ -71,6 +71,8 @@ QUICK = [
     *faults(("memory",), 1),
     named(SWEEP.but(calls=CALLS[3], messages=1, crashes=1), "a crash: a message, one call required"),
     *(named(scenario.but(crashes=1), f"a crash: {name}") for name, scenario in ALONG_THE_WAY),
+    named(SWEEP.but(calls=CALLS[3], crashes=1, recovery="again"), "a crash, and the answer again: 3 calls"),
+    named(SWEEP.but(calls=CALLS[3], crashes=1, recovery="message"), "a crash, and a message: 3 calls"),
     named(SWEEP.but(calls=CALLS[2], subject="agent", crashes=1, resumes=1), "a crash: an agent of the SDK"),
     named(Scenario(calls=CALLS[3], repeats=1), "a repeat at any moment"),
     named(
@@ -81,6 +83,8 @@ QUICK = [
     named(Scenario(calls=CALLS[1], then=CALLS[2], repeats=1), "a repeat at any moment: the model asks again"),
     named(Scenario(calls=CALLS[2], subject="agent", repeats=1), "a repeat at any moment: an agent of the SDK"),
     named(Scenario(calls=CALLS[2], resumes=1), "a resume at any moment"),
+    named(Scenario(calls=CALLS[3], messages=1), "a message at any moment"),
+    named(Scenario(calls=CALLS[2], later=("shows",), actions=1), "an action at any moment"),
     named(Scenario(calls=CALLS[2], renames=1), "a rename at any moment"),
     named(
         Scenario(calls=CALLS[2], store=METADATA, around="validating", renames=1),
@@ -117,10 +121,11 @@ LONG = [
     named(TWO.but(calls=CALLS[1], repeats=1, renames=1), "two workers, a repeat, a rename: memory"),
     named(SWEEP.but(calls=CALLS[3], subject="agent", crashes=2, resumes=1), "two crashes: an agent of the SDK"),
     named(SWEEP.but(calls=CALLS[2], subject="agent", cancels=1, resumes=1), "disconnects: an agent of the SDK"),
-    named(Scenario(calls=CALLS[3], messages=1), "a message at any moment"),
     named(Scenario(calls=CALLS[2], retries=1), "a retry at any moment"),
-    named(Scenario(calls=CALLS[2], later=("shows",), actions=1), "an action at any moment"),
     named(TWO.but(calls=CALLS[1], resumes=1), "two workers, a resume: memory"),
+    named(TWO.but(calls=CALLS[1], messages=1), "two workers, a message: 1 call"),
+    named(TWO.but(calls=CALLS[1], retries=1), "two workers, a retry: 1 call"),
+    named(TWO.but(calls=CALLS[1], later=("shows",), actions=1), "two workers, an action: 1 call"),
 ]
 
 NAIVE = Scenario(

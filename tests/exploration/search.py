@@ -140,7 +140,7 @@ class Search:
 
     def _recover(self, world: World) -> None:
         """At each distinct durable state: everything stops, and a new worker and the user go on."""
-        key = hash((world.durable, world.browser.key, world.monitor.key))
+        key = hash((world.durable, world.browser.key, world.monitor.key, *world.monitor.history))
         if key not in self._recovered:
             self._recovered.add(key)
             self.found.durable += 1
@@ -148,6 +148,7 @@ class Search:
 
     def _end(self, world: World) -> None:
         self.found.endings += 1
+        world.monitor.check_ended(world)
         recover_here(world)
 
 

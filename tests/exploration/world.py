@@ -15,7 +15,7 @@ from chatkit_clienttools._runs import LEASE_SECONDS
 from .browser import Answer, Browser
 from .gates import GatedLock, GatedStore, Request, current
 from .loop import Verdict
-from .properties import Monitor
+from .properties import Monitor, calls_in
 from .standing import EPOCH, standing_time
 from .stores import AROUND, STORES, THREAD, copied, durable, read
 from .subjects import SUBJECTS, memory_of
@@ -134,6 +134,13 @@ class World:
             self.answer(self.browser.posted[-1], worker)
         else:
             self.write(worker)
+
+    def post_again(self, worker: str = "A") -> None:
+        """Post the last answer again; or resume, if a call is pending."""
+        if any(call.status == "pending" for call in calls_in(self.durable.items)):
+            self.resume(worker)
+        else:
+            self.repeat(worker)
 
     def rename(self, worker: str = "A") -> None:
         self._post(worker, "rename", "threads.update", title="renamed")

@@ -45,8 +45,11 @@ def _tried(name: str, goal: Goal, seed: int) -> int:
         finally:
             if postgres is not None:
                 postgres.cleanup()
-    print(f"{name}: {figures}", *figures.violations[:5], sep="\n\n", flush=True)  # noqa: T201  its purpose
-    return bool(figures.violations)
+    problems = figures.violations[:5]
+    if figures.kills < goal.kills or figures.calls < goal.calls:
+        problems.append(f"the time was over before there were {goal.kills} kills and {goal.calls} calls")
+    print(f"{name}: {figures}", *problems, sep="\n\n", flush=True)  # noqa: T201  its purpose
+    return bool(problems)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chatkit_clienttools import ClientToolSequencer
     from chatkit_clienttools.stores.sql import SQLStore
     from chatkit_clienttools.testing.browser import Answering
-    from tests.processes.ledger import Reading
+    from tests.processes.ledger import ModelRun, Reading
     from tests.processes.properties import Finals
     from tests.processes.workers import Workers
 
@@ -103,7 +103,10 @@ class Conversation:
         self._browser.thread_id = thread_id
         self._finals = {}
         await self._until_unbroken(self._load)
-        await self._settle()
+        items = await self._settle()
+        self._world.ledger.read_on()
+        for run in self._asking(thread_id):
+            self._is_complete(run, items)
 
     @property
     def _thread_id(self) -> str:
@@ -156,16 +159,21 @@ class Conversation:
     def _is_answered(self, message_id: str, items: list[ThreadItem]) -> bool:
         """Whether all is done that the model has asked for; if it is not, nothing of it may have been begun."""
         self._world.ledger.read_on()
-        runs = [run for run in self._world.ledger.by_thread[self._thread_id] if run.message == message_id]
-        asking = [run for run in runs if run.after is None and run.id not in self._given_up]
-        if not asking:
-            return False
-        last = asking[-1]
-        if is_complete(last.id, items):
+        asking = [run for run in self._asking(self._thread_id) if run.message == message_id]
+        return bool(asking) and self._is_complete(asking[-1], items)
+
+    def _asking(self, thread_id: str) -> list[ModelRun]:
+        """The runs that have asked for calls, but for those that were given up."""
+        runs = self._world.ledger.by_thread[thread_id]
+        return [run for run in runs if run.after is None and run.id not in self._given_up]
+
+    def _is_complete(self, run: ModelRun, items: list[ThreadItem]) -> bool:
+        """Whether all its calls are recorded; if they are not, it was cut off, and none of them was begun."""
+        if is_complete(run.id, items):
             return True
-        executed = any(mark.startswith(last.id) for mark in self._world.executed)
-        if last.is_over or executed or numbers_of(last.id, calls_among(items)):
-            raise self._violation(f"calls of {last.id} are lost")
+        executed = any(mark.startswith(run.id) for mark in self._world.executed)
+        if run.is_over or executed or numbers_of(run.id, calls_among(items)):
+            raise self._violation(f"calls of {run.id} are lost")
         return False
 
     async def _retry(self) -> None:

@@ -104,7 +104,7 @@ class Trial:
         talks = [asyncio.create_task(self._talk(random.Random(self._rng.random()))) for _ in range(self._goal.pages)]
         killing = asyncio.create_task(self._kill())
         try:
-            await asyncio.gather(*talks)
+            await asyncio.gather(killing, *talks)
         finally:
             for task in (killing, *talks):
                 task.cancel()

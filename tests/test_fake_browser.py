@@ -30,7 +30,7 @@ from chatkit.types import (
     WidgetItem,
     WorkflowItem,
 )
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -38,12 +38,10 @@ from starlette.routing import Route
 from chatkit_clienttools import ClientToolSequencer
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.stores import MemoryStore
-from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser
-from chatkit_clienttools.testing._handlers import MissingHandlerError
+from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser, FaultError, HandlerError, MissingHandlerError
 from chatkit_clienttools.testing._rehearsal import rehearsal
 from chatkit_clienttools.testing._wire import Frames, WireError
 from chatkit_clienttools.testing.fixtures import fake_browser
-from tests.helpers.guarded import guarded
 from tests.helpers.http import chatkit_app, serving
 from tests.helpers.merak import (
     THREE,
@@ -53,7 +51,6 @@ from tests.helpers.merak import (
     animation,
     calls,
     profiles,
-    selection,
     speaks,
 )
 from tests.helpers.stores import PlainStore
@@ -224,6 +221,15 @@ class TestConversation:
         assert [] == browser.calls
         assert 1 == len(server.posted)
 
+    async def test_it_can_fetch_anything(self) -> None:
+        """`fetch` returns the answer to a request that has no stream."""
+        browser = FakeBrowser(Server(nothing))
+        await browser.send("Go")
+
+        page = await browser.fetch("threads.list")
+
+        assert [browser.thread_id] == [thread["id"] for thread in page["data"]]
+
 
 class TestErrorsOfHandlers:
     @staticmethod
@@ -253,6 +259,65 @@ class TestErrorsOfHandlers:
         await FakeBrowser(server, handlers={"shows": self.raises}, on_error=lambda error: None).send("Go")
 
         assert [{"_receipt": "r1", "error": "no canvas"}] == server.answers
+
+    async def test_the_transcript_names_it(self) -> None:
+        """The page reports a text; who reads the transcript sees what it was."""
+        browser = FakeBrowser(Server(asks(), nothing), handlers={"shows": self.raises})
+
+        await browser.send("Go")
+
+        assert "raises    shows RuntimeError: no canvas" in str(browser.transcript).split("\n")
+
+    async def test_an_assertion_fails_the_test(self) -> None:
+        """What a test asserts in a handler is no answer of the page; the error has the transcript."""
+
+        def expects(params: Any) -> None:
+            assert params == {"n": 8}, "eight were expected"
+
+        browser = FakeBrowser(Server(asks(n=7)), handlers={"shows": expects})
+
+        with pytest.raises(HandlerError, match="'shows' has failed: eight were expected") as caught:
+            await browser.send("Go")
+
+        assert isinstance(caught.value.__cause__, AssertionError)
+        assert 'gets      shows {"n": 7}' in str(caught.value)
+
+    async def test_an_answer_is_json(self) -> None:
+        """What cannot be posted is named, with the cure."""
+
+        class Answer(BaseModel):
+            n: int
+
+        browser = FakeBrowser(Server(asks(_receipt="r1")), handlers={"shows": lambda params: Answer(n=1)})
+
+        with pytest.raises(
+            HandlerError, match=r"'shows' has answered with a Answer, which is not JSON.*model_dump\(mo"
+        ):
+            await browser.send("Go")
+
+    async def test_a_handler_that_does_not_return(self) -> None:
+        """It has the time that an event may take."""
+
+        async def waits(params: Any) -> None:
+            await asyncio.Event().wait()
+
+        browser = FakeBrowser(Server(asks()), handlers={"shows": waits}, time_limit=0.05)
+
+        with pytest.raises(HandlerError, match=r"'shows' has not returned for 0\.05 seconds: .*time_limit"):
+            await browser.send("Go")
+
+    async def test_a_handler_may_change_what_it_is_given(self) -> None:
+        """What was asked for stays what it was."""
+
+        def takes(params: Any) -> None:
+            params["n"].clear()
+
+        browser = FakeBrowser(Server(asks(n=[7]), nothing), handlers={"shows": takes})
+
+        await browser.send("Go")
+
+        assert ([("shows", {"n": [7]})], {"n": [7]}) == (browser.calls, browser.delivered[0].params)
+        assert [{"n": [7]}] == [item["arguments"] for item in browser.items if item["type"] == "client_tool_call"]
 
     async def test_an_error_without_a_message_is_named(self) -> None:
         """An empty report would say nothing."""
@@ -509,16 +574,129 @@ class TestStop:
 
         assert (["1"], 1) == (browser.progress, len(browser.notices))
 
-    async def test_an_event_that_does_not_come_stops_nothing(self) -> None:
-        """Stop is for one response, and not kept for the next."""
-        browser = FakeBrowser(Server(says("One", "msg_1"), says("Two", "msg_2")))
-        browser.stop(at=100)
+    async def test_an_event_is_waited_for_in_all_that_an_operation_does(self) -> None:
+        """A message is answered by calls, and they by words: Stop is pressed where the words come."""
+        server = Server(asks(), says("Done."))
+        browser = FakeBrowser(server)
+        browser.stop(at=lambda event: event.get("item", {}).get("type") == "assistant_message")
 
-        await browser.send("First")
-        browser.stop(at="notice")
+        await browser.send("Go")
+
+        assert [{}] == server.answers
+        assert str(browser.transcript).endswith("stops     after 2 events")
+
+    async def test_a_number_counts_the_events_of_one_response(self) -> None:
+        """The next response has four, so the second of the two that come after is not cut off either."""
+        browser = FakeBrowser(Server(asks(), says("Done.")))
+        browser.stop(at=5, if_reached=True)
+
+        await browser.send("Go")
+
+        assert ["Done."] == browser.texts
+
+    @pytest.mark.parametrize(("how", "at"), [("stop", "notice"), ("stop", 100), ("drop", 100)])
+    async def test_a_cut_that_is_never_reached_fails_the_test(self, how: str, at: Any) -> None:
+        """It did not try what it was written for; the error has the events that came, and the cut is gone."""
+        browser = FakeBrowser(Server(asks(), says("One", "msg_1"), says("Two", "msg_2")))
+        getattr(browser, how)(at)
+
+        with pytest.raises(FaultError) as caught:
+            await browser.send("First")
         await browser.send("Second")
 
+        named = f"stop(at={at!r})" if how == "stop" else f"drop(after={at!r})"
+        first = "4 (thread.created, thread.item.done, stream_options, thread.item.done)"
+        second = "2 (stream_options, thread.item.done)"
+        came = f"the responses had these events: {first}; and {second}"
+        assert f"{named} was never reached: {came}" == caught.value.what
         assert ["One", "Two"] == browser.texts
+
+    async def test_what_repeats_and_what_is_empty_is_told_in_short(self) -> None:
+        """A hundred deltas are one word, and a response may have no event at all."""
+
+        class Silent(Server):
+            async def _process_streaming(self, request: Any, context: Any) -> AsyncGenerator[bytes, None]:
+                return
+                yield
+
+        browser = FakeBrowser(Server(streams(*[ProgressUpdateEvent(text="x")] * 3)))
+        silent = FakeBrowser(Silent())
+        browser.stop(at=lambda _: False)
+        silent.stop(at="notice")
+
+        with pytest.raises(FaultError, match=r"stop\(at=<lambda>\).* 6 \(.*, progress_update \(x3\)\)"):
+            await browser.send("Go")
+        with pytest.raises(FaultError, match="had these events: none"):
+            await silent.send("Go")
+
+    async def test_another_error_goes_first(self) -> None:
+        """A broken stream is what broke, whether a cut was still to come or not; the cut is gone."""
+        browser = FakeBrowser(Server(nothing))
+        await browser.send("Go")
+        browser.stop(at="notice")
+
+        with pytest.raises(BrokenStreamError):
+            await browser.post("threads.add_client_tool_output", result={})
+
+        browser.stop()
+
+    async def test_it_holds_for_whatever_is_under_way(self) -> None:
+        """A cut may happen in either of two operations, and is missed when both have ended."""
+        browser = FakeBrowser(Server(asks(), nothing, nothing), answering="when told")
+        await browser.send("Go")
+        browser.stop(at="notice")
+
+        action = {"type": "press", "payload": None}
+
+        with pytest.raises(FaultError, match=r"1 \(stream_options\); and 1 \(stream_options\)"):
+            await asyncio.gather(browser.answer(), browser.post("threads.custom_action", action=action))
+
+    @pytest.mark.parametrize("at", [None, 1.5, -1, True, "", ["notice"], test_another_error_goes_first])
+    def test_what_cannot_be_reached_is_refused(self, at: Any) -> None:
+        """Where it is written, and not where it would do nothing."""
+        browser = FakeBrowser(Server())
+
+        with pytest.raises(UsageError, match=r"stop\(at=.*\) cannot be: it takes a number of events, 0 or more, the"):
+            browser.stop(at=at)
+
+    @pytest.mark.parametrize("after", [None, 1.5, -1, True, "notice"])
+    def test_a_connection_is_lost_after_a_number_of_events(self, after: Any) -> None:
+        """And after nothing else."""
+        browser = FakeBrowser(Server())
+
+        with pytest.raises(UsageError, match=r"drop\(after=.*\) cannot be: it takes a number of events, 0 or more"):
+            browser.drop(after)
+
+    def test_there_is_one_cut_at_a_time(self) -> None:
+        """Which of two would come first, nobody could tell from the test."""
+        browser = FakeBrowser(Server())
+        browser.stop(at="notice")
+
+        with pytest.raises(UsageError, match=r"drop\(after=3\) cannot be: stop\(at='notice'\) is still to happen"):
+            browser.drop(3)
+
+    async def test_a_function_that_fails(self) -> None:
+        """It is told that it was the function, and for which event."""
+        browser = FakeBrowser(Server(nothing))
+        browser.stop(at=lambda event: event["item"] == "x")
+
+        with pytest.raises(FaultError, match=r"function of stop\(at=<lambda>\) has raised KeyError.*thread\.created"):
+            await browser.send("Go")
+
+    async def test_a_function_is_asked_once_for_each_event(self) -> None:
+        """It may count."""
+        asked: list[str] = []
+
+        def second(event: Any) -> bool:
+            asked.append(event["type"])
+            return len(asked) == 2
+
+        browser = FakeBrowser(Server(says("Hello")))
+        browser.stop(at=second)
+
+        await browser.send("Go")
+
+        assert ["thread.created", "thread.item.done"] == asked
 
     async def test_the_page_may_answer_all_the_same(self) -> None:
         """What had arrived can be executed afterwards."""
@@ -567,7 +745,102 @@ class TestDrop:
         assert "drops     after 0 events" in str(browser.transcript)
 
 
+class TestItsEnd:
+    @staticmethod
+    def noting(reached: list[str]) -> Callable[..., AsyncIterator[Any]]:
+        async def inner(thread: Any) -> AsyncIterator[Any]:
+            try:
+                yield call(thread)
+            finally:
+                await asyncio.sleep(0)
+                reached.append("its end")
+
+        async def body(thread: Any) -> AsyncIterator[Any]:
+            async for event in inner(thread):
+                yield event
+
+        return body
+
+    async def test_what_was_dropped_ends_with_the_browser(self) -> None:
+        """The server hears of it then, down to the last of its generators."""
+        reached: list[str] = []
+
+        async with FakeBrowser(Server(self.noting(reached))) as browser:
+            browser.drop(after=4)
+            await browser.send("Go")
+            before = list(reached)
+
+        assert ([], ["its end"]) == (before, reached)
+
+    async def test_a_tab_ends_what_all_tabs_have_dropped(self) -> None:
+        """They are one browser; and there is nothing left to do when it is ended again."""
+        reached: list[str] = []
+        browser = FakeBrowser(Server(self.noting(reached)))
+        browser.drop(after=4)
+        await browser.send("Go")
+
+        await browser.tab().aclose()
+        await browser.aclose()
+
+        assert ["its end"] == reached
+
+    async def test_a_server_may_fail_there(self) -> None:
+        """Nobody hears of it but the transcript, nor waits for longer than the time limit."""
+
+        class Failing(Server):
+            async def _process_streaming(self, request: Any, context: Any) -> AsyncGenerator[bytes, None]:
+                try:
+                    yield b'data: {"type": "progress_update", "text": "x"}\n\n'
+                finally:
+                    raise RuntimeError("away")
+
+        browser = FakeBrowser(Failing())
+        browser.drop(after=1)
+        await browser.send("Go")
+
+        await browser.aclose()
+
+        assert str(browser.transcript).endswith("ends      RuntimeError: away")
+
+    async def test_a_stream_that_was_broken_ends_at_once(self) -> None:
+        """The page reads no further, so the server need not wait."""
+        reached = []
+
+        class Inventive(Server):
+            async def _process_streaming(self, request: Any, context: Any) -> AsyncGenerator[bytes, None]:
+                try:
+                    yield b'data: {"type": "thread.invented"}\n\n'
+                finally:
+                    reached.append("its end")
+
+        with pytest.raises(BrokenStreamError):
+            await FakeBrowser(Inventive()).send("Go")
+
+        assert ["its end"] == reached
+
+    async def test_over_http_there_is_nothing_to_end(self) -> None:
+        """The server has seen the connection go."""
+        async with serving(chatkit_app(Server(nothing))) as url, FakeBrowser(url) as browser:
+            browser.drop()
+            await browser.send("Go")
+
+        assert "drops     after 0 events" in str(browser.transcript)
+
+
 class TestPage:
+    async def test_an_answered_call_shows_its_answer(self) -> None:
+        """Bare, as it is after a reload, and the first one if there are several."""
+        server = rehearsal(MemoryStore(), time.time, receipts=True)
+        browser = FakeBrowser(server, handlers=lambda name, params: {"n": params["n"]}, answering="when told")
+        await browser.send("show one")
+
+        await browser.answer()
+        await browser.answer()
+        shown = browser.items[-1]["output"]
+        await browser.reload()
+
+        assert ({"n": 1}, {"n": 1}) == (shown, browser.items[-1]["output"])
+
     async def test_a_reload_shows_the_whole_thread(self) -> None:
         """All pages of it, over the wire, so nothing hidden."""
 
@@ -750,8 +1023,6 @@ class TestBrokenStreams:
 
         with pytest.raises(BrokenStreamError, match="ValidationError"):
             await browser.post("threads.invented")
-        with pytest.raises(BrokenStreamError, match="no stream came"):
-            await browser.post("threads.list")
 
     async def test_an_exception_where_no_stream_is_expected(self) -> None:
         """A page that cannot load its thread fails."""
@@ -760,6 +1031,16 @@ class TestBrokenStreams:
 
         with pytest.raises(BrokenStreamError, match="NotFoundError"):
             await browser.reload()
+
+    async def test_an_answer_where_a_stream_is_expected(self) -> None:
+        """A server that just answers what it should stream is broken."""
+
+        class Confused(Server):
+            async def process(self, request: Any, context: Any) -> StreamingResult | NonStreamingResult:
+                return NonStreamingResult(b"{}")
+
+        with pytest.raises(BrokenStreamError, match="no stream came"):
+            await FakeBrowser(Confused()).send("Go")
 
     async def test_a_stream_where_none_is_expected(self) -> None:
         """A server that streams what it should just answer is broken."""
@@ -772,7 +1053,7 @@ class TestBrokenStreams:
         message: Any = {"content": [], "attachments": [], "inference_options": {}}
 
         with pytest.raises(BrokenStreamError, match="a stream came where an answer was expected"):
-            await browser._fetch("threads.update", input=message)
+            await browser.fetch("threads.update", input=message)
 
     async def test_an_event_that_chatkit_does_not_know(self) -> None:
         """Each event is held against ChatKit's own types."""
@@ -985,26 +1266,79 @@ class TestMistakesOfATest:
         with pytest.raises(UsageError, match="is a class"):
             FakeBrowser(PlainServer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
+    def test_a_store_is_no_server(self) -> None:
+        """What cannot take a request is said where it is given."""
+        with pytest.raises(UsageError, match=r"this is a PlainStore: MyServer\("):
+            FakeBrowser(PlainStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    @pytest.mark.parametrize("options", [{"headers": {}}, {"cookies": {"a": "b"}}])
+    def test_headers_and_cookies_are_for_http(self, options: Any) -> None:
+        """In process they would be left out in silence."""
+        with pytest.raises(UsageError, match="neither headers nor cookies"):
+            FakeBrowser(Server(), **options)
+
+    def test_a_context_is_for_a_server_in_process(self) -> None:
+        """Over HTTP it would be left out in silence."""
+        with pytest.raises(UsageError, match="makes the context itself"):
+            FakeBrowser("http://127.0.0.1/chatkit", context="ada")
+
+    @pytest.mark.parametrize(
+        ("handlers", "says"),
+        [
+            ({"shows": lambda: None}, r"'shows' is called with \(params\), and takes \(\): .*`lambda params: \.\.\.`"),
+            ({"shows": lambda name, params: {}}, r"'shows' is called with \(params\), and takes \(name, params\)"),
+            (lambda params: {}, r"of all client tools is called with \(name, params\).*`lambda name, params: \.\.\.`"),
+            ({"shows": {}}, r"'shows' has to be a function, as `lambda params: \.\.\.`, and is \{\}"),
+        ],
+    )
+    def test_handlers_take_what_a_page_gives_them(self, handlers: Any, says: str) -> None:
+        """Otherwise their error would be taken for an answer of the page."""
+        with pytest.raises(UsageError, match=says):
+            FakeBrowser(Server(), handlers=handlers)
+
+    async def test_handlers_that_do_not_say_what_they_take(self) -> None:
+        """Some functions written in C: they are called."""
+        server = Server(asks(n=7), nothing)
+
+        await FakeBrowser(server, handlers={"shows": dict}).send("Go")
+
+        assert [{"n": 7}] == server.answers
+
     async def test_an_answer_to_nothing(self) -> None:
         """There has to be a call that is answered."""
         with pytest.raises(UsageError, match="0 have arrived on this page"):
             await FakeBrowser(PlainServer(PlainStore())).answer()
 
-    async def test_an_action_without_a_thread(self) -> None:
-        """There has to be a thread that an action belongs to."""
-        with pytest.raises(UsageError, match=r"send\(\) first"):
-            await FakeBrowser(PlainServer(PlainStore())).action("click")
+    @pytest.mark.parametrize(
+        ("does", "says"),
+        [
+            (lambda page: page.action("click"), "no thread yet that an action could belong to"),
+            (lambda page: page.resume(), "no thread yet that an action could belong to"),
+            (lambda page: page.rename("People"), "no thread yet that could be renamed"),
+            (lambda page: page.reload(), "no thread yet that could be loaded"),
+            (lambda page: page.retry(), "shows no message"),
+            (lambda page: page.fill_in({"q1": "yes"}), "shows no form"),
+            (lambda page: page.repost(), "Nothing was posted on this page yet"),
+        ],
+    )
+    async def test_nothing_was_said_yet(self, does: Any, says: str) -> None:
+        """There has to be something that is acted upon."""
+        with pytest.raises(UsageError, match=rf"{says}.*: send\(\) first"):
+            await does(FakeBrowser(Server()))
 
-    async def test_a_misspelt_way_to_answer(self) -> None:
+    async def test_a_request_without_a_stream_has_no_events(self) -> None:
+        """It is fetched."""
+        with pytest.raises(UsageError, match=r"threads\.list is answered at once and has no events: fetch\('threads"):
+            await FakeBrowser(Server()).post("threads.list")
+
+    def test_a_misspelt_way_to_answer(self) -> None:
         """It would be taken for another one in silence."""
-
-        async def body(server: Any, context: Any) -> AsyncIterator[Any]:
-            server.sequencer.enqueue(context, selection())
-            return
-            yield
-
-        _, chat = guarded(PlainStore(), body)
-        browser = FakeBrowser(chat.server, answering="nevr")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        browser = FakeBrowser(Server())
+        wrong: Any = "nevr"
 
         with pytest.raises(UsageError, match="answering must be one of 'once'"):
-            await browser.send("go")
+            FakeBrowser(Server(), answering=wrong)
+        with pytest.raises(UsageError, match="answering must be one of 'once'"):
+            browser.answering = wrong
+
+        assert "once" == browser.answering

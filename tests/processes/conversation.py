@@ -87,7 +87,7 @@ class Conversation:
         self._browser = FakeBrowser(
             "", handlers=self._on_client_tool, answering=rng.choice(ANSWERING), time_limit=2 * SECONDS
         )
-        self._browser._wire = EitherWorker(world.workers, rng)
+        self._browser._connection.wire = EitherWorker(world.workers, rng)
 
     async def hold(self) -> None:
         """Write a few messages, each when all that the last one has led to is done."""

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args
+
+import anyio
+
+from chatkit_clienttools.errors import UsageError
+
+from ._failures import HandlerError, MissingHandlerError
+
+if TYPE_CHECKING:
+    from ._transcript import Transcript
 
 Json = dict[str, Any]
 ByName = Mapping[str, Callable[[Json], Any]]
 Handlers = Union[ByName, Callable[[str, Json], Any], None]  # noqa: UP007  # needed at run time on 3.10
 """By tool, a function of the params; or one function of the tool and the params. Either may be async, and may raise."""
+
+Answering = Literal["once", "at once", "twice", "twice at once", "never", "when told"]
+"""How a page answers a call: once, when the stream has ended; at once, when the call arrives and the stream is still
+open; twice, one after the other or both together; never, though it does execute the call; or when told by `answer()`,
+and does not execute it before."""
 
 RECEIPT = "_receipt"
 
@@ -40,18 +57,48 @@ class Delivery:
         return self.params.get(RECEIPT)
 
 
-class MissingHandlerError(AssertionError):
-    """The server asks for a client tool that the page has no handler for."""
-
-    def __init__(self, name: str, known: list[str]) -> None:
-        """Name it, and those there are."""
-        self.name = name
-        super().__init__(f"The server asks for client tool {name!r}; the page has handlers for {known}")
-
-
 def reported(error: Exception) -> Json:
     """Return the answer of a page that reports what its handler raised."""
     return {"error": str(error) or type(error).__name__}
+
+
+def bare(answer: Any) -> Any:
+    """Return an answer without its receipt."""
+    if not (isinstance(answer, dict) and RECEIPT in answer):
+        return answer
+    return answer["result"] if "result" in answer else {"error": answer["error"]}
+
+
+def known(answering: Answering) -> Answering:
+    """Return a way to answer; raise if there is no such way."""
+    if answering not in get_args(Answering):
+        raise UsageError(f"answering must be one of {', '.join(map(repr, get_args(Answering)))}, not {answering!r}")
+    return answering
+
+
+def refuse_misfits(handlers: Handlers) -> None:
+    """Raise if a handler cannot be called as a page would call it."""
+    if isinstance(handlers, Mapping):
+        for name, handler in handlers.items():
+            _refuse_misfit(f"The handler of client tool {name!r}", handler, ("params",))
+    elif handlers is not None:
+        _refuse_misfit("The handler of all client tools", handlers, ("name", "params"))
+
+
+def _refuse_misfit(whose: str, handler: Callable[..., Any], takes: tuple[str, ...]) -> None:
+    form = f"lambda {', '.join(takes)}: ..."
+    if not callable(handler):
+        raise UsageError(f"{whose} has to be a function, as `{form}`, and is {handler!r}")
+    try:
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except ValueError:  # some functions written in C do not say what they take
+        return
+    try:
+        signature.bind(*takes)
+    except TypeError as error:
+        raise UsageError(
+            f"{whose} is called with ({', '.join(takes)}), and takes {signature}: {error}. Write it as `{form}`"
+        ) from None
 
 
 class OnClientTool:
@@ -60,15 +107,21 @@ class OnClientTool:
     def __init__(
         self,
         handlers: Handlers,
-        executed: Callable[[Call], object],
         *,
         receipts: bool,
         on_error: Callable[[Exception], Any],
+        time_limit: float,
+        executed: Callable[[Call], object],
+        raised: Callable[[str, Exception], object],
+        transcript: Transcript,
     ) -> None:
         self._handlers = handlers
-        self._executed = executed
         self._receipts = receipts
         self._on_error = on_error
+        self._time_limit = time_limit
+        self._executed = executed
+        self._raised = raised
+        self._transcript = transcript
         self._answers: dict[Delivery | str, asyncio.Future[Any]] = {}
 
     async def answer_to(self, call: Delivery) -> Any:
@@ -77,30 +130,43 @@ class OnClientTool:
         known = self._answers.get(receipt or call)
         if known is None or known.cancelled():
             self._check(call.name)
-            known = asyncio.ensure_future(self._bare(call) if receipt is None else self._receipted(call, receipt))
+            known = asyncio.ensure_future(self._answer(call, receipt))
             self._answers[receipt or call] = known
         call.answer = await known
         call.is_executed = True
         return call.answer
 
-    async def _bare(self, call: Delivery) -> Any:
+    async def _answer(self, call: Delivery, receipt: str | None) -> Any:
+        with_receipt = {} if receipt is None else {RECEIPT: receipt}
+        params = {key: value for key, value in call.params.items() if key not in with_receipt}
         try:
-            return await self._run(call.name, call.params)
-        except Exception as error:  # noqa: BLE001  whatever a handler raises is the page's to report
-            return self._on_error(error)
-
-    async def _receipted(self, call: Delivery, receipt: str) -> Json:
-        params = {key: value for key, value in call.params.items() if key != RECEIPT}
-        try:
-            return {RECEIPT: receipt, "result": await self._run(call.name, params)}
-        except Exception as error:  # noqa: BLE001  whatever a handler raises is the page's to report
-            return {RECEIPT: receipt, **reported(error)}
+            result = await self._run(call.name, params)
+        except HandlerError:
+            raise
+        except AssertionError as error:
+            raise self._failed(call.name, f"has failed: {error}") from error
+        except Exception as error:  # noqa: BLE001  whatever else a handler raises is the page's to report
+            self._raised(call.name, error)
+            result = self._on_error(error) if receipt is None else reported(error)
+            return self._json(call.name, {**with_receipt, **result} if with_receipt else result)
+        return self._json(call.name, {**with_receipt, "result": result} if with_receipt else result)
 
     async def _run(self, name: str, params: Json) -> Any:
         handler = self._handler(name)
-        self._executed(Call(name, params))
-        result = handler(params)
-        return await result if isinstance(result, Awaitable) else result
+        self._executed(Call(name, copy.deepcopy(params)))
+        with anyio.move_on_after(self._time_limit):
+            result = handler(copy.deepcopy(params))
+            return await result if isinstance(result, Awaitable) else result
+        raise self._failed(name, f"has not returned for {self._time_limit:g} seconds: let it end, or raise time_limit")
+
+    def _json(self, name: str, answer: Any) -> Any:
+        """Return an answer as it goes over the wire."""
+        try:
+            return json.loads(json.dumps(answer))
+        except (TypeError, ValueError) as error:
+            result = type(bare(answer)).__name__
+            cure = 'A pydantic model becomes JSON with `model_dump(mode="json")`'
+            raise self._failed(name, f"has answered with a {result}, which is not JSON: {error}. {cure}") from error
 
     def _handler(self, name: str) -> Callable[[Json], Any]:
         if self._handlers is None:
@@ -113,4 +179,7 @@ class OnClientTool:
     def _check(self, name: str) -> None:
         """Raise if there is no handler: that is the test's mistake, and no answer of the page."""
         if isinstance(self._handlers, Mapping) and name not in self._handlers:
-            raise MissingHandlerError(name, sorted(self._handlers))
+            raise MissingHandlerError(name, sorted(self._handlers), self._transcript)
+
+    def _failed(self, name: str, what: str) -> HandlerError:
+        return HandlerError(f"The handler of client tool {name!r} {what}", self._transcript)

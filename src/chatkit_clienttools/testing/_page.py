@@ -36,10 +36,11 @@ class Page:
         elif kind == "thread.item.updated" and event["item_id"] in self._items:
             _update(self._items[event["item_id"]], event["update"])
 
-    def answered(self, item_id: str) -> None:
-        """Show a client tool call as answered: the page knows it, no event says it."""
-        if item_id in self._items:
-            self._items[item_id]["status"] = "completed"
+    def answered(self, item_id: str, output: Any) -> None:
+        """Show a client tool call as answered: the page knows it, no event says it. The first answer stays."""
+        item = self._items.get(item_id, {})
+        if item.get("status") == "pending":
+            item |= {"status": "completed", "output": output}
 
     def cut_after(self, item_id: str) -> None:
         """Take away what comes after an item: it is retried."""

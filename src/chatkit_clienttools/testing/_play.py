@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from chatkit_clienttools._requests import RESUME
 from chatkit_clienttools.server import ClientToolServer
 
+from ._failures import BrokenLifecycleError
+from ._handlers import bare
 from ._oracle import ImpossibleError, Oracle, Tool
 from .browser import FakeBrowser
 
@@ -20,17 +22,6 @@ if TYPE_CHECKING:
     from ._handlers import Delivery
     from ._oracle import Change
     from ._page import Json
-    from ._transcript import Transcript
-
-
-class BrokenLifecycleError(AssertionError):
-    """A server has done with client tool calls what it must not do."""
-
-    def __init__(self, what: str, transcript: Transcript) -> None:
-        """Say what it did, and what had happened before."""
-        self.what = what
-        self.transcript = transcript
-        super().__init__(f"{what}\n\nWhat had happened:\n{transcript}")
 
 
 @dataclass(frozen=True)
@@ -272,13 +263,6 @@ class Play:
 def key_of(call: Delivery) -> str:
     """What the page knows a call by."""
     return call.receipt or call.item_id
-
-
-def bare(answer: Any) -> Any:
-    """Return an answer without its receipt."""
-    if not (isinstance(answer, dict) and "_receipt" in answer):
-        return answer
-    return answer["result"] if "result" in answer else {"error": answer["error"]}
 
 
 def has_failed(call: Delivery) -> bool:

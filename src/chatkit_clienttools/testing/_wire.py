@@ -7,10 +7,15 @@ import functools
 import ssl
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 import anyio
 from chatkit.server import NonStreamingResult, StreamingResult
+from chatkit.types import NonStreamingReq
+
+from chatkit_clienttools.errors import UsageError
+
+from ._loop import generators_closed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -76,6 +81,42 @@ class Stream(ABC):
     async def close(self) -> None:
         """Release what the stream holds, once it is over."""
 
+    async def let_go(self) -> None:
+        """End what a server has still to do for a connection that was lost; over a network it knows by itself."""
+        return
+
+
+def wire_to(
+    server: object,
+    *,
+    context: Any,
+    headers: Mapping[str, str] | None,
+    cookies: Mapping[str, str] | None,
+    time_limit: float,
+) -> Wire:
+    """Return the way to a server, in process or over HTTP; raise if it is none, or gets what it has no use for."""
+    if isinstance(server, str):
+        if context is not None:
+            raise UsageError("Over HTTP the endpoint makes the context itself: give headers= or cookies=, no context=")
+        return OverHttp(server, headers or {}, cookies or {}, time_limit)
+    if headers is not None or cookies is not None:
+        raise UsageError("In process there are neither headers nor cookies: give what is made of them, context=")
+    if isinstance(server, type):
+        raise UsageError(f"A server is needed, and {server.__name__} is a class: {server.__name__}(store)")
+    if not callable(getattr(server, "process", None)):
+        raise UsageError(f"A server is needed, or the URL of one, and this is a {type(server).__name__}: MyServer(...)")
+    return InProcess(cast("ChatKitServer[Any]", server), context)
+
+
+def has_stream(kind: str) -> bool:
+    """Whether a request is answered by a stream, for all that ChatKit knows."""
+    return kind not in _answered_at_once()
+
+
+@functools.cache
+def _answered_at_once() -> set[str]:
+    return {request.model_fields["type"].default for request in get_args(NonStreamingReq)}
+
 
 class Wire(Protocol):
     """A way to a server."""
@@ -95,7 +136,6 @@ class InProcess:
     def __init__(self, server: ChatKitServer[Any], context: Any) -> None:
         self.server = server
         self.context = context
-        self._dropped: list[object] = []
 
     async def fetch(self, request: str) -> bytes:
         """Post a request that is answered at once."""
@@ -109,13 +149,14 @@ class InProcess:
         result = await self.server.process(request, self.context)
         if not isinstance(result, StreamingResult):
             raise WireError(f"no stream came, but {result!r}")
-        return _InProcessStream(aiter(result), self._dropped)
+        return _InProcessStream(result)
 
 
 class _InProcessStream(Stream):
-    def __init__(self, chunks: AsyncIterator[bytes], dropped: list[object]) -> None:
-        super().__init__(chunks)
-        self._dropped = dropped
+    def __init__(self, result: StreamingResult) -> None:
+        self._generators = [aiter(result), result.json_events]
+        super().__init__(self._generators[0])
+        self._is_dropped = False
 
     async def stop(self) -> None:
         # As a web server does: the task that iterates is cancelled where it waits, and at every later wait too.
@@ -126,10 +167,17 @@ class _InProcessStream(Stream):
 
     async def drop(self) -> None:
         # A generator that rests at its `yield` hears nothing of it: it stays there for as long as anybody refers to it.
-        self._dropped.append(self._chunks)
+        self._is_dropped = True
 
     async def close(self) -> None:
-        """Nothing to do: a generator that has ended holds nothing."""
+        if not self._is_dropped:
+            for generator in self._generators:
+                await generator.aclose()
+
+    async def let_go(self) -> None:
+        for generator in self._generators:
+            await generator.aclose()
+        await generators_closed()
 
 
 class OverHttp:

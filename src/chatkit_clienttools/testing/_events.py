@@ -1,0 +1,38 @@
+"""The events of a stream: held against ChatKit's own types, and told in a line."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING
+
+from chatkit.types import ThreadStreamEvent
+from pydantic import TypeAdapter, ValidationError
+
+from ._wire import WireError
+
+if TYPE_CHECKING:
+    from ._page import Json
+
+
+def validated(data: str) -> Json:
+    """Return an event as JSON, if ChatKit knows such an event."""
+    try:
+        _events().validate_json(data)
+    except ValidationError as error:
+        raise WireError(f"no event of ChatKit: {data[:500]}\n{error}") from error
+    event: Json = json.loads(data)
+    return event
+
+
+def summary(event: Json) -> str:
+    """Say what an event is, and of which item."""
+    item = event.get("item", {})
+    about = [event["type"], item.get("type"), item.get("status"), item.get("id") or event.get("item_id")]
+    return " ".join(each for each in about if each)
+
+
+@functools.cache
+def _events() -> TypeAdapter[ThreadStreamEvent]:
+    """All that may come in a stream; building it takes as long as a whole conversation."""
+    return TypeAdapter(ThreadStreamEvent)

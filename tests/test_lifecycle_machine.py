@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import sys
+import warnings
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
 
 import pytest
-from chatkit.agents import ClientToolCall
+from agents import Agent, RunContextWrapper, Runner, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+from chatkit.agents import AgentContext, ClientToolCall, stream_agent_response
 from chatkit.server import ChatKitServer
 from chatkit.types import (
     AssistantMessageItem,
     ClientToolCallItem,
+    ProgressUpdateEvent,
     ThreadItemDoneEvent,
     ThreadItemReplacedEvent,
 )
@@ -22,8 +29,9 @@ from hypothesis import Phase, settings
 from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext, ValidatingStore
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.stores import MemoryStore
+from chatkit_clienttools.testing import BrokenLifecycleError
 from chatkit_clienttools.testing._oracle import ImpossibleError, Oracle, Tool, World
-from chatkit_clienttools.testing._play import BrokenLifecycleError, Play, Script
+from chatkit_clienttools.testing._play import Play, Script
 from chatkit_clienttools.testing.machine import LifecycleMachine
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore
 
@@ -483,6 +491,72 @@ class TestByHand:
             machine.teardown()
 
         assert [([0, 1], [0, 1, 2]), ([1], [2]), ([1], [])] == found
+
+
+class AgentServer(ClientToolServer[Any]):
+    """A server as the guide of the Agents SDK has it: its model calls a tool, and speaks when it has heard of it."""
+
+    sequencer: ClientToolSequencer
+
+    async def run(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
+        sequencer = self.sequencer
+
+        @function_tool
+        async def ask(ctx: RunContextWrapper[AgentContext[Any]]) -> str:
+            sequencer.enqueue(ctx, *(sequencer.tool(name)() for name in Asking.asked(message)))
+            await ctx.context.stream(ProgressUpdateEvent(text="Asked"))
+            return "Asked."
+
+        said = [assistant_message("There.", item_id=self.store.generate_item_id("message", thread, context))]
+        model = ScriptedModel([[function_call("ask", {}, call_id=f"call_{uuid4()}", item_id="fc_1")], said])
+        agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+        agent = Agent(name="Merak", model=model, tools=[ask])
+        async for event in stream_agent_response(
+            agent_context, Runner.run_streamed(agent, "Go", context=agent_context)
+        ):
+            yield event
+
+
+class AgentLifecycle(Own):
+    def model_runs(self) -> Any:
+        return None
+
+    def make_server(self) -> Any:
+        sequencer = ClientToolSequencer([shows, gets], receipts=True, clock=self.clock)
+
+        class Server(AgentServer):
+            @sequencer.sequenced
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                async for event in self.run(thread, input_user_message, context):
+                    yield event
+
+        server = Server(MemoryStore())
+        server.sequencer = sequencer
+        return server
+
+
+class TestItsEnd:
+    def test_nothing_is_left_of_a_server_that_was_cut_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Streams that were dropped and tasks of the SDK that still run have ended when the machine is done."""
+        left: list[Any] = []
+        monkeypatch.setattr(sys, "unraisablehook", left.append)
+        logging.disable(logging.NOTSET)
+        monkeypatch.setattr(logging.getLogger("asyncio"), "error", lambda *what, **_: left.append(what))
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for events in range(9):
+                machine = AgentLifecycle()
+                machine.user_begins("show and get")
+                machine.user_stops_a_message("show", events)
+                machine.connection_of_a_message_is_lost("show and get", events)
+                machine.connection_of_a_message_is_lost("hello", events)
+                machine.time_passes()
+                machine.teardown()
+                del machine
+                gc.collect()
+
+        assert [] == left
 
 
 class TestOracle:

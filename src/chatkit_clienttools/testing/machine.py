@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from ._failures import BrokenLifecycleError
+from ._loop import cancel_all, close, new_loop
 from ._oracle import Tool
-from ._play import BrokenLifecycleError, Play, Script
+from ._play import Play, Script
 from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer, rehearsal
 
 if TYPE_CHECKING:
@@ -127,17 +129,20 @@ class LifecycleMachine(RuleBasedStateMachine):
         super().__init__()
         self._skipped = 0.0
         self._has_clock = False
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._stack = AsyncExitStack()
         self._is_broken = False
+        self._own_tasks: set[asyncio.Task[Any]] = set()
         try:
             self.server: ChatKitServer[Any] = self._run(self._made(self.make_server))
         except BaseException:
             self._close()
             raise
+        self._own_tasks |= asyncio.all_tasks(self._loop)  # whoever has started them ends them
         self.play = Play(
             self.server, self._script(), context=self.context, runs=self.model_runs, time_limit=self.time_limit
         )
+        self._stack.push_async_callback(self.play.page.aclose)
 
     def _script(self) -> Script:
         return Script(
@@ -165,13 +170,13 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule(text=a_message, events=some_events)
     def user_stops_a_message(self, text: str, events: int) -> None:
         """Stop, somewhere in the response to a message."""
-        self._run(self.play.message(text, lambda: self.play.page.stop(events)))
+        self._run(self.play.message(text, lambda: self.play.page.stop(events, if_reached=True)))
 
     @precondition(lambda self: self._may_cut_off and self.play.messages)
     @rule(text=a_message, events=some_events)
     def connection_of_a_message_is_lost(self, text: str, events: int) -> None:
         """The network goes away, somewhere in the response to a message."""
-        self._run(self.play.message(text, lambda: self.play.page.drop(events)))
+        self._run(self.play.message(text, lambda: self.play.page.drop(events, if_reached=True)))
 
     @precondition(lambda self: self.on_user_message == "cancel")  # with "keep" it removes answers to older calls too
     @rule()
@@ -217,13 +222,13 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule(events=some_events, fails=st.booleans())
     def user_stops_an_answer(self, events: int, *, fails: bool) -> None:
         """Stop, somewhere in the response to an answer."""
-        self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.stop(events)))
+        self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.stop(events, if_reached=True)))
 
     @precondition(lambda self: self._may_cut_off and self.play.last_is_pending)
     @rule(events=some_events, fails=st.booleans())
     def connection_of_an_answer_is_lost(self, events: int, *, fails: bool) -> None:
         """The network goes away, somewhere in the response to an answer."""
-        self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.drop(events)))
+        self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.drop(events, if_reached=True)))
 
     @precondition(lambda self: self._has_clock)
     @rule()
@@ -246,9 +251,12 @@ class LifecycleMachine(RuleBasedStateMachine):
         return self.play.forgives and self._has_clock and len(self.play.oracle.worlds) <= WORLDS
 
     def _close(self) -> None:
-        self._loop.run_until_complete(self._stack.aclose())
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
+        """End what the server has still to do, while there is a store to do it with, and then the store."""
+        try:
+            cancel_all(self._loop, but=self._own_tasks)
+            self._loop.run_until_complete(self._stack.aclose())
+        finally:
+            close(self._loop)
 
     def _run(self, step: Awaitable[T]) -> T:
         try:

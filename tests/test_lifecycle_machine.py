@@ -27,11 +27,13 @@ from chatkit.types import (
 from hypothesis import Phase, settings
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext, ValidatingStore
+from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import BrokenLifecycleError
 from chatkit_clienttools.testing._oracle import ImpossibleError, Oracle, Tool, World
-from chatkit_clienttools.testing._play import Play, Script
+from chatkit_clienttools.testing._play import Play
+from chatkit_clienttools.testing._script import Script
 from chatkit_clienttools.testing.machine import LifecycleMachine
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore
 
@@ -125,7 +127,7 @@ class Own(LifecycleMachine):
 
     messages = ASKS
     actions: ClassVar[Mapping[str, Sequence[str]]] = {}
-    tools = (shows, gets)
+    tools: ClassVar[Sequence[ClientTool[...]]] = (shows, gets)
 
     def model_runs(self) -> int:
         assert isinstance(self.server, Asking)
@@ -584,6 +586,14 @@ class TestOracle:
         with pytest.raises(ImpossibleError, match="the page never settled shows"):
             oracle.all_settled(counts_runs=True)
 
+    def test_what_was_not_given_is_named_with_all_that_is_open(self) -> None:
+        """The call whose turn it is, and those behind it, in order."""
+        oracle = self.oracle()
+        oracle.became(oracle.message(["shows", "gets", "shows"]))
+
+        with pytest.raises(ImpossibleError, match=r"was not given shows; open, in order: shows, gets, shows$"):
+            oracle.nothing_is_due()
+
     def test_only_the_call_that_is_out_is_pending(self) -> None:
         """A call that was answered is not pending any more."""
         oracle = self.oracle()
@@ -659,6 +669,55 @@ class TestOracle:
         oracle.pending(["k"])
 
         assert 1 == len(oracle.worlds)
+
+
+numbers = ClientTool("numbers", result=int)
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"messages": {}}, "messages has none that asks for max_queued=64 calls or fewer"),
+        ({"messages": {"Go": ["shows"] * 3}, "max_queued": 2}, "messages has none that asks for max_queued=2 calls"),
+        ({"messages": ["Go"]}, r"messages is \['Go'\], and has to be a dict"),
+        ({"messages": {"Go": "shows"}}, "messages has 'shows' for 'Go', and has to have a list"),
+        ({"actions": {"press": None}}, "actions has None for 'press', and has to have a list"),
+        ({"answers": {"show": 1}}, r"answers has \['show'\], and neither messages nor actions ask for that"),
+        ({"tools": ["shows"]}, "tools has 'shows', and each of them has to be a ClientTool"),
+        ({"on_user_message": "keeps"}, "on_user_message is 'keeps', and has to be 'cancel' or 'keep'"),
+        ({"on_failure": "stop"}, "on_failure is 'stop', and has to be 'continue' or 'abort'"),
+        (
+            {"messages": {"Go": ["numbers"]}, "tools": [numbers]},
+            r"answers has to say what the page answers to 'numbers'; \{'number': 1\}: .*does not fit",
+        ),
+        (
+            {"messages": {"Go": ["numbers"]}, "tools": [numbers], "answers": {"numbers": lambda n: f"{n}x"}},
+            "answers has to say what the page answers to 'numbers'; '1x': the browser's answer does not fit",
+        ),
+    ],
+)
+def test_what_it_was_told_is_looked_at_first(told: Any, says: str) -> None:
+    """Where nothing can come of it, the attribute is named, before a server is made."""
+    machine = type("Mine", (Own,), told)
+
+    with pytest.raises(UsageError, match=rf"^Mine\.{says}"):
+        machine()
+
+
+def test_a_page_may_always_fail() -> None:
+    """An answer that is an error fits every tool, and a tool that is never asked for needs none."""
+
+    class Failing(OwnPlain):
+        answers: ClassVar[Mapping[str, Any]] = {"gets": {"error": "no canvas"}}
+        tools: ClassVar[Sequence[ClientTool[...]]] = (shows, gets, numbers)
+
+    machine = Failing()
+    machine.user_begins("show and get")
+
+    machine.page_answers(fails=False)
+    machine.teardown()
+
+    assert {"error": "no canvas"} == machine.play.page.delivered[-1].answer
 
 
 def test_it_says_what_it_needs() -> None:

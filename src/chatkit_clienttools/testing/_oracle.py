@@ -199,9 +199,10 @@ class Oracle:
     def nothing_is_due(self) -> None:
         """The server has nothing to release."""
         due = {world.waiting[0].name for world in self.worlds if world.waiting and not world.is_out}
+        left = {", ".join(call.name for call in world.waiting) for world in self.worlds if world.waiting}
         self._must(
             lambda world: not world.waiting or world.is_out,
-            f"nothing is pending, and the page was not given {_any_of(due)}",
+            f"nothing is pending, and the page was not given {_any_of(due)}; open, in order: {_any_of(left)}",
         )
 
     def pending(self, keys: list[Key]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from chatkit_clienttools._requests import RESUME
 from chatkit_clienttools.server import ClientToolServer
 
 from ._failures import BrokenLifecycleError
 from ._handlers import bare
-from ._oracle import ImpossibleError, Oracle, Tool
+from ._oracle import ImpossibleError, Oracle
+from ._script import is_report
 from .browser import FakeBrowser
 
 if TYPE_CHECKING:
@@ -22,32 +22,7 @@ if TYPE_CHECKING:
     from ._handlers import Delivery
     from ._oracle import Change
     from ._page import Json
-
-
-@dataclass(frozen=True)
-class Script:
-    """What can be said to a server, and what it then asks for."""
-
-    messages: Mapping[str, Sequence[str]]
-    actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    tools: Mapping[str, Tool] = field(default_factory=dict)
-    answers: Mapping[str, Any] = field(default_factory=dict)
-    on_user_message: Literal["cancel", "keep"] = "cancel"
-    on_failure: Literal["continue", "abort"] = "continue"
-    max_queued: int = 64
-
-    def tool(self, name: str) -> Tool:
-        """What is known of a tool; one that was not declared wants an answer."""
-        return self.tools.get(name, Tool())
-
-    def names(self) -> set[str]:
-        """All tools that the server may ask for."""
-        return {name for asked in (*self.messages.values(), *self.actions.values()) for name in asked}
-
-    def answer(self, name: str, number: int) -> Any:
-        """What the page answers; different each time, unless the tool can take one answer only."""
-        answer = self.answers.get(name, lambda number: {"number": number})
-        return answer(number) if callable(answer) else answer
+    from ._script import Script
 
 
 class Play:
@@ -267,5 +242,4 @@ def key_of(call: Delivery) -> str:
 
 def has_failed(call: Delivery) -> bool:
     """Whether the page could not do what it was asked for."""
-    answer = bare(call.answer)
-    return isinstance(answer, dict) and answer.keys() == {"error"}
+    return is_report(bare(call.answer))

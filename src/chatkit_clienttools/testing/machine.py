@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from ._failures import BrokenLifecycleError
 from ._loop import cancel_all, close, new_loop
-from ._oracle import Tool
-from ._play import Play, Script
+from ._play import Play
 from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer, rehearsal
+from ._script import script_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -127,6 +127,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        script = script_of(self)
         self._skipped = 0.0
         self._has_clock = False
         self._loop = new_loop()
@@ -139,21 +140,8 @@ class LifecycleMachine(RuleBasedStateMachine):
             self._close()
             raise
         self._own_tasks |= asyncio.all_tasks(self._loop)  # whoever has started them ends them
-        self.play = Play(
-            self.server, self._script(), context=self.context, runs=self.model_runs, time_limit=self.time_limit
-        )
+        self.play = Play(self.server, script, context=self.context, runs=self.model_runs, time_limit=self.time_limit)
         self._stack.push_async_callback(self.play.page.aclose)
-
-    def _script(self) -> Script:
-        return Script(
-            messages=self.messages,
-            actions=self.actions,
-            tools={tool.name: Tool(tool.answer_wanted, tool.required) for tool in self.tools},
-            answers=self.answers,
-            on_user_message=self.on_user_message,
-            on_failure=self.on_failure,
-            max_queued=self.max_queued,
-        )
 
     @initialize(text=a_message)
     def user_begins(self, text: str) -> None:

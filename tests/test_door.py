@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import chatkit_clienttools
+from chatkit_clienttools import testing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +108,23 @@ class TestDoor:
             "ValidatingStore",
             "showing",
         ] == chatkit_clienttools.__all__
+
+    def test_the_names_of_the_testing_kit_are_pinned(self) -> None:
+        """Its errors among them: a test that expects one imports it from there."""
+        assert [
+            "BrokenLifecycleError",
+            "BrokenStreamError",
+            "FactoryError",
+            "FakeBrowser",
+            "FaultError",
+            "HandlerError",
+            "MissingHandlerError",
+            "Report",
+            "Result",
+            "Status",
+            "StoreContract",
+            "check_store",
+        ] == testing.__all__
 
     def test_they_are_few_and_sorted(self) -> None:
         """A dozen names at most, in order."""

@@ -295,6 +295,17 @@ class TestErrorsOfHandlers:
         ):
             await browser.send("Go")
 
+    async def test_a_test_that_gives_up_in_a_handler_has_given_up(self) -> None:
+        """`pytest.fail` and `pytest.skip` are no errors of the page."""
+
+        def fails(params: Any) -> None:
+            pytest.fail("no such call was expected")
+
+        browser = FakeBrowser(Server(asks()), handlers={"shows": fails})
+
+        with pytest.raises(pytest.fail.Exception, match="no such call"):
+            await browser.send("Go")
+
     async def test_a_handler_that_does_not_return(self) -> None:
         """It has the time that an event may take."""
 
@@ -666,6 +677,38 @@ class TestStop:
 
         with pytest.raises(UsageError, match=r"drop\(after=.*\) cannot be: it takes a number of events, 0 or more"):
             browser.drop(after)
+
+    async def test_it_may_be_set_while_a_tool_is_executed(self) -> None:
+        """Between two responses, that is the next one."""
+
+        def shows(params: Any) -> None:
+            browser.stop(at=1)
+
+        browser = FakeBrowser(Server(asks(), says("Done.")), handlers={"shows": shows})
+
+        await browser.send("Go")
+
+        assert ([], True) == (browser.texts, str(browser.transcript).endswith("stops     after 1 events"))
+
+    async def test_it_may_be_pressed_twice(self) -> None:
+        """By somebody who is impatient."""
+        waits = asyncio.Event()
+
+        async def body(thread: Any) -> AsyncIterator[Any]:
+            waits.set()
+            await asyncio.Event().wait()
+            yield
+
+        server = Server(body)
+        browser = FakeBrowser(server)
+        sending = asyncio.create_task(browser.send("Go"))
+        await waits.wait()
+
+        browser.stop()
+        browser.stop()
+        await sending
+
+        assert 1 == server.cancelled
 
     def test_there_is_one_cut_at_a_time(self) -> None:
         """Which of two would come first, nobody could tell from the test."""
@@ -1231,7 +1274,7 @@ class TestHttpRequests:
             with pytest.raises(BrokenStreamError, match=r"HTTP 403 with text/plain.*go away"):
                 await browser.send("Go")
             with pytest.raises(BrokenStreamError, match="HTTP 403: go away"):
-                await browser.rename("Go")
+                await browser.fetch("threads.list")
 
     async def test_a_response_that_is_no_stream(self) -> None:
         """A page of HTML with status 200 is no stream of events."""

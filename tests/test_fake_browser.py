@@ -1339,6 +1339,17 @@ class TestMistakesOfATest:
         with pytest.raises(UsageError, match=says):
             FakeBrowser(Server(), handlers=handlers)
 
+    async def test_a_handler_may_come_later(self) -> None:
+        """The page looks at it before it calls it."""
+        handlers: dict[str, Any] = {}
+        browser = FakeBrowser(Server(asks()), handlers=handlers)
+        handlers["shows"] = lambda: None
+
+        with pytest.raises(UsageError, match=r"'shows' is called with \(params\), and takes \(\)"):
+            await browser.send("Go")
+
+        assert [] == browser.calls
+
     async def test_handlers_that_do_not_say_what_they_take(self) -> None:
         """Some functions written in C: they are called."""
         server = Server(asks(n=7), nothing)

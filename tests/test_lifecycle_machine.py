@@ -720,6 +720,17 @@ def test_a_page_may_always_fail() -> None:
     assert {"error": "no canvas"} == machine.play.page.delivered[-1].answer
 
 
+def test_what_is_made_is_a_server() -> None:
+    """A store in its place is named, and no event loop is left open."""
+
+    class Mine(Own):
+        def make_server(self) -> Any:
+            return MemoryStore()
+
+    with pytest.raises(UsageError, match="A server is needed, or the URL of one, and this is a MemoryStore"):
+        Mine()
+
+
 def test_it_says_what_it_needs() -> None:
     """Without a store or a server there is nothing to try."""
     with pytest.raises(

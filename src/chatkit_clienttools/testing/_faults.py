@@ -45,16 +45,15 @@ class Cut:
     """The one whose events are counted, if they are."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.at, str):
-            is_possible = bool(self.at)
-        elif callable(self.at):
-            is_possible = not inspect.iscoroutinefunction(self.at)
-        else:
-            is_possible = type(self.at) is int and self.at >= 0
-        if not is_possible:
-            events = "a number of events, 0 or more"
+        is_number = isinstance(self.at, int) and not isinstance(self.at, bool) and self.at >= 0
+        if not (is_number or (self.how == "stops" and self._names_an_event())):
             other = ", the type of an event, or a function of an event that is not async" if self.how == "stops" else ""
-            raise UsageError(f"{self} cannot be: it takes {events}{other}")
+            raise UsageError(f"{self} cannot be: it takes a number of events, 0 or more{other}")
+
+    def _names_an_event(self) -> bool:
+        if isinstance(self.at, str):
+            return bool(self.at)
+        return callable(self.at) and not inspect.iscoroutinefunction(self.at)
 
     def __str__(self) -> str:
         at = self.at.__name__ if inspect.isroutine(self.at) else repr(self.at)

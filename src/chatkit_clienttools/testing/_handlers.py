@@ -177,9 +177,12 @@ class OnClientTool:
         return self._handlers[name]
 
     def _check(self, name: str) -> None:
-        """Raise if there is no handler: that is the test's mistake, and no answer of the page."""
-        if isinstance(self._handlers, Mapping) and name not in self._handlers:
+        """Raise if there is no handler that fits: that is the test's mistake, and no answer of the page."""
+        if not isinstance(self._handlers, Mapping):
+            return
+        if name not in self._handlers:
             raise MissingHandlerError(name, sorted(self._handlers), self._transcript)
+        refuse_misfits({name: self._handlers[name]})  # it may have come later than the page
 
     def _failed(self, name: str, what: str) -> HandlerError:
         return HandlerError(f"The handler of client tool {name!r} {what}", self._transcript)

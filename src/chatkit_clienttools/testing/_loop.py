@@ -63,6 +63,7 @@ async def generators_closed() -> None:
 
 
 def _closes_a_generator(task: asyncio.Task[Any]) -> bool:
+    # what `aclose()` returns is of a type that cannot be imported
     return type(task.get_coro()).__name__ == "async_generator_athrow"
 
 

@@ -136,11 +136,13 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._own_tasks: set[asyncio.Task[Any]] = set()
         try:
             self.server: ChatKitServer[Any] = self._run(self._made(self.make_server))
+            self._own_tasks |= asyncio.all_tasks(self._loop)  # whoever has started them ends them
+            self.play = Play(
+                self.server, script, context=self.context, runs=self.model_runs, time_limit=self.time_limit
+            )
         except BaseException:
             self._close()
             raise
-        self._own_tasks |= asyncio.all_tasks(self._loop)  # whoever has started them ends them
-        self.play = Play(self.server, script, context=self.context, runs=self.model_runs, time_limit=self.time_limit)
         self._stack.push_async_callback(self.play.page.aclose)
 
     @initialize(text=a_message)

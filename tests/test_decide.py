@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chatkit.types import ClientToolCallItem, ThreadMetadata
+from chatkit.types import ClientToolCallItem, InferenceOptions, ThreadMetadata, UserMessageItem
 
 from chatkit_clienttools import ClientToolSequencer
 from chatkit_clienttools._decide import Begun, Decider, Decision, Step
@@ -346,3 +346,42 @@ class TestWithdrawals:
         decision = decider().at_end(view(Plan(claims=(claim,)), item("stranger")), [], frozenset(), Begun())
 
         assert is_gone is (decision.plan.calls == ())
+
+
+class TestIntake:
+    def test_a_call_of_no_message(self) -> None:
+        """Asked for where no message is known, as by an action: it belongs to the newest that is in sight."""
+        message = UserMessageItem(
+            id="msg_7",
+            thread_id=THREAD.id,
+            created_at=datetime.fromtimestamp(ASKED),  # noqa: DTZ006  as ChatKit writes it
+            content=[],
+            attachments=[],
+            inference_options=InferenceOptions(),
+        )
+        journal = Journal([message])
+        seen = View(Plan(), journal, reconcile(Plan(), journal.states))
+
+        decision = decider().at_end(seen, [TestEnd.asked()], frozenset(), Begun())
+
+        assert ["msg_7"] == [call.turn for call in decision.plan.calls]
+
+    def test_a_call_of_no_message_behind_others(self) -> None:
+        """Where none is in sight either, it belongs to the message of the calls before it."""
+        plan = Plan(calls=(planned("a", turn="msg_1"),))
+
+        decision = decider().at_end(view(plan, item("a")), [TestEnd.asked()], frozenset(), Begun())
+
+        assert ["msg_1", "msg_1"] == [call.turn for call in decision.plan.calls]
+
+    @pytest.mark.parametrize("known", ["in the thread", "in the plan"])
+    def test_an_invocations_id_is_taken_once(self, known: str) -> None:
+        """An id that a call has already, stored or queued, does not become that of another one."""
+        asked = TestEnd.asked()
+        asked.invocation = "call of a"
+        plan = Plan() if known == "in the thread" else Plan(calls=(planned("b"), planned("a")))
+        items = [item("a", "completed")] if known == "in the thread" else [item("b")]
+
+        decision = decider().at_end(view(plan, *items), [asked], frozenset(), Begun())
+
+        assert "call of a" != decision.plan.calls[-1].call_id

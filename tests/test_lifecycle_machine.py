@@ -382,6 +382,20 @@ class TestByHand:
         calls = [item for item in machine.play.page.items if item["type"] == "client_tool_call"]
         assert {"completed"} == {item["status"] for item in calls}
 
+    def test_stop_takes_hold_between_any_two_operations(self) -> None:
+        """Over a store that never waits as well: the later it does, the more the server has stored."""
+        stored = set()
+        for operations in range(9):
+            machine = MemoryLifecycle()
+            machine.user_begins("say something")
+            machine.user_stops_a_message("show one", 2, operations)
+            machine.user_reloads()
+            stored.add((machine.model_runs(), *[item["type"] for item in machine.play.page.items[2:]]))
+            machine.teardown()
+
+        message = (2, "user_message", "assistant_message")
+        assert {(1, "user_message"), message[:2], message, (*message, "client_tool_call")} == stored
+
     def test_a_required_call_may_come_again_after_a_retry(self) -> None:
         """A retry removes the answer to a required call of an older message, and so what is known of it."""
         machine = MemoryLifecycle()

@@ -52,6 +52,8 @@ class Play:
         self.oracle = Oracle(
             {name: script.tool(name) for name in script.names()}, script.on_user_message, script.on_failure
         )
+        self.stopped: Callable[[], object] = lambda: None
+        """Told when Stop was pressed, and before it takes hold of the server."""
         self._fails = False
         self._executed = 0
         self._keys: dict[str, str] = {}
@@ -227,6 +229,8 @@ class Play:
 
     def _observe(self, kind: str, _what: Any) -> None:
         self._was_cut_off = self._was_cut_off or kind in {"stops", "drops"}
+        if kind == "stops":
+            self.stopped()
 
     def _on_client_tool(self, name: str, _params: Json) -> Any:
         self._executed += 1

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from chatkit.agents import AgentContext
+from chatkit.store import Store
 from chatkit.types import AssistantMessageContent, AssistantMessageItem, ThreadItemDoneEvent
 
-from chatkit_clienttools import ClientTool, ClientToolSequencer
+from chatkit_clienttools import ClientTool, ClientToolSequencer, StoreWrapper
+from chatkit_clienttools._plans import WRITER
 from chatkit_clienttools.server import ClientToolServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-
-    from chatkit.store import Store
-
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 TOOLS = (
     ClientTool("shows", result=None),
     ClientTool("stops", result=None, required=True),
@@ -32,6 +32,9 @@ MESSAGES = {
 }
 
 ACTIONS = {"show": ("shows",), "get and stop": ("gets", "stops")}
+
+OPERATIONS = (*sorted(Store.__abstractmethods__), "load_plan", "save_plan")
+"""What of a store takes a while in a database."""
 
 
 def rehearsal(store: Store[Any], clock: Callable[[], float], **options: Any) -> RehearsalServer:
@@ -50,13 +53,62 @@ def rehearsal(store: Store[Any], clock: Callable[[], float], **options: Any) -> 
             async for event in self.run(sequencer, thread, context, ACTIONS[action.type]):
                 yield event
 
-    return Rehearsal(store)
+    return Rehearsal(unhurried(store))
+
+
+def unhurried(store: Store[Any]) -> Unhurried:
+    """Return a store that suspends in each operation; of the same kind, for those who keep plans in it."""
+    return UnhurriedWriter(store) if hasattr(type(store), WRITER) else Unhurried(store)
+
+
+class Unhurried(StoreWrapper[Any]):
+    """A store that lets others go on before each operation, as a database does.
+
+    Stop takes hold of a server where it waits. With a store that never does, a request would be over before anybody
+    could press it.
+    """
+
+    def __init__(self, inner: Store[Any]) -> None:
+        super().__init__(inner)
+        self._hurries = 0
+        for name in OPERATIONS:
+            if hasattr(inner, name):
+                setattr(self, name, self._waiting(getattr(inner, name)))
+
+    def hurry(self, operations: int) -> None:
+        """Do so many operations without a wait: a Stop that is pressed now takes hold of the one after them."""
+        self._hurries = operations
+
+    async def wait(self) -> None:
+        """Let others go on, unless there is no time for it."""
+        if self._hurries:
+            self._hurries -= 1
+        else:
+            await asyncio.sleep(0)
+
+    def _waiting(self, operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def waiting(*args: Any, **named: Any) -> Any:
+            await self.wait()
+            return await operation(*args, **named)
+
+        return waiting
+
+
+class UnhurriedWriter(Unhurried):
+    """The same of a store that puts a plan into its thread in one step: its class has to have the method."""
+
+    async def write_plan_into_thread(self, thread_id: str, document: object, context: object) -> None:
+        """Put the document of a plan into a thread's metadata, in one step."""
+        await self.wait()
+        await getattr(self.inner, WRITER)(thread_id, document, context)
 
 
 class RehearsalServer(ClientToolServer[Any]):
     """Says something in each run, and counts the runs."""
 
-    def __init__(self, store: Store[Any]) -> None:
+    store: Unhurried
+
+    def __init__(self, store: Unhurried) -> None:
         super().__init__(store)
         self.runs = 0
         self._arguments = itertools.count(1)

@@ -35,6 +35,9 @@ LEASE = 3600.0
 EVENTS = 8
 """How many events of a response may pass before it is cut off."""
 
+OPERATIONS = 8
+"""How many operations of the store may still be done after the event at which Stop was pressed."""
+
 WORLDS = 100
 """In how many states a thread may be for a request to be cut off: each cut adds to them, and hides what is wrong."""
 
@@ -42,6 +45,7 @@ a_message = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.mes
 an_action = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.actions))
 a_call = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.answerable))
 some_events = st.integers(0, EVENTS)
+some_operations = st.integers(0, OPERATIONS)
 
 
 class LifecycleMachine(RuleBasedStateMachine):
@@ -157,10 +161,10 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._run(self.play.message(text))
 
     @precondition(lambda self: self._may_cut_off and self.play.messages)
-    @rule(text=a_message, events=some_events)
-    def user_stops_a_message(self, text: str, events: int) -> None:
+    @rule(text=a_message, events=some_events, operations=some_operations)
+    def user_stops_a_message(self, text: str, events: int, operations: int = 0) -> None:
         """Stop, somewhere in the response to a message."""
-        self._run(self.play.message(text, lambda: self.play.page.stop(events, if_reached=True)))
+        self._run(self.play.message(text, lambda: self._stop(events, operations)))
 
     @precondition(lambda self: self._may_cut_off and self.play.messages)
     @rule(text=a_message, events=some_events)
@@ -209,10 +213,10 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._run(self.play.answer(number, times=times))
 
     @precondition(lambda self: self._may_cut_off and self.play.last_is_pending)
-    @rule(events=some_events, fails=st.booleans())
-    def user_stops_an_answer(self, events: int, *, fails: bool) -> None:
+    @rule(events=some_events, operations=some_operations, fails=st.booleans())
+    def user_stops_an_answer(self, events: int, operations: int = 0, *, fails: bool) -> None:
         """Stop, somewhere in the response to an answer."""
-        self._run(self.play.answer(fails=fails, cut=lambda: self.play.page.stop(events, if_reached=True)))
+        self._run(self.play.answer(fails=fails, cut=lambda: self._stop(events, operations)))
 
     @precondition(lambda self: self._may_cut_off and self.play.last_is_pending)
     @rule(events=some_events, fails=st.booleans())
@@ -239,6 +243,13 @@ class LifecycleMachine(RuleBasedStateMachine):
     @property
     def _may_cut_off(self) -> bool:
         return self.play.forgives and self._has_clock and len(self.play.oracle.worlds) <= WORLDS
+
+    def _stop(self, events: int, operations: int) -> None:
+        """Press Stop at an event; it takes hold when the server has done so much more with our own slow store."""
+        self.play.page.stop(events, if_reached=True)
+        if isinstance(self.server, RehearsalServer):
+            store = self.server.store
+            self.play.stopped = lambda: store.hurry(operations)
 
     def _close(self) -> None:
         """End what the server has still to do, while there is a store to do it with, and then the store."""

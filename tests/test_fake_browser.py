@@ -638,7 +638,7 @@ class TestStop:
         with pytest.raises(FaultError, match=r"stop\(at=<lambda>\).* 6 \(.*, progress_update \(x3\)\)"):
             await browser.send("Go")
         with pytest.raises(FaultError, match="had these events: none"):
-            await silent.send("Go")
+            await silent.post("threads.retry_after_item", thread_id="thr_1", item_id="msg_gone")
 
     async def test_another_error_goes_first(self) -> None:
         """A broken stream is what broke, whether a cut was still to come or not; the cut is gone."""
@@ -1118,6 +1118,102 @@ class TestBrokenStreams:
         with pytest.raises(BrokenStreamError, match="ends in the middle of an event"):
             await FakeBrowser(Short()).send("Go")
 
+    @pytest.mark.parametrize("said", [b"<html>502</html>\n\n", b"hello\n\n", b"event: error\n\n"])
+    async def test_a_stream_of_something_else(self, said: bytes) -> None:
+        """What has no data is no event; only a comment may stand there."""
+
+        class Proxy(Server):
+            async def _process_streaming(self, request: Any, context: Any) -> AsyncGenerator[bytes, None]:
+                yield b": ping\n\n" + said
+
+        with pytest.raises(BrokenStreamError, match="something without data came") as caught:
+            await FakeBrowser(Proxy()).send("Go")
+
+        assert "What had happened:\nsays      Go\nposts     threads.create" in str(caught.value)
+
+    async def test_a_stream_without_events(self) -> None:
+        """ChatKit sends one at least, whatever it is asked for."""
+
+        class Silent(Server):
+            async def _process_streaming(self, request: Any, context: Any) -> AsyncGenerator[bytes, None]:
+                yield b": ping\n\n"
+
+        with pytest.raises(BrokenStreamError, match=r"no event came in answer to threads\.create"):
+            await FakeBrowser(Silent()).send("Go")
+
+    async def test_a_retry_of_what_is_gone(self) -> None:
+        """That is the one request which ChatKit answers without an event."""
+        browser = FakeBrowser(Server(nothing))
+        await browser.send("Go")
+
+        events = await browser.post("threads.retry_after_item", item_id="msg_gone")
+
+        assert [] == events
+
+    async def test_a_thread_that_is_not_made_known(self) -> None:
+        """A page that does not learn the id of its thread can say nothing more in it; an error says why."""
+
+        class Secretive(Server):
+            async def _process_streaming_impl(self, request: Any, context: Any) -> AsyncGenerator[Any, None]:
+                async for event in super()._process_streaming_impl(request, context):
+                    if event.type != "thread.created":
+                        yield event
+
+        class Failing(Server):
+            async def _process_streaming_impl(self, request: Any, context: Any) -> AsyncGenerator[Any, None]:
+                yield ErrorEvent(message="No database.")
+
+        failing = FakeBrowser(Failing())
+
+        with pytest.raises(BrokenStreamError, match=r"no thread\.created came"):
+            await FakeBrowser(Secretive(says("Hello"))).send("Go")
+        await failing.send("Go")
+
+        assert ["No database."] == [error["message"] for error in failing.errors]
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason="a task does not tell whether it was cancelled")
+    async def test_a_cancellation_of_the_servers_own(self) -> None:
+        """It breaks the stream, and does not end the test's task."""
+
+        async def gives_up(thread: Any) -> AsyncIterator[Any]:
+            raise asyncio.CancelledError
+            yield
+
+        with pytest.raises(BrokenStreamError, match="the server has raised CancelledError"):
+            await FakeBrowser(Server(gives_up)).send("Go")
+
+    async def test_a_cancellation_of_the_test(self) -> None:
+        """Whoever cancels a test's task is not told that a stream broke."""
+
+        async def hangs(thread: Any) -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield
+
+        task = asyncio.create_task(FakeBrowser(Server(hangs)).send("Go"))
+        await asyncio.sleep(0.01)
+        task.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    @pytest.mark.parametrize(
+        "update",
+        [
+            {"type": "assistant_message.content_part.text_delta", "content_index": 1, "delta": "x"},
+            {"type": "workflow.task.added", "task_index": 0, "task": {"type": "custom"}},
+        ],
+    )
+    async def test_a_change_of_what_is_not_there(self, update: Any) -> None:
+        """A text that a message does not have cannot grow, and a message has no tasks."""
+
+        async def grows(thread: Any) -> AsyncIterator[Any]:
+            async for event in says("Hello")(thread):
+                yield event
+            yield TypeAdapter(ThreadItemUpdatedEvent).validate_python({"item_id": "msg_1", "update": update})
+
+        with pytest.raises(BrokenStreamError, match="assistant_message msg_1 has nothing that this could change"):
+            await FakeBrowser(Server(grows)).send("Go")
+
     async def test_a_server_that_does_not_come_back(self) -> None:
         """A stream that hangs is broken after the time limit."""
 
@@ -1289,7 +1385,7 @@ class TestHttpRequests:
 
         async def endpoint(request: Request) -> Response:
             seen.append((request.headers.get("authorization"), dict(request.cookies)))
-            response = StreamingResponse(iter([]), media_type="text/event-stream")
+            response = StreamingResponse(iter([b'data: {"type": "error"}\n\n']), media_type="text/event-stream")
             response.set_cookie("session", "s1")
             return response
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ._events import validated
+from ._events import refuse_incomplete, validated
 from ._factory import said
 from ._failures import BrokenStreamError
 from ._faults import Response
+from ._wire import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from ._faults import Faults
     from ._page import Json
@@ -41,27 +44,25 @@ class Connection:
     async def fetch(self, request: str) -> Json:
         """Post a request that is answered at once."""
         self.note("posts", json.loads(request)["type"])
-        try:
-            with anyio.fail_after(self.time_limit):
-                answer: Json = json.loads(await self.wire.fetch(request))
-                return answer
-        except Exception as error:
-            raise self._broken(error) from error
+        with self._waiting():
+            answer: Json = json.loads(await self.wire.fetch(request))
+        return answer
 
     async def exchange(self, request: str, *, runs_calls: bool) -> list[Json]:
         """Post a request that is answered by a stream, and return the events that came."""
-        self.note("posts", json.loads(request)["type"])
-        try:
-            with anyio.fail_after(self.time_limit):
-                stream = await self.wire.open(request)
-        except Exception as error:
-            raise self._broken(error) from error
+        kind = json.loads(request)["type"]
+        self.note("posts", kind)
+        with self._waiting():
+            stream = await self.wire.open(request)
         response = Response(stream, runs_calls)
         with self.faults.reading(response):
             try:
                 await self._read(response)
             finally:
                 await stream.close()
+        if not response.cut:
+            with self._holding():
+                refuse_incomplete(kind, response.seen)
         return response.seen
 
     async def let_go(self) -> None:
@@ -77,7 +78,8 @@ class Connection:
     async def _read(self, response: Response) -> None:
         while not self.faults.cut_off(response) and (event := await self._next(response)) is not None:
             response.seen.append(event)
-            await self.took(event, response)
+            with self._holding():
+                await self.took(event, response)
         if response.cut:
             self.ended_early(response.cut.how, len(response.seen))
             await self._end_early(response.stream, response.cut.how)
@@ -92,14 +94,40 @@ class Connection:
     async def _next(self, response: Response) -> Json | None:
         data = None
         try:
-            with anyio.fail_after(self.time_limit) as response.scope:
+            with self._waiting() as response.scope:
                 data = await response.stream.next()
-            return None if data is None else validated(data)
-        except Exception as error:
-            raise self._broken(error) from error
         finally:
             response.scope = None
+        with self._holding():
+            return None if data is None else validated(data)
 
-    def _broken(self, error: Exception) -> BrokenStreamError:
-        waited = f"nothing came for {self.time_limit:g} seconds" if isinstance(error, TimeoutError) else said(error)
-        return BrokenStreamError(f"The stream is broken: {waited}", self.transcript)
+    @contextmanager
+    def _waiting(self) -> Iterator[anyio.CancelScope]:
+        """Wait for the server, as long as it may take; whatever it raises breaks the stream."""
+        try:
+            with anyio.fail_after(self.time_limit) as scope:
+                yield scope
+        except TimeoutError as error:
+            raise self._broken(f"nothing came for {self.time_limit:g} seconds") from error
+        except Exception as error:
+            raise self._broken(said(error)) from error
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            raise self._broken("the server has raised CancelledError, and nobody had cancelled it") from error
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Hold what came against what ChatKit sends."""
+        try:
+            yield
+        except WireError as error:
+            raise self._broken(said(error)) from error
+
+    def _broken(self, what: str) -> BrokenStreamError:
+        return BrokenStreamError(f"The stream is broken: {what}", self.transcript)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled this task, for all that can be known: Python 3.10 does not tell."""
+    return bool(getattr(asyncio.current_task(), "cancelling", lambda: True)())

@@ -14,6 +14,9 @@ from ._wire import WireError
 if TYPE_CHECKING:
     from ._page import Json
 
+RETRY = "threads.retry_after_item"
+"""The one request that ChatKit may answer without an event: when the message is gone."""
+
 
 def validated(data: str) -> Json:
     """Return an event as JSON, if ChatKit knows such an event."""
@@ -23,6 +26,15 @@ def validated(data: str) -> Json:
         raise WireError(f"no event of ChatKit: {data[:500]}\n{error}") from error
     event: Json = json.loads(data)
     return event
+
+
+def refuse_incomplete(kind: str, events: list[Json]) -> None:
+    """Raise if a response lacks what ChatKit always sends in answer to a request of this kind."""
+    types = {event["type"] for event in events}
+    if not events and kind != RETRY:
+        raise WireError(f"no event came in answer to {kind}, and ChatKit sends its stream_options at least")
+    if kind == "threads.create" and "thread.created" not in types and types != {"error"}:
+        raise WireError("a thread was to be created, and no thread.created came")
 
 
 def summary(event: Json) -> str:

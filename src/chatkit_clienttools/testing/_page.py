@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._wire import WireError
+
 Json = dict[str, Any]
 
 
@@ -34,7 +36,13 @@ class Page:
         elif kind == "thread.item.removed":
             self._items.pop(event["item_id"], None)
         elif kind == "thread.item.updated" and event["item_id"] in self._items:
-            _update(self._items[event["item_id"]], event["update"])
+            self._update(self._items[event["item_id"]], event["update"])
+
+    def _update(self, item: Json, update: Json) -> None:
+        try:
+            _update(item, update)
+        except LookupError as error:
+            raise WireError(f"{item['type']} {item['id']} has nothing that this could change: {update}") from error
 
     def answered(self, item_id: str, output: Any) -> None:
         """Show a client tool call as answered: the page knows it, no event says it. The first answer stays."""

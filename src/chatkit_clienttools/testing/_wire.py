@@ -36,9 +36,9 @@ class Frames:
         self._rest = b""
 
     def fed(self, chunk: bytes) -> list[str]:
-        """Return the data of the events that `chunk` completes."""
+        """Return the data of the events that `chunk` completes; raise if it is something else."""
         *whole, self._rest = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
-        return [data for frame in whole if (data := _data(frame))]
+        return [data for frame in whole if (data := _data(frame)) is not None]
 
     def end(self) -> None:
         """Raise if the stream ends in the middle of an event."""
@@ -46,9 +46,13 @@ class Frames:
             raise WireError(f"the stream ends in the middle of an event: {self._rest[-80:]!r}")
 
 
-def _data(frame: bytes) -> str:
-    lines = frame.decode().split("\n")
-    return "\n".join(line[len("data:") :].strip() for line in lines if line.startswith("data:"))
+def _data(frame: bytes) -> str | None:
+    """Return the data of an event; None if the frame is made of comments, as those that keep a connection alive."""
+    lines = [line for line in frame.decode().split("\n") if line and not line.startswith(":")]
+    data = [line[len("data:") :].strip() for line in lines if line.startswith("data:")]
+    if lines and not data:
+        raise WireError(f"something without data came, where ChatKit sends events: {frame[:500]!r}")
+    return "\n".join(data) if data else None
 
 
 class Stream(ABC):

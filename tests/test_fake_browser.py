@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -1225,6 +1226,45 @@ class TestBrokenStreams:
             await FakeBrowser(Server(hangs), time_limit=0.01).send("Go")
 
 
+class TestLimits:
+    async def test_a_stream_that_trickles(self) -> None:
+        """Each event is in time, and there is no end to them: an operation may take 60 times as long as an event."""
+
+        async def trickles(thread: Any) -> AsyncIterator[Any]:
+            while True:
+                await asyncio.sleep(0.001)
+                yield ProgressUpdateEvent(text="Almost there.")
+
+        with pytest.raises(BrokenStreamError, match=r"no end to it: events still come after 0\.6 seconds"):
+            await FakeBrowser(Server(trickles), time_limit=0.01).send("Go")
+
+    async def test_a_server_that_asks_for_ever(self) -> None:
+        """One operation runs so many calls and no more; the next may run as many."""
+        a, b, c, d, e = (asks(item_id=f"tc_{n}") for n in range(5))
+        browser = FakeBrowser(Server(a, b, nothing, c, d, e), max_calls=2)
+        await browser.send("Go")
+
+        with pytest.raises(BrokenStreamError, match="asked for 3 calls, and max_calls is 2"):
+            await browser.send("Go on")
+
+        assert 4 == len(browser.calls)
+
+    async def test_a_server_that_takes_no_notice_of_stop(self) -> None:
+        """Who goes on sending when it is cancelled would never end."""
+
+        async def deaf(thread: Any) -> AsyncIterator[Any]:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.001)
+                yield ProgressUpdateEvent(text="Still here.")
+
+        browser = FakeBrowser(Server(deaf), time_limit=0.05)
+        browser.stop(at=4)
+
+        with pytest.raises(BrokenStreamError, match="goes on after Stop was pressed"):
+            await browser.send("Go")
+
+
 class TestTranscript:
     async def test_it_reads(self) -> None:
         """What was done and seen, a line each; what repeats is counted."""
@@ -1409,6 +1449,11 @@ class TestMistakesOfATest:
         """What cannot take a request is said where it is given."""
         with pytest.raises(UsageError, match=r"this is a PlainStore: MyServer\("):
             FakeBrowser(PlainStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    def test_no_calls_at_all(self) -> None:
+        """A page that may run none has no use for a limit: it has `answering`."""
+        with pytest.raises(UsageError, match="max_calls must be 1 or more, not 0"):
+            FakeBrowser(Server(), max_calls=0)
 
     @pytest.mark.parametrize("options", [{"headers": {}}, {"cookies": {"a": "b"}}])
     def test_headers_and_cookies_are_for_http(self, options: Any) -> None:

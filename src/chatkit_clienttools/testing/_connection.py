@@ -17,9 +17,10 @@ from ._faults import Response
 from ._wire import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from ._faults import Faults
+    from ._limits import Limits
     from ._page import Json
     from ._transcript import Transcript
     from ._wire import Stream, Wire
@@ -32,6 +33,7 @@ class Connection:
     wire: Wire
     faults: Faults
     time_limit: float
+    limits: Limits
     transcript: Transcript
     dropped: list[Stream]
     """What the network has lost, and the server does not know of."""
@@ -58,8 +60,9 @@ class Connection:
         with self.faults.reading(response):
             try:
                 await self._read(response)
-            finally:
-                await stream.close()
+            except BaseException:
+                await self._end(stream)
+                raise
         if not response.cut:
             with self._holding():
                 refuse_incomplete(kind, response.seen)
@@ -68,28 +71,36 @@ class Connection:
     async def let_go(self) -> None:
         """End what was lost: nobody waits for it, and nobody is told if it fails."""
         while self.dropped:
-            stream = self.dropped.pop()
-            try:
-                with anyio.fail_after(self.time_limit):
-                    await stream.let_go()
-            except Exception as error:  # noqa: BLE001  a server may fail here; the page has long forgotten it
-                self.note("ends", said(error))
+            await self._end(self.dropped.pop())
 
     async def _read(self, response: Response) -> None:
         while not self.faults.cut_off(response) and (event := await self._next(response)) is not None:
+            self.limits.event()
             response.seen.append(event)
             with self._holding():
                 await self.took(event, response)
         if response.cut:
             self.ended_early(response.cut.how, len(response.seen))
             await self._end_early(response.stream, response.cut.how)
+        else:
+            await self._end(response.stream)
 
     async def _end_early(self, stream: Stream, how: str) -> None:
         if how == "stops":
-            await stream.stop()
+            with self._holding():
+                await stream.stop()
+            await self._end(stream)
         else:
             await stream.drop()
             self.dropped.append(stream)
+
+    async def _end(self, stream: Stream) -> None:
+        """End what a server has still to do for a response."""
+        try:
+            with anyio.fail_after(self.time_limit):
+                await stream.close()
+        except Exception as error:  # noqa: BLE001  a server may fail here; the page has forgotten it
+            self.note("ends", said(error))
 
     async def _next(self, response: Response) -> Json | None:
         data = None
@@ -131,3 +142,10 @@ class Connection:
 def _is_cancelled() -> bool:
     """Whether somebody has cancelled this task, for all that can be known: Python 3.10 does not tell."""
     return bool(getattr(asyncio.current_task(), "cancelling", lambda: True)())
+
+
+async def both(*posts: Coroutine[Any, Any, None]) -> None:
+    """Let two posts come to their ends, whatever becomes of the other one; then raise what one of them has raised."""
+    for outcome in await asyncio.gather(*posts, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -84,8 +84,9 @@ class Response:
 class Faults:
     """What is to go wrong on one page."""
 
-    def __init__(self, transcript: Transcript) -> None:
+    def __init__(self, transcript: Transcript, *, begins: Callable[[], object]) -> None:
         self._transcript = transcript
+        self._begins = begins
         self._cut: Cut | None = None
         self._operations = 0
         self._responses: list[Response] = []
@@ -106,6 +107,7 @@ class Faults:
         """See that a cut happens in what the page does, or in what it does at the same time."""
         if not self._operations:
             self._read = []
+            self._begins()
         self._operations += 1
         missed = None
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
@@ -75,7 +76,7 @@ class Stream(ABC):
 
     @abstractmethod
     async def stop(self) -> None:
-        """Close the connection while the server works on the next event."""
+        """Close the connection while the server works on the next event; raise if it takes no notice."""
 
     @abstractmethod
     async def drop(self) -> None:
@@ -83,11 +84,7 @@ class Stream(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Release what the stream holds, once it is over."""
-
-    async def let_go(self) -> None:
-        """End what a server has still to do for a connection that was lost; over a network it knows by itself."""
-        return
+        """Release what the stream holds, and end what the server has still to do for it."""
 
 
 def wire_to(
@@ -109,7 +106,7 @@ def wire_to(
         raise UsageError(f"A server is needed, and {server.__name__} is a class: {server.__name__}(store)")
     if not callable(getattr(server, "process", None)):
         raise UsageError(f"A server is needed, or the URL of one, and this is a {type(server).__name__}: MyServer(...)")
-    return InProcess(cast("ChatKitServer[Any]", server), context)
+    return InProcess(cast("ChatKitServer[Any]", server), context, time_limit)
 
 
 def has_stream(kind: str) -> bool:
@@ -137,9 +134,10 @@ class Wire(Protocol):
 class InProcess:
     """A server in this process."""
 
-    def __init__(self, server: ChatKitServer[Any], context: Any) -> None:
+    def __init__(self, server: ChatKitServer[Any], context: Any, time_limit: float) -> None:
         self.server = server
         self.context = context
+        self._time_limit = time_limit
 
     async def fetch(self, request: str) -> bytes:
         """Post a request that is answered at once."""
@@ -153,32 +151,29 @@ class InProcess:
         result = await self.server.process(request, self.context)
         if not isinstance(result, StreamingResult):
             raise WireError(f"no stream came, but {result!r}")
-        return _InProcessStream(result)
+        return _InProcessStream(result, self._time_limit)
 
 
 class _InProcessStream(Stream):
-    def __init__(self, result: StreamingResult) -> None:
+    def __init__(self, result: StreamingResult, time_limit: float) -> None:
         self._generators = [aiter(result), result.json_events]
         super().__init__(self._generators[0])
-        self._is_dropped = False
+        self._time_limit = time_limit
 
     async def stop(self) -> None:
         # As a web server does: the task that iterates is cancelled where it waits, and at every later wait too.
+        ends = time.monotonic() + self._time_limit
         with anyio.CancelScope() as scope:
             asyncio.get_running_loop().call_soon(scope.cancel)
             while await anext(self._chunks, None) is not None:
-                pass
+                if time.monotonic() > ends:
+                    raise WireError("the server goes on after Stop was pressed: it has to let CancelledError pass")
 
     async def drop(self) -> None:
         # A generator that rests at its `yield` hears nothing of it: it stays there for as long as anybody refers to it.
-        self._is_dropped = True
+        return
 
     async def close(self) -> None:
-        if not self._is_dropped:
-            for generator in self._generators:
-                await generator.aclose()
-
-    async def let_go(self) -> None:
         for generator in self._generators:
             await generator.aclose()
         await generators_closed()
@@ -209,7 +204,11 @@ class OverHttp:
     async def open(self, request: str) -> Stream:
         """Post a request that is answered by a stream."""
         client = self._client()
-        response = await client.send(client.build_request("POST", self._url, content=request), stream=True)
+        try:
+            response = await client.send(client.build_request("POST", self._url, content=request), stream=True)
+        except BaseException:
+            await client.aclose()
+            raise
         self._cookies.extract_cookies(response)
         stream = _HttpStream(client, response)
         kind = response.headers.get("content-type", "nothing")

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 from chatkit_clienttools._requests import RESUME
 from chatkit_clienttools.errors import UsageError
 
-from ._connection import Connection
+from ._connection import Connection, both
 from ._events import summary
 from ._factory import said
 from ._failures import MissingHandlerError
 from ._faults import Cut, Faults
 from ._handlers import Answering, Call, Delivery, Handlers, OnClientTool, bare, known, refuse_misfits, reported
+from ._limits import Limits
 from ._page import Json, Page
 from ._transcript import Transcript
 from ._wire import has_stream, wire_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from chatkit.server import ChatKitServer
     from typing_extensions import Self
@@ -55,7 +56,9 @@ class FakeBrowser:
         observer: Told of each step while it happens: what kind of step, and of what.
         headers: Over HTTP: sent with every request.
         cookies: Over HTTP: the page's cookies. What the server sets is kept.
-        time_limit: How many seconds the next event of a response may take, and a handler.
+        time_limit: How many seconds the next event of a response may take, and a handler; a whole operation, such as
+            `send()` with all the answers that it posts, may take 60 times as long.
+        max_calls: How many client tools one operation may run: a server that asks for ever is not to hang a test.
 
     Attributes:
         calls: The client tools that were executed, each a pair of name and params, without the receipt.
@@ -83,6 +86,7 @@ class FakeBrowser:
         headers: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
         time_limit: float = 10.0,
+        max_calls: int = 1000,
     ) -> None:
         refuse_misfits(handlers)
         self._wire = wire_to(server, context=context, headers=headers, cookies=cookies, time_limit=time_limit)
@@ -93,6 +97,7 @@ class FakeBrowser:
         self._observer = observer
         self._time_limit = time_limit
         self.transcript = Transcript()
+        self._limits = Limits(time_limit, max_calls, self.transcript)
         self._numbers = itertools.count(1)
         self._dropped: list[Stream] = []
         self._open_page(None)
@@ -118,11 +123,13 @@ class FakeBrowser:
             transcript=self.transcript,
         )
         self._to_run: deque[Delivery] = deque()
-        self._faults = Faults(self.transcript)
+        self._limits = copy.copy(self._limits)  # each tab is at something of its own
+        self._faults = Faults(self.transcript, begins=self._limits.begin)
         self._connection = Connection(
             self._wire,
             self._faults,
             self._time_limit,
+            self._limits,
             self.transcript,
             self._dropped,
             note=self._note,
@@ -298,7 +305,7 @@ class FakeBrowser:
             await self._on_client_tool.answer_to(call)
             self._tell("withholds", call.name)
         elif self.answering == "twice at once":
-            await _both(self._post_answer(call), self._post_answer(call))
+            await both(self._post_answer(call), self._post_answer(call))
         else:
             for _ in range(2 if self.answering == "twice" else 1):
                 await self._post_answer(call)
@@ -348,6 +355,7 @@ class FakeBrowser:
             self.delivered.append(call)
             self._tell("gets", (call.name, call.params))
             if response.runs_calls:
+                self._limits.call()
                 await self._arrived(call)
 
     async def _arrived(self, call: Delivery) -> None:
@@ -386,10 +394,3 @@ class FakeBrowser:
 
     def __repr__(self) -> str:
         return f"<FakeBrowser on {self.thread_id}: {self.transcript!r}>"
-
-
-async def _both(*posts: Coroutine[Any, Any, None]) -> None:
-    """Let two posts come to their ends, whatever becomes of the other one; then raise what one of them has raised."""
-    for outcome in await asyncio.gather(*posts, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome

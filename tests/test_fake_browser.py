@@ -41,7 +41,7 @@ from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser, FaultError, HandlerError, MissingHandlerError
 from chatkit_clienttools.testing._rehearsal import rehearsal
-from chatkit_clienttools.testing._wire import Frames, WireError
+from chatkit_clienttools.testing._wire import Frames, OverHttp, WireError
 from chatkit_clienttools.testing.fixtures import fake_browser
 from tests.helpers.http import chatkit_app, serving
 from tests.helpers.merak import (
@@ -282,6 +282,16 @@ class TestErrorsOfHandlers:
 
         assert isinstance(caught.value.__cause__, AssertionError)
         assert 'gets      shows {"n": 7}' in str(caught.value)
+
+    @pytest.mark.parametrize("answer", [float("nan"), {"n": [float("inf")]}])
+    async def test_an_answer_has_no_nan(self, answer: Any) -> None:
+        """A page cannot post it, though Python would."""
+        browser = FakeBrowser(Server(asks()), handlers={"shows": lambda params: answer})
+
+        with pytest.raises(
+            HandlerError, match=r"'shows' has answered with a .*, which is not JSON: Out of range float"
+        ):
+            await browser.send("Go")
 
     async def test_an_answer_is_json(self) -> None:
         """What cannot be posted is named, with the cure."""
@@ -1263,6 +1273,51 @@ class TestLimits:
 
         with pytest.raises(BrokenStreamError, match="goes on after Stop was pressed"):
             await browser.send("Go")
+
+
+class TestWhatIsLeft:
+    @pytest.mark.parametrize("at", ["observer", "predicate"])
+    async def test_a_test_that_fails_in_the_middle_of_a_stream(self, at: str) -> None:
+        """The server's run has ended when the error comes out, with all that it holds."""
+        ended = []
+
+        async def body(thread: Any) -> AsyncIterator[Any]:
+            try:
+                yield call(thread)
+                yield ProgressUpdateEvent(text="Unseen.")
+            finally:
+                await asyncio.sleep(0)
+                ended.append(True)
+
+        def fails(*seen: Any) -> bool:
+            if "shows" in str(seen):
+                raise RuntimeError("the test's mistake")
+            return False
+
+        browser = FakeBrowser(Server(body), **({"observer": fails} if at == "observer" else {}))
+        if at == "predicate":
+            browser.stop(at=fails)
+
+        with pytest.raises((RuntimeError, FaultError), match="the test's mistake"):
+            await browser.send("Go")
+
+        assert [True] == ended
+
+    async def test_a_client_for_a_server_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is closed though no response came."""
+        clients = []
+
+        def kept(wire: OverHttp) -> Any:
+            clients.append(made(wire))
+            return clients[-1]
+
+        made = OverHttp._client
+        monkeypatch.setattr(OverHttp, "_client", kept)
+
+        with pytest.raises(BrokenStreamError, match="ConnectError"):
+            await FakeBrowser("http://127.0.0.1:9/").send("Go")
+
+        assert [True] == [client.is_closed for client in clients]
 
 
 class TestTranscript:

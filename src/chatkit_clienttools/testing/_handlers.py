@@ -162,10 +162,10 @@ class OnClientTool:
     def _json(self, name: str, answer: Any) -> Any:
         """Return an answer as it goes over the wire."""
         try:
-            return json.loads(json.dumps(answer))
+            return json.loads(json.dumps(answer, allow_nan=False))
         except (TypeError, ValueError) as error:
             result = type(bare(answer)).__name__
-            cure = 'A pydantic model becomes JSON with `model_dump(mode="json")`'
+            cure = 'A pydantic model becomes JSON with `model_dump(mode="json")`, NaN is best posted as None'
             raise self._failed(name, f"has answered with a {result}, which is not JSON: {error}. {cure}") from error
 
     def _handler(self, name: str) -> Callable[[Json], Any]:

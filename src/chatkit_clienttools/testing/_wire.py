@@ -166,8 +166,7 @@ class _InProcessStream(Stream):
         with anyio.CancelScope() as scope:
             asyncio.get_running_loop().call_soon(scope.cancel)
             while await anext(self._chunks, None) is not None:
-                if time.monotonic() > ends:
-                    raise WireError("the server goes on after Stop was pressed: it has to let CancelledError pass")
+                _refuse_after(ends)
 
     async def drop(self) -> None:
         # A generator that rests at its `yield` hears nothing of it: it stays there for as long as anybody refers to it.
@@ -177,6 +176,11 @@ class _InProcessStream(Stream):
         for generator in self._generators:
             await generator.aclose()
         await generators_closed()
+
+
+def _refuse_after(ends: float) -> None:
+    if time.monotonic() > ends:
+        raise WireError("the server goes on after Stop was pressed: it has to let CancelledError pass")
 
 
 class OverHttp:

@@ -396,6 +396,17 @@ class TestByHand:
         message = (2, "user_message", "assistant_message")
         assert {(1, "user_message"), message[:2], message, (*message, "client_tool_call")} == stored
 
+    def test_stop_takes_hold_while_a_message_gives_up_what_is_open(self) -> None:
+        """The rest may be given up, and the pending call still be there: its answer is followed by what is required."""
+        machine = PlainLifecycle()
+        machine.user_begins("show, get, show and stop")
+        machine.user_stops_a_message("show, get, show and stop", 2, 3)
+
+        machine.page_answers(fails=False)
+        machine.teardown()
+
+        assert ["shows", "stops"] == [call.name for call in machine.play.page.calls]
+
     def test_a_required_call_may_come_again_after_a_retry(self) -> None:
         """A retry removes the answer to a required call of an older message, and so what is known of it."""
         machine = MemoryLifecycle()

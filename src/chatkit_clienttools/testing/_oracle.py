@@ -125,6 +125,9 @@ class Oracle:
         """A message was stored, and the request cut off: before calls were given up, before the run, or in it."""
         yield world.aged
         yield replace(world.aged, is_out=False)  # older ChatKits remove a pending call themselves
+        if world.is_out and not self._keeps:  # the rest was given up, and the item that is pending not yet removed
+            first, *rest = world.aged.waiting
+            yield replace(world.aged, waiting=(first, *(call for call in rest if self._is_required(call))))
         for begun in self.begins()(world):
             yield replace(begun, runs=world.runs)
             yield replace(begun, told=world.told)  # what a run should have told the model is not told by half of it

@@ -424,6 +424,51 @@ class TestAnswering:
         assert ["executed", "the stream goes on"] == order
         assert [None] == server.answers
 
+    async def test_at_once_while_the_stream_is_read_on(self) -> None:
+        """A server may hold a lock over its stream: the page reads that to its end, and the answer is taken then."""
+        lock = asyncio.Lock()
+
+        class Locking(Server):
+            async def _process_streaming(self, request: Any, context: Any) -> AsyncGenerator[bytes, None]:
+                async with lock:
+                    async for chunk in super()._process_streaming(request, context):
+                        yield chunk
+
+        browser = FakeBrowser(Locking(asks(), says("Done.")), answering="at once", time_limit=1)
+
+        await browser.send("Go")
+
+        assert ["Done."] == browser.texts
+
+    async def test_at_once_in_a_stream_that_breaks(self) -> None:
+        """The answer goes with it."""
+
+        async def waits(thread: Any) -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield
+
+        def fails(kind: str, what: Any) -> None:
+            if kind == "progress":
+                raise RuntimeError("the test's mistake")
+
+        async def asking(thread: Any) -> AsyncIterator[Any]:
+            yield call(thread)
+            yield ProgressUpdateEvent(text="Wait.")
+
+        browser = FakeBrowser(Server(asking, waits), answering="at once", observer=fails)
+
+        with pytest.raises(RuntimeError, match="the test's mistake"):
+            await browser.send("Go")
+
+        assert 1 == len(asyncio.all_tasks())
+
+    async def test_at_once_and_the_handler_fails(self) -> None:
+        """What the answer raises comes out when the stream has ended."""
+        browser = FakeBrowser(Server(asks()), handlers={}, answering="at once")
+
+        with pytest.raises(MissingHandlerError):
+            await browser.send("Go")
+
     async def test_twice(self) -> None:
         """One execution, two posts, one after the other: plain ChatKit's stream breaks at the second."""
         server = Server(asks(), nothing)

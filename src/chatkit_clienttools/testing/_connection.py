@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,24 @@ from ._events import refuse_incomplete, validated
 from ._factory import said
 from ._failures import BrokenStreamError
 from ._faults import Response
+from ._loop import cancelled
 from ._wire import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Coroutine, Iterator
 
     from ._faults import Faults
     from ._limits import Limits
     from ._page import Json
     from ._transcript import Transcript
     from ._wire import Stream, Wire
+
+Told = Callable[[], object]
+"""Who is told when a request was posted."""
+
+
+def unheard() -> None:
+    """Tell nobody."""
 
 
 @dataclass(eq=False)
@@ -50,19 +59,22 @@ class Connection:
             answer: Json = json.loads(await self.wire.fetch(request))
         return answer
 
-    async def exchange(self, request: str, *, runs_calls: bool) -> list[Json]:
-        """Post a request that is answered by a stream, and return the events that came."""
+    async def exchange(self, request: str, *, runs_calls: bool, posted: Told) -> list[Json]:
+        """Post a request that is answered by a stream, say so, and return the events that came."""
         kind = json.loads(request)["type"]
         self.note("posts", kind)
         with self._waiting():
             stream = await self.wire.open(request)
+        posted()
         response = Response(stream, runs_calls)
         with self.faults.reading(response):
             try:
                 await self._read(response)
             except BaseException:
+                await cancelled(response.answers)
                 await self._end(stream)
                 raise
+        await both(*response.answers)
         if not response.cut:
             with self._holding():
                 refuse_incomplete(kind, response.seen)
@@ -144,8 +156,17 @@ def _is_cancelled() -> bool:
     return bool(getattr(asyncio.current_task(), "cancelling", lambda: True)())
 
 
-async def both(*posts: Coroutine[Any, Any, None]) -> None:
-    """Let two posts come to their ends, whatever becomes of the other one; then raise what one of them has raised."""
+async def beside(response: Response, post: Callable[[Told], Coroutine[Any, Any, None]]) -> None:
+    """Post an answer while a response is open, as a request of its own; once it is posted, the response is read on."""
+    posted = asyncio.Event()
+    answer = asyncio.create_task(post(posted.set))
+    answer.add_done_callback(lambda _: posted.set())
+    response.answers.append(answer)
+    await posted.wait()
+
+
+async def both(*posts: Awaitable[None]) -> None:
+    """Let posts come to their ends, whatever becomes of the other one; then raise what one of them has raised."""
     for outcome in await asyncio.gather(*posts, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome

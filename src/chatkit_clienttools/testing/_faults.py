@@ -21,6 +21,7 @@ from ._factory import said
 from ._failures import FaultError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     import anyio
@@ -79,6 +80,8 @@ class Response:
     """What waits for its next event."""
     cut: Cut | None = None
     """What has ended it before its time."""
+    answers: list[asyncio.Task[None]] = field(default_factory=list)
+    """What was posted while it was being read."""
 
 
 class Faults:

@@ -41,7 +41,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 def cancel_all(loop: asyncio.AbstractEventLoop, *, but: Iterable[asyncio.Task[Any]] = ()) -> None:
     """Cancel every task of a loop, and see it end."""
-    loop.run_until_complete(_cancelled(asyncio.all_tasks(loop).difference(but)))
+    loop.run_until_complete(cancelled(asyncio.all_tasks(loop).difference(but)))
 
 
 def close(loop: asyncio.AbstractEventLoop) -> None:
@@ -67,7 +67,8 @@ def _closes_a_generator(task: asyncio.Task[Any]) -> bool:
     return type(task.get_coro()).__name__ == "async_generator_athrow"
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and see them end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import itertools
 import json
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from chatkit_clienttools._requests import RESUME
 from chatkit_clienttools.errors import UsageError
 
-from ._connection import Connection, both
+from ._connection import Connection, Told, beside, both, unheard
 from ._events import summary
 from ._factory import said
 from ._failures import MissingHandlerError
@@ -310,20 +309,21 @@ class FakeBrowser:
             for _ in range(2 if self.answering == "twice" else 1):
                 await self._post_answer(call)
 
-    async def _post_answer(self, call: Delivery) -> None:
+    async def _post_answer(self, call: Delivery, posted: Told = unheard) -> None:
         answer = await self._on_client_tool.answer_to(call)
         self._tell("answers", answer, noted=(call.name, answer))
         self._page.answered(call.item_id, bare(answer))
-        await self._exchange(self._request("threads.add_client_tool_output", {"result": answer}), runs_calls=True)
+        request = self._request("threads.add_client_tool_output", {"result": answer})
+        await self._exchange(request, runs_calls=True, posted=posted)
 
     def _request(self, kind: str, params: Json) -> str:
         if self.thread_id:
             params = {"thread_id": self.thread_id, **params}
         return json.dumps({"type": kind, "params": params})
 
-    async def _exchange(self, request: str, *, runs_calls: bool) -> list[Json]:
+    async def _exchange(self, request: str, *, runs_calls: bool, posted: Told = unheard) -> list[Json]:
         self._last_request = request
-        return await self._connection.exchange(request, runs_calls=runs_calls)
+        return await self._connection.exchange(request, runs_calls=runs_calls, posted=posted)
 
     def _ended_early(self, how: str, events: int) -> None:
         self._to_run.clear()
@@ -356,12 +356,11 @@ class FakeBrowser:
             self._tell("gets", (call.name, call.params))
             if response.runs_calls:
                 self._limits.call()
-                await self._arrived(call)
+                await self._arrived(call, response)
 
-    async def _arrived(self, call: Delivery) -> None:
+    async def _arrived(self, call: Delivery, response: Response) -> None:
         if self.answering == "at once":
-            # a request of its own, as in a page: not a part of the one that is being read
-            await asyncio.create_task(self._post_answer(call))
+            await beside(response, lambda posted: self._post_answer(call, posted))
         else:
             self._to_run.append(call)
 

@@ -407,6 +407,19 @@ class TestByHand:
 
         assert ["shows", "stops"] == [call.name for call in machine.play.page.calls]
 
+    def test_without_receipts_no_answer_is_repeated_before_the_last_call(self) -> None:
+        """The second one could be taken for an answer to the next call; behind the last there is none."""
+        posted = []
+        for machine in (PlainLifecycle(), MemoryLifecycle()):
+            machine.user_begins("show, show and stop")
+            for number in range(3):
+                machine.page_answers_late_or_again(number, 3)
+            steps = machine.play.page.transcript.steps
+            posted.append([step.what for step in steps].count("threads.add_client_tool_output"))
+            machine.teardown()
+
+        assert [1 + 1 + 3, 3 + 3 + 3] == posted
+
     def test_a_required_call_may_come_again_after_a_retry(self) -> None:
         """A retry removes the answer to a required call of an older message, and so what is known of it."""
         machine = MemoryLifecycle()

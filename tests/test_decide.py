@@ -22,6 +22,8 @@ from tests.helpers.merak import TOOLS
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from chatkit.types import ThreadItem
+
     from chatkit_clienttools._runs import Run
 
 THREAD = ThreadMetadata(id="thr_1", created_at=datetime(2026, 1, 1))  # noqa: DTZ001  naive, as ChatKit writes it
@@ -60,7 +62,18 @@ def item(item_id: str, status: Any = "pending", name: str = WANTED, output: Any 
     )
 
 
-def view(plan: Plan, *items: ClientToolCallItem) -> View:
+def message() -> UserMessageItem:
+    return UserMessageItem(
+        id="msg_7",
+        thread_id=THREAD.id,
+        created_at=datetime.fromtimestamp(ASKED),  # noqa: DTZ006  as ChatKit writes it
+        content=[],
+        attachments=[],
+        inference_options=InferenceOptions(),
+    )
+
+
+def view(plan: Plan, *items: ThreadItem) -> View:
     """What the store shows, with the items in the order in which they came."""
     journal = Journal(list(reversed(items)))
     return View(plan, journal, reconcile(plan, journal.states))
@@ -351,20 +364,18 @@ class TestWithdrawals:
 class TestIntake:
     def test_a_call_of_no_message(self) -> None:
         """Asked for where no message is known, as by an action: it belongs to the newest that is in sight."""
-        message = UserMessageItem(
-            id="msg_7",
-            thread_id=THREAD.id,
-            created_at=datetime.fromtimestamp(ASKED),  # noqa: DTZ006  as ChatKit writes it
-            content=[],
-            attachments=[],
-            inference_options=InferenceOptions(),
-        )
-        journal = Journal([message])
-        seen = View(Plan(), journal, reconcile(Plan(), journal.states))
+        decision = decider().at_end(view(Plan(), message()), [TestEnd.asked()], frozenset(), Begun())
 
-        decision = decider().at_end(seen, [TestEnd.asked()], frozenset(), Begun())
+        assert [("msg_7", "msg_7")] == [(call.turn, call.behind) for call in decision.plan.calls]
 
-        assert ["msg_7"] == [call.turn for call in decision.plan.calls]
+    def test_a_call_of_nobody(self) -> None:
+        """A pending call that no plan knows comes into it as what its tool says, asked for when it was put there."""
+        seen = view(Plan(), message(), item("stranger", name=SHOWN))
+
+        [call] = decider().at_end(seen, [], frozenset(), Begun()).plan.calls
+
+        assert (SHOWN, "call of stranger", False) == (call.name, call.call_id, call.wanted)
+        assert ("msg_7", RELEASED) == (call.turn, call.at)
 
     def test_a_call_of_no_message_behind_others(self) -> None:
         """Where none is in sight either, it belongs to the message of the calls before it."""

@@ -47,6 +47,8 @@ class Scenario:
     """Whether every event is a point, and not only the calls: crashes and disconnects between any two events."""
     opened: bool = False
     """Whether the exploration begins when the first call is out, and not with the user's message."""
+    most: int = 1_000_000
+    """How many executions are enough, where all of them are too many."""
     recovery: Literal["resume", "message", "repeat", "again", "nothing"] = "resume"
     """What the user does when everything has come to a stop, for all to be settled: "again" is to post the last answer
     again, and to resume only where a call is pending that the page may not have."""

@@ -124,8 +124,11 @@ LONG = [
     named(Scenario(calls=CALLS[2], retries=1), "a retry at any moment"),
     named(TWO.but(calls=CALLS[1], resumes=1), "two workers, a resume: memory"),
     named(TWO.but(calls=CALLS[1], messages=1), "two workers, a message: 1 call"),
-    named(TWO.but(calls=CALLS[1], retries=1), "two workers, a retry: 1 call"),
-    named(TWO.but(calls=CALLS[1], later=("shows",), actions=1), "two workers, an action: 1 call"),
+    named(TWO.but(calls=CALLS[1], retries=1, most=5000), "two workers, a retry: 1 call, 5,000 executions"),
+    named(
+        TWO.but(calls=CALLS[1], later=("shows",), actions=1, most=5000),
+        "two workers, an action: 1 call, 5,000 executions",
+    ),
 ]
 
 NAIVE = Scenario(

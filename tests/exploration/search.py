@@ -59,7 +59,7 @@ class Search:
 
     def __init__(self, scenario: Scenario, *, limit: int = 1_000_000, until: Iterable[str] = ()) -> None:
         self.scenario = scenario
-        self.limit = limit
+        self.limit = min(limit, scenario.most)
         self.until = frozenset(until)
         self.found = Found(scenario)
         self._seen: dict[int, frozenset[str]] = {}
@@ -74,7 +74,7 @@ class Search:
                 self._execute(loop, *self._stack.pop())
                 if self.found.executions % COLLECT_EVERY == 0:
                     collect(loop)
-        self.found.is_complete = not self._stack
+        self.found.is_complete = not self._stack or self.found.executions >= self.scenario.most
         self.found.seconds = time.perf_counter() - began
         return self.found
 

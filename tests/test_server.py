@@ -388,6 +388,24 @@ class TestFailingStores:
             pytest.fail("the repeated answer does not release the next call")
         assert 1 == server.runs
 
+    async def test_one_that_comes_after_a_call_was_withdrawn(self) -> None:
+        """The page hears of what was deleted, also when the request fails right after that."""
+        store = WatchedStore(PlainStore())
+        _, chat = guarded(store, says("hello"))
+        await chat.say("hi")
+        for n in (1, 2):
+            await chat.touch(old_call(chat, n))
+
+        async def fail(name: str, _: Any) -> None:
+            if name == "save_item":
+                raise ConnectionError
+
+        store.before = fail
+        reply = await chat.answer([])
+
+        assert 1 == len(reply.errors)
+        assert ["o1"] == [event["item_id"] for event in reply.events if event["type"] == "thread.item.removed"]
+
     async def test_one_that_a_run_meets(self, log: pytest.LogCaptureFixture) -> None:
         """What fails as a run begins is such an error too, and the run has not begun."""
         store = WatchedStore(PlainStore())

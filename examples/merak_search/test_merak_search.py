@@ -81,6 +81,7 @@ async def test_every_call_is_stored_once_and_completed() -> None:
 def test_the_endpoint_streams_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """The web application serves ChatKit's requests, streaming and not."""
     monkeypatch.setattr(main.server.agent, "model", model())
+    monkeypatch.setattr(main.server, "store", ValidatingStore(MemoryStore()))  # other tests have used the application's
     content = [{"type": "input_text", "text": "Who knows about maritime law?"}]
     message = {"content": content, "attachments": [], "inference_options": {}}
 

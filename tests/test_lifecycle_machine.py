@@ -660,6 +660,20 @@ class TestOracle:
 
         assert {1, 2, 3} == {world.runs for world in oracle.worlds}
 
+    def test_a_run_that_was_cut_off_may_hold_back_the_next(self) -> None:
+        """While it may still be about to tell the model, the next answer may not."""
+        oracle = self.oracle()
+        oracle.became(oracle.message(["gets"]))
+        oracle.given("gets", "first")
+        oracle.became(oracle.answer("first", fails=False), cut_off=oracle.cut_answer("first", fails=False))
+        oracle.worlds = {world for world in oracle.worlds if not world.waiting}
+        oracle.became(oracle.action(["shows"]))
+        oracle.given("shows", "second")
+
+        oracle.became(oracle.answer("second", fails=False, may_be_told=True))
+
+        assert {2, 3, 4} == {world.runs for world in oracle.worlds}
+
     def test_what_makes_no_difference_is_one_state(self) -> None:
         """However often a message is cut off: how many there were does not matter to what is open now."""
         oracle = self.oracle()

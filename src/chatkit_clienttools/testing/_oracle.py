@@ -137,12 +137,16 @@ class Oracle:
         """The user presses a button."""
         return lambda world: [self._asks(replace(world, runs=world.runs + 1), names)]
 
-    def answer(self, key: Key, *, fails: bool) -> Change:
-        """An answer to a call is recorded, unless it was before; the model runs after the last if it wants to know."""
+    def answer(self, key: Key, *, fails: bool, may_be_told: bool = False) -> Change:
+        """An answer to a call is recorded, unless it was before; the model runs after the last if it wants to know.
+
+        With `may_be_told` a run that was cut off may still be about to tell it.
+        """
 
         def change(world: World) -> Iterable[World]:
             for new in self.recorded(key, fails=fails)(world):
-                yield from [self._tells(new)] if new != world else self.goes_on(world)
+                may_wait = new == world or (may_be_told and not world.told)
+                yield from self.goes_on(new) if may_wait else [self._tells(new)]
 
         return change
 

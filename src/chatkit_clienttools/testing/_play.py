@@ -119,7 +119,8 @@ class Play:
         times = times if self._may_repeat(call) else 1
         posts = asyncio.gather(*(self.page.answer(number) for _ in range(times)))
         recorded = self.oracle.cut_answer(key_of(call), fails=failed)
-        await self._step(posts, self.oracle.answer(key_of(call), fails=failed), cut, recorded)
+        done = self.oracle.answer(key_of(call), fails=failed, may_be_told=self._may_be_claimed)
+        await self._step(posts, done, cut, recorded)
 
     async def resume(self) -> None:
         """Ask for a pending call again."""

@@ -87,9 +87,8 @@ class Decider:
         plan, progress = view.plan, view.progress
         if self._rules.on_failure != "abort":
             return view, []
-        if any(
-            call.item_id == plan.aborted for call in progress.open
-        ):  # a retry took its answer back: it may fail anew
+        if any(call.item_id == plan.aborted for call in progress.open):
+            # a retry took its answer back: it may fail anew
             plan = plan.model_copy(update={"aborted": None})
             view = replace(view, plan=plan, progress=reconcile(plan, view.journal.states))
         if progress.pending or not progress.settled:

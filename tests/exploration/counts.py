@@ -31,9 +31,11 @@ def pin(seen: Mapping[str, Found]) -> None:
 
 
 def shrunk(pinned: Pinned, name: str, found: Found) -> list[str]:
-    """Say what there is less of than there was; a test sees to it that every scenario is pinned."""
+    """Say what there is less of than there was."""
+    if name not in pinned:
+        return ["nothing is pinned for it: --pin"]
     return [
         f"{getattr(found, count)} {count.replace('_', ' ')} where there were {least}"
-        for count, least in pinned.get(name, {}).items()
+        for count, least in pinned[name].items()
         if getattr(found, count) < least
     ]

@@ -149,6 +149,22 @@ def streams(*events: Any) -> Callable[..., AsyncIterator[Any]]:
     return body
 
 
+async def waiting_for_ever() -> tuple[Server, FakeBrowser, asyncio.Task[None]]:
+    """A page that has written, to a server that works and sends nothing more."""
+    waits = asyncio.Event()
+
+    async def body(thread: Any) -> AsyncIterator[Any]:
+        waits.set()
+        await asyncio.Event().wait()
+        yield
+
+    server = Server(body)
+    browser = FakeBrowser(server)
+    sending = asyncio.create_task(browser.send("Go"))
+    await waits.wait()
+    return server, browser, sending
+
+
 class TestConversation:
     async def test_a_tool_with_three_calls(self) -> None:
         """A message, three calls in order, an answer to each, and one word of the assistant."""
@@ -605,17 +621,7 @@ class TestStop:
 
     async def test_while_the_server_works(self) -> None:
         """Another task presses Stop while nothing comes."""
-        waits = asyncio.Event()
-
-        async def body(thread: Any) -> AsyncIterator[Any]:
-            waits.set()
-            await asyncio.Event().wait()
-            yield
-
-        server = Server(body)
-        browser = FakeBrowser(server)
-        sending = asyncio.create_task(browser.send("Go"))
-        await waits.wait()
+        server, browser, sending = await waiting_for_ever()
 
         browser.stop()
         await sending
@@ -746,17 +752,7 @@ class TestStop:
 
     async def test_it_may_be_pressed_twice(self) -> None:
         """By somebody who is impatient."""
-        waits = asyncio.Event()
-
-        async def body(thread: Any) -> AsyncIterator[Any]:
-            waits.set()
-            await asyncio.Event().wait()
-            yield
-
-        server = Server(body)
-        browser = FakeBrowser(server)
-        sending = asyncio.create_task(browser.send("Go"))
-        await waits.wait()
+        server, browser, sending = await waiting_for_ever()
 
         browser.stop()
         browser.stop()

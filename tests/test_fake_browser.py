@@ -682,6 +682,32 @@ class TestStop:
         assert f"{named} was never reached: {came}" == caught.value.what
         assert ["One", "Two"] == browser.texts
 
+    @pytest.mark.parametrize("is_in_a_tab", [False, True])
+    async def test_a_cut_that_nothing_came_after_fails_the_test(self, is_in_a_tab: bool) -> None:
+        """At the end of the block, in whichever tab it was set."""
+
+        async def test() -> None:
+            async with FakeBrowser(Server(says("Done."))) as browser:
+                await browser.send("Go")
+                (browser.tab() if is_in_a_tab else browser).drop(after=1)
+
+        with pytest.raises(FaultError) as caught:
+            await test()
+
+        assert caught.value.what == "drop(after=1) was never reached: nothing was done after it"
+
+    async def test_a_block_that_fails_fails_for_what_it_failed_for(self) -> None:
+        """A cut that was set is still to come then; and one that need not come is no failure."""
+
+        async def test(*, fails: bool) -> None:
+            async with FakeBrowser(Server(says("Done."))) as browser:
+                browser.stop(if_reached=not fails)
+                assert not fails, "what it failed for"
+
+        await test(fails=False)
+        with pytest.raises(AssertionError, match="what it failed for"):
+            await test(fails=True)
+
     async def test_what_repeats_and_what_is_empty_is_told_in_short(self) -> None:
         """A hundred deltas are one word, and a response may have no event at all."""
 

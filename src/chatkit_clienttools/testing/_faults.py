@@ -122,6 +122,11 @@ class Faults:
         if missed and not missed.if_reached:
             raise FaultError(f"{missed} was never reached: {self._events()}", self._transcript)
 
+    def check_none_is_left(self) -> None:
+        """Fail the test if a cut was set after its last operation."""
+        if self._cut is not None and not self._cut.if_reached:
+            raise FaultError(f"{self._cut} was never reached: nothing was done after it", self._transcript)
+
     @contextmanager
     def reading(self, response: Response) -> Iterator[None]:
         """See that a response is cut off, if it is the one."""

@@ -39,7 +39,8 @@ LAST = -1
 class FakeBrowser:
     """One page with one thread. It runs every client tool call that it is given, and posts the answer.
 
-    `async with FakeBrowser(...) as browser:`, or `aclose()`, ends what `drop()` has left behind in the server.
+    `async with FakeBrowser(...) as browser:`, or `aclose()`, ends what `drop()` has left behind in the server. The
+    former also fails a test that has set a fault and done nothing after it.
 
     Args:
         server: The ChatKit server, in this process; or the URL of one, to talk to over HTTP.
@@ -99,6 +100,7 @@ class FakeBrowser:
         self._limits = Limits(time_limit, max_calls, self.transcript)
         self._numbers = itertools.count(1)
         self._dropped: list[Stream] = []
+        self._faults_of_tabs: list[Faults] = []
         self._open_page(None)
 
     def _open_page(self, thread_id: str | None) -> None:
@@ -124,6 +126,7 @@ class FakeBrowser:
         self._to_run: deque[Delivery] = deque()
         self._limits = copy.copy(self._limits)  # each tab is at something of its own
         self._faults = Faults(self.transcript, begins=self._limits.begin)
+        self._faults_of_tabs.append(self._faults)
         self._connection = Connection(
             self._wire,
             self._faults,
@@ -140,8 +143,11 @@ class FakeBrowser:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, failed: type[BaseException] | None, *_: object) -> None:
         await self.aclose()
+        if not failed:
+            for faults in self._faults_of_tabs:
+                faults.check_none_is_left()
 
     async def aclose(self) -> None:
         """End what `drop()`, in any tab, has left in the server: in process it would rest at its `yield` for ever."""

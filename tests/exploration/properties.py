@@ -98,8 +98,8 @@ class Monitor:
 
     @property
     def history(self) -> tuple[Any, ...]:
-        """What a recovery depends on besides: what was final once, and what was posted in which order."""
-        return frozenset(self.final), tuple(self.posts)
+        """What a recovery depends on besides: what was final once, and what was posted, in whatever order."""
+        return frozenset(self.final), frozenset(self.posts)
 
     def after_all_died(self) -> Monitor:
         """Return a monitor that goes on when every process is gone."""

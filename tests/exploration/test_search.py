@@ -33,6 +33,7 @@ def test_one_order_of_two_steps_that_commute_is_enough() -> None:
     reduced.run()
 
     assert every._seen.keys() == reduced._seen.keys()
+    assert every._recovered == reduced._recovered
     assert every.found.endings == reduced.found.endings
     assert every.found.executions > reduced.found.executions
 

@@ -660,6 +660,22 @@ class TestOracle:
 
         assert {1, 2, 3} == {world.runs for world in oracle.worlds}
 
+    def test_a_message_that_was_cut_off_before_its_run_was_still_to_tell_the_model(self) -> None:
+        """What it has given up is gone, the answers that it took for told are too; what was pending may still be."""
+        oracle = self.oracle()
+        oracle.became(oracle.message(["gets", "shows"]))
+        oracle.given("gets", "first")
+        oracle.became(oracle.recorded("first", fails=False))
+        oracle.given("shows", "second")
+
+        oracle.became(oracle.message([]), cut_off=oracle.cut_message)
+        oracle.pending(["second"])
+        oracle.became(oracle.answer("second", fails=False))
+
+        assert {1, 2} == {world.runs for world in oracle.worlds}
+        oracle.ran(1)
+        oracle.all_settled(counts_runs=True)
+
     def test_a_run_that_was_cut_off_may_hold_back_the_next(self) -> None:
         """While it may still be about to tell the model, the next answer may not."""
         oracle = self.oracle()

@@ -127,7 +127,9 @@ class Oracle:
         yield replace(world.aged, is_out=False)  # older ChatKits remove a pending call themselves
         if world.is_out and not self._keeps:  # the rest was given up, and the item that is pending not yet removed
             first, *rest = world.aged.waiting
-            yield replace(world.aged, waiting=(first, *(call for call in rest if self._is_required(call))))
+            given_up = replace(world.aged, waiting=(first, *(call for call in rest if self._is_required(call))))
+            yield given_up
+            yield replace(given_up, told=True)  # this run was to tell the model
         for begun in self.begins()(world):
             yield replace(begun, runs=world.runs)
             yield replace(begun, told=world.told)  # what a run should have told the model is not told by half of it

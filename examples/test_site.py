@@ -21,7 +21,7 @@ from examples import __main__, site
 from examples.demo import NAMES, CannotRunError, demos
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "examples"]
@@ -69,6 +69,15 @@ def test_what_is_in_memory_is_not_served_by_several_workers(monkeypatch: pytest.
     assert "several workers" in answers["merak_search"].text
 
 
+@pytest.fixture
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """What a script starts beside itself ignores it, and whatever that starts does too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
 def test_it_serves_until_ctrl_c() -> None:
     """Without a terminal it says where the demos are, serves them, and ends without a word at Ctrl-C."""
     with subprocess.Popen(  # noqa: S603

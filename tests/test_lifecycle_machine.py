@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from chatkit.store import Store
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
-"""How many conversations each machine plays in a long run, others each time; the suite plays the same 500."""
+"""How many conversations each machine plays in a long run, others each time; the suite plays the same 505."""
 
 PHASES = (Phase.explicit, Phase.generate)
 """No shrinking: it takes minutes, and the steps of a conversation read well enough as they are."""
@@ -57,7 +57,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def case(machine: type[LifecycleMachine], examples: int = 65) -> Any:
+def case(machine: type[LifecycleMachine], examples: int = 75) -> Any:
     test = machine.TestCase
     test.settings = settings(
         test.settings,
@@ -67,7 +67,7 @@ def case(machine: type[LifecycleMachine], examples: int = 65) -> Any:
         database=None,
         phases=PHASES,
     )
-    return test
+    return pytest.mark.no_cover(test)  # it takes twice as long with coverage, and what it comes past differs
 
 
 class MemoryLifecycle(LifecycleMachine):
@@ -113,7 +113,7 @@ TestAbort = case(AbortLifecycle)
 TestKeepAbort = case(KeepAbortLifecycle)
 TestMemory = case(MemoryLifecycle)
 TestPlain = case(PlainLifecycle)
-TestKeep = case(KeepLifecycle)
+TestKeep = case(KeepLifecycle, examples=25)  # with so many states that are possible it takes three times as long
 TestLive = case(LiveLifecycle)
 
 shows = ClientTool("shows", result=None)
@@ -219,9 +219,9 @@ class OwnUncounted(Own):
         return LifecycleMachine.model_runs(self)
 
 
-TestOwnPlain = case(OwnPlain, examples=30)  # ChatKit alone takes five times as long for a request
+TestOwnPlain = case(OwnPlain, examples=20)  # ChatKit alone takes five times as long for a request
 TestOwnSafe = case(OwnSafe)
-TestOwnUncounted = case(OwnUncounted, examples=15)
+TestOwnUncounted = case(OwnUncounted, examples=10)
 
 
 class OneSlot(Asking):
@@ -356,9 +356,10 @@ class Narrow(KeepLifecycle):
 class TestByHand:
     """Every rule, without luck."""
 
-    def test_what_users_and_networks_do(self) -> None:
-        """A long conversation in which everything happens once, and which ends well."""
-        machine = MemoryLifecycle()
+    @pytest.mark.parametrize("kind", [MemoryLifecycle, LiveLifecycle])
+    def test_what_users_and_networks_do(self, kind: type[LifecycleMachine]) -> None:
+        """A long conversation in which everything happens once, and which ends well, wherever the plan is kept."""
+        machine = kind()
         machine.user_begins("show, get, show and stop")
         machine.page_answers(fails=False)
         machine.user_renames()

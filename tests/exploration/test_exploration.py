@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .regressions import Regression
     from .scenario import Scenario
 
+pytestmark = pytest.mark.no_cover  # it takes twice as long with coverage
 PINNED = counts.load()
 WITHOUT_CLEANUP = f"without {CLEANUP.safeguard}"
 

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 
 from ._requests import setting
 from .errors import InvalidArgumentsError, NotSequencedError, QueueFullError
-from .observe import loud
+from .observe import logger, loud
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -60,6 +60,8 @@ class Run:
         self.thread = thread
         self.asked: list[Asked] = []
         self.ended = False
+        self.ended_early = False
+        """Whether it was cut off, or has failed: what its body has started may go on for a while."""
         self.stands_in = False
         """Whether its sequencer is only there because the server was given none."""
         self.already_open = 0
@@ -168,6 +170,13 @@ def run_of(owner: object, context: AgentContext[Any]) -> Run:
             "No sequenced run is open here. Put `@sequencer.sequenced` above the server's `respond` and `action`; and "
             "start threads with the context, as asyncio.to_thread does."
         )
+    elif elsewhere.ended_early:
+        early = NotSequencedError(
+            f"Thread {context.thread.id}: a client tool call is not queued. Its run was cut off before, by Stop or a lost "
+            "connection, or has failed."
+        )
+        logger.info("%s", early.for_the_log)  # nobody's mistake: the SDK lets a tool go on
+        raise early
     elif elsewhere.ended:
         problem = "The run has ended: a tool asks for client tools before it returns, not from a task that outlives it."
     else:
@@ -199,8 +208,11 @@ class RunStream:
         self._busy_until = inf
         try:
             event = await self._events.__anext__()
-        except BaseException:  # over, whether it has ended, failed or been cancelled
-            self._end()
+        except StopAsyncIteration:
+            self._end(early=False)
+            raise
+        except BaseException:
+            self._end(early=True)
             raise
         # at a `yield` it may stay for ever: nobody tells a generator that its client has gone
         self._busy_until = self._clock() + LEASE_SECONDS
@@ -208,12 +220,13 @@ class RunStream:
 
     async def aclose(self) -> None:
         """End the run early."""
-        self._end()
+        self._end(early=True)
         await self._events.aclose()
 
-    def _end(self) -> None:
+    def _end(self, *, early: bool) -> None:
         self._busy_until = -inf
-        self._run.ended = True
+        if not self._run.ended:
+            self._run.ended, self._run.ended_early = True, early
 
     def is_at_work(self, now: float) -> bool:
         """Whether it is doing something, or rests only since a moment ago."""

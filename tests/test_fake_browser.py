@@ -331,13 +331,15 @@ class TestErrorsOfHandlers:
         with pytest.raises(pytest.fail.Exception, match="no such call"):
             await browser.send("Go")
 
-    async def test_a_handler_that_does_not_return(self) -> None:
-        """It has the time that an event may take."""
+    @pytest.mark.parametrize("is_async", [True, False])
+    async def test_a_handler_that_does_not_return(self, is_async: bool) -> None:
+        """It has the time that an event may take; one that is not async is found out when it has returned at last."""
 
         async def waits(params: Any) -> None:
             await asyncio.Event().wait()
 
-        browser = FakeBrowser(Server(asks()), handlers={"shows": waits}, time_limit=0.05)
+        handlers = {"shows": waits if is_async else lambda params: time.sleep(0.1)}
+        browser = FakeBrowser(Server(asks()), handlers=handlers, time_limit=0.05)
 
         with pytest.raises(HandlerError, match=r"'shows' has not returned for 0\.05 seconds: .*time_limit"):
             await browser.send("Go")
@@ -1432,12 +1434,16 @@ class TestFixture:
         assert [("shows", {})] == browser.calls
 
     def test_a_failing_test_shows_the_transcript(self, tmp_path: Path) -> None:
-        """Pytest keeps it for the tests that fail."""
+        """Pytest keeps it for the tests that fail; one that has set a fault for nothing is an error at its end."""
         (tmp_path / "conftest.py").write_text("from chatkit_clienttools.testing.fixtures import fake_browser\n")
         (tmp_path / "test_it.py").write_text(
             "def test_fails(fake_browser):\n"
-            "    fake_browser('http://example.com/').transcript.add(1, 'says', 'Ada')\n"
+            "    browser = fake_browser('http://example.com/')\n"
+            "    browser.transcript.add(1, 'says', 'Ada')\n"
+            "    browser.drop(after=1)\n"
             "    assert False\n"
+            "def test_sets_a_fault(fake_browser):\n"
+            "    fake_browser('http://example.com/').stop(at=3)\n"
         )
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
 
@@ -1445,6 +1451,8 @@ class TestFixture:
 
         assert 1 == ended.returncode
         assert "says      Ada" in ended.stdout
+        assert "stop(at=3) was never reached: nothing was done after it" in ended.stdout
+        assert ended.stdout.startswith("F.E")
 
 
 def test_it_needs_neither_pytest_nor_hypothesis() -> None:
@@ -1571,10 +1579,17 @@ class TestMistakesOfATest:
         with pytest.raises(UsageError, match=r"this is a PlainStore: MyServer\("):
             FakeBrowser(PlainStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    def test_no_calls_at_all(self) -> None:
+    @pytest.mark.parametrize("limit", [0, "5", True])
+    def test_no_calls_at_all(self, limit: Any) -> None:
         """A page that may run none has no use for a limit: it has `answering`."""
-        with pytest.raises(UsageError, match="max_calls must be 1 or more, not 0"):
-            FakeBrowser(Server(), max_calls=0)
+        with pytest.raises(UsageError, match=f"max_calls must be 1 or more, not {limit!r}"):
+            FakeBrowser(Server(), max_calls=limit)
+
+    @pytest.mark.parametrize("limit", [0, -1.0, "5", True])
+    def test_no_time_at_all(self, limit: Any) -> None:
+        """What is no number of seconds is said where it is given."""
+        with pytest.raises(UsageError, match=f"time_limit must be a number of seconds, more than 0, not {limit!r}"):
+            FakeBrowser(Server(), time_limit=limit)
 
     @pytest.mark.parametrize("options", [{"headers": {}}, {"cookies": {"a": "b"}}])
     def test_headers_and_cookies_are_for_http(self, options: Any) -> None:

@@ -273,6 +273,16 @@ class Rewriting(ClientToolServer[Any]):
                 yield ThreadItemReplacedEvent(item=item.model_copy(update={"output": "rewritten"}))
 
 
+class Stuttering(ClientToolServer[Any]):
+    """Each call is streamed twice."""
+
+    async def _process_streaming(self, request: Any, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+        async for event in super()._process_streaming(request, context):
+            yield event
+            if b"client_tool_call" in event:
+                yield event
+
+
 class LossyStore(MemoryStore[Any]):
     """A store that keeps the status of a call, and not its answer."""
 
@@ -309,6 +319,7 @@ PLANTED = {
     "a queue in memory": (QueueInMemory, "expected was"),
     "loses the last": (lambda: sequenced(Forgetful), "the page was not given (gets|shows)"),
     "rewrites answers": (lambda: sequenced(Rewriting), "has changed since"),
+    "a call twice": (lambda: sequenced(Stuttering, receipts=True), "the page was given a call twice: .'(gets|shows)"),
     "answers are lost": (lambda: with_store(LossyStore()), "is completed with something else"),
     "late answers break the stream": (lambda: sequenced(BareAnswers, receipts=True), "the chat shows an error"),
     "the model runs too often": (Chatty, "the model ran"),
@@ -637,7 +648,7 @@ class TestOracle:
         """A call that was answered is not pending any more."""
         oracle = self.oracle()
 
-        with pytest.raises(ImpossibleError, match=r"the calls that are pending are \['k'\]"):
+        with pytest.raises(ImpossibleError, match=r"the calls that are pending are \['k'\], and expected was nothing$"):
             oracle.pending(["k"])
 
     def test_where_a_request_was_cut_off_everything_is_possible(self) -> None:
@@ -747,7 +758,12 @@ numbers = ClientTool("numbers", result=int)
     ("told", "says"),
     [
         ({"messages": {}}, "messages has none that asks for max_queued=64 calls or fewer"),
-        ({"messages": {"Go": ["shows"] * 3}, "max_queued": 2}, "messages has none that asks for max_queued=2 calls"),
+        ({"max_queued": 0, "messages": {"Go": []}, "actions": {}}, "messages has none that asks for a client tool"),
+        (
+            {"messages": {"Hello": [], "Go": ["shows"] * 3}, "max_queued": 2},
+            "messages could never say 'Go': it asks for 3 calls, more than max_queued=2",
+        ),
+        ({"actions": {"press": ["shows", "gone"]}}, r"tools lacks 'gone', which 'press' asks for: ClientTool\('gone'"),
         ({"messages": ["Go"]}, r"messages is \['Go'\], and has to be a dict"),
         ({"messages": {"Go": "shows"}}, "messages has 'shows' for 'Go', and has to have a list"),
         ({"actions": {"press": None}}, "actions has None for 'press', and has to have a list"),
@@ -771,6 +787,23 @@ def test_what_it_was_told_is_looked_at_first(told: Any, says: str) -> None:
 
     with pytest.raises(UsageError, match=rf"^Mine\.{says}"):
         machine()
+
+
+@pytest.mark.parametrize(
+    ("machine", "told", "says"),
+    [
+        (MemoryLifecycle, {"messages": {"Go": ["shows"]}}, "messages is not looked at: the server that is"),
+        (MemoryLifecycle, {"tools": [shows]}, "tools is not looked at"),
+        (Own, {"messages": LifecycleMachine.messages}, "messages is needed with a server of your own: what can"),
+        (Own, {"actions": LifecycleMachine.actions}, "actions is needed with a server of your own: the actions"),
+    ],
+)
+def test_what_its_server_is_told_is_what_it_answers_to(machine: Any, told: Any, says: str) -> None:
+    """A server of one's own knows nothing of our messages, and the one that we bring along for a store nothing else."""
+    mine = type("Mine", (machine,), {"make_server": lambda _: sequenced(), **told} if machine is Own else told)
+
+    with pytest.raises(UsageError, match=rf"^Mine\.{says}"):
+        mine()
 
 
 def test_a_page_may_always_fail() -> None:

@@ -1268,7 +1268,7 @@ class TestRuns:
         await asyncio.gather(run, return_exceptions=True)
         over.set()
 
-        with pytest.raises(NotSequencedError, match="is not queued. Its run was cut off before, by Stop or a lost"):
+        with pytest.raises(NotSequencedError, match="Its run was cut off before, by Stop or a lost"):
             await tasks[0]
         assert ["INFO"] == [record.levelname for record in caplog.records if "not queued" in record.message]
 

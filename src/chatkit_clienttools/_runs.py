@@ -172,8 +172,8 @@ def run_of(owner: object, context: AgentContext[Any]) -> Run:
         )
     elif elsewhere.ended_early:
         early = NotSequencedError(
-            f"Thread {context.thread.id}: a client tool call is not queued. Its run was cut off before, by Stop or a lost "
-            "connection, or has failed."
+            f"Thread {context.thread.id}: a client tool call is not queued. Its run was cut off before, by Stop or a "
+            "lost connection, or has failed."
         )
         logger.info("%s", early.for_the_log)  # nobody's mistake: the SDK lets a tool go on
         raise early

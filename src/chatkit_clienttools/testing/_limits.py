@@ -21,7 +21,9 @@ class Limits:
     """The limits of the operation that is under way."""
 
     def __init__(self, time_limit: float, max_calls: int, transcript: Transcript) -> None:
-        if max_calls < 1:
+        if not _is_number(time_limit) or time_limit <= 0:
+            raise UsageError(f"time_limit must be a number of seconds, more than 0, not {time_limit!r}")
+        if not _is_number(max_calls) or max_calls < 1:
             raise UsageError(f"max_calls must be 1 or more, not {max_calls!r}")
         self._seconds = TIMES * time_limit
         self._max_calls = max_calls
@@ -47,3 +49,7 @@ class Limits:
 
     def _broken(self, what: str) -> BrokenStreamError:
         return BrokenStreamError(f"There is no end to it: {what}", self._transcript)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

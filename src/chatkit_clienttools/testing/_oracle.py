@@ -216,10 +216,12 @@ class Oracle:
 
     def pending(self, keys: list[Key]) -> None:
         """These calls are pending; those that the page does not know yet are left out."""
+        firsts = [world.waiting[0] if world.waiting else None for world in self.worlds]
+        expected = {first and f"{first.name} ({first.key})" for first in firsts}
         # one that the page knows may have been released again, under its old id, by a request that was cut off
         self._must(
             lambda world: world.first == keys if keys else not world.is_out,
-            f"the calls that are pending are {keys or 'none'}",
+            f"the calls that are pending are {keys or 'none'}, and expected was {_any_of(expected)}",
         )
         self.worlds = {replace(world, is_out=bool(keys)) for world in self.worlds}
 

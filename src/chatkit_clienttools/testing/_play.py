@@ -177,7 +177,10 @@ class Play:
         self._may_be_claimed = self._may_be_claimed or self._was_cut_off
         self._is_certain = self._is_certain and not self._was_cut_off
         self.oracle.became(done, cut_off=cut_off if self._was_cut_off else None)
-        for call in self.page.delivered[given:]:
+        came = self.page.delivered[given:]
+        if len({call.item_id for call in came}) < len(came):
+            self._break(f"the page was given a call twice: {[f'{call.name} ({call.item_id})' for call in came]}")
+        for call in came:
             self._give(call, again=again)
         await self._look()
 
@@ -210,7 +213,8 @@ class Play:
     def _look_at_completed(self, completed: dict[str, Json]) -> None:
         for item_id, item in self._final.items():
             if completed.get(item_id) != item:
-                self._break(f"{item['name']} ({item_id}) was completed, and has changed since")
+                became = "has changed since" if item_id in completed else "is gone"
+                self._break(f"{item['name']} ({item_id}) was completed, and {became}")
         for item_id, item in completed.items():
             if item_id not in self._final:
                 self._look_at_answer(item)

@@ -10,12 +10,16 @@ from chatkit_clienttools import ClientTool
 from chatkit_clienttools.errors import UsageError
 
 from ._oracle import Tool
+from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer
 
 if TYPE_CHECKING:
     from .machine import LifecycleMachine
 
 OnUserMessage = Literal["cancel", "keep"]
 OnFailure = Literal["continue", "abort"]
+
+OURS = {"messages": MESSAGES, "actions": ACTIONS, "tools": TOOLS}
+"""What the server answers to that is brought along for a store."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def script_of(machine: LifecycleMachine) -> Script:
     _refuse_options(machine)
     _refuse_asks(machine, "messages")
     _refuse_asks(machine, "actions")
+    _refuse_a_script_without_calls(machine)
     script = Script(
         messages=machine.messages,
         actions=machine.actions,
@@ -75,14 +80,29 @@ def _refuse_options(machine: LifecycleMachine) -> None:
 
 def _refuse_asks(machine: LifecycleMachine, attribute: str) -> None:
     asks = getattr(machine, attribute)
+    if asks is OURS[attribute]:
+        return
     if not isinstance(asks, Mapping):
         raise _wrong(machine, attribute, f"is {asks!r}, and has to be a dict of texts and the tools they ask for")
+    declared = {tool.name for tool in machine.tools}
     for said, names in asks.items():
         if isinstance(names, str) or not isinstance(names, Sequence):
             raise _wrong(machine, attribute, f"has {names!r} for {said!r}, and has to have a list of names of tools")
-    if attribute == "messages" and all(len(names) > machine.max_queued for names in asks.values()):
-        short = f"none that asks for max_queued={machine.max_queued} calls or fewer"
-        raise _wrong(machine, attribute, f"has {short}: the user has nothing to begin with")
+        for name in names:
+            if name not in declared:
+                raise _wrong(machine, "tools", f"lacks {name!r}, which {said!r} asks for: ClientTool({name!r}, ...)")
+        if len(names) > machine.max_queued:
+            many = f"{len(names)} calls, more than max_queued={machine.max_queued}"
+            raise _wrong(machine, attribute, f"could never say {said!r}: it asks for {many}")
+
+
+def _refuse_a_script_without_calls(machine: LifecycleMachine) -> None:
+    """Raise if the user has nothing to begin with, or nothing that is said leads to a call."""
+    said, pressed = machine.messages.values(), machine.actions.values()
+    if not any(len(names) <= machine.max_queued for names in said):
+        raise _wrong(machine, "messages", f"has none that asks for max_queued={machine.max_queued} calls or fewer")
+    if not any(0 < len(names) <= machine.max_queued for names in (*said, *pressed)):
+        raise _wrong(machine, "messages", "has none that asks for a client tool, nor has actions: what is to be tried?")
 
 
 def _refuse_answers(machine: LifecycleMachine, script: Script) -> None:
@@ -98,6 +118,18 @@ def _refuse_answers(machine: LifecycleMachine, script: Script) -> None:
             raise _wrong(
                 machine, "answers", f"has to say what the page answers to {tool.name!r}; {answer!r}: {problem}"
             )
+
+
+def refuse_a_script_of_another(machine: LifecycleMachine) -> None:
+    """Raise if what can be said is not what the machine's server answers to: a server of one's own, or ours."""
+    is_ours = isinstance(machine.server, RehearsalServer)
+    for attribute, ours in OURS.items():
+        if is_ours and getattr(machine, attribute) is not ours:
+            why = "the server that is brought along for a store has its own; one of yours comes from make_server"
+            raise _wrong(machine, attribute, f"is not looked at: {why}")
+        if not is_ours and attribute != "tools" and getattr(machine, attribute) is ours:
+            what = "what can be written to it" if attribute == "messages" else "the actions that it has, or {}"
+            raise _wrong(machine, attribute, f"is needed with a server of your own: {what}, and what it then asks for")
 
 
 def is_report(answer: Any) -> bool:

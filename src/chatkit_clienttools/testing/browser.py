@@ -146,8 +146,12 @@ class FakeBrowser:
     async def __aexit__(self, failed: type[BaseException] | None, *_: object) -> None:
         await self.aclose()
         if not failed:
-            for faults in self._faults_of_tabs:
-                faults.check_none_is_left()
+            self.check_faults()
+
+    def check_faults(self) -> None:
+        """Raise a `FaultError` if a fault was set, in any tab, and nothing was done after it."""
+        for faults in self._faults_of_tabs:
+            faults.check_none_is_left()
 
     async def aclose(self) -> None:
         """End what `drop()`, in any tab, has left in the server: in process it would rest at its `yield` for ever."""

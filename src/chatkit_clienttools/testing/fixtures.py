@@ -17,9 +17,13 @@ __all__ = ["fake_browser"]
 
 
 @pytest.fixture
-def fake_browser() -> Iterator[Callable[..., FakeBrowser]]:
-    """Return a function that makes browsers, as `FakeBrowser` does. A test that fails shows what they saw."""
+def fake_browser(request: pytest.FixtureRequest) -> Iterator[Callable[..., FakeBrowser]]:
+    """Return a function that makes browsers, as `FakeBrowser` does. A test that fails shows what they saw.
+
+    So does one that has set a fault and done nothing after it: that is an error at its end.
+    """
     browsers: list[FakeBrowser] = []
+    failed = request.session.testsfailed
 
     def make(server: ChatKitServer[Any] | str, **options: Any) -> FakeBrowser:
         browsers.append(FakeBrowser(server, **options))
@@ -28,3 +32,6 @@ def fake_browser() -> Iterator[Callable[..., FakeBrowser]]:
     yield make
     for browser in browsers:
         print(browser.transcript)  # noqa: T201  pytest keeps it, and shows it with a failure
+    if request.session.testsfailed == failed:
+        for browser in browsers:
+            browser.check_faults()

@@ -15,7 +15,7 @@ from ._failures import BrokenLifecycleError
 from ._loop import cancel_all, close, new_loop
 from ._play import Play
 from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer, rehearsal
-from ._script import script_of
+from ._script import refuse_a_script_of_another, script_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -140,6 +140,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._own_tasks: set[asyncio.Task[Any]] = set()
         try:
             self.server: ChatKitServer[Any] = self._run(self._made(self.make_server))
+            refuse_a_script_of_another(self)
             self._own_tasks |= asyncio.all_tasks(self._loop)  # whoever has started them ends them
             self.play = Play(
                 self.server, script, context=self.context, runs=self.model_runs, time_limit=self.time_limit

@@ -72,6 +72,24 @@ class ForgetsStatus(WholeStore):
         await super().save_thread(thread.model_copy(update={"status": ActiveStatus()}), context)
 
 
+class TitlesAlone(WholeStore):
+    """UPDATE threads SET title = ?, metadata = '{}' when a thread is renamed."""
+
+    async def save_thread(self, thread: Any, context: Any) -> None:
+        known = self.threads.get(thread.id)
+        gone = {"metadata": {}} if known and known.title != thread.title and thread.title else {}
+        await super().save_thread(thread.model_copy(update=gone), context)
+
+
+class StatusesAlone(WholeStore):
+    """UPDATE threads SET status = ?, title = NULL when a thread is locked or closed."""
+
+    async def save_thread(self, thread: Any, context: Any) -> None:
+        known = self.threads.get(thread.id)
+        gone = {"title": None} if known and known.status != thread.status else {}
+        await super().save_thread(thread.model_copy(update=gone), context)
+
+
 class StampsThreads(WholeStore):
     """created_at TIMESTAMP DEFAULT now()."""
 
@@ -160,6 +178,29 @@ class FirstPageOfThreads(WholeStore):
 
     async def load_threads(self, limit: int, after: str | None, order: str, context: Any) -> Any:
         return await super().load_threads(limit, None, order, context)
+
+
+class SixThreads(WholeStore):
+    """Keeps the newest 6 threads."""
+
+    async def save_thread(self, thread: Any, context: Any) -> None:
+        await super().save_thread(thread, context)
+        for old in list(self.threads)[:-6]:
+            await self.delete_thread(old, context)
+
+
+class ForgetsOldThreads(WholeStore):
+    """A cache of the newest 20 threads in front of a table that nobody fills."""
+
+    async def load_thread(self, thread_id: str, context: Any) -> Any:
+        return self._out(self._found(dict(list(self.threads.items())[-20:]), thread_id))
+
+
+class OnePageOfThreads(WholeStore):
+    """SELECT * FROM threads ORDER BY number DESC LIMIT 20, and the pages are cut from that."""
+
+    async def load_threads(self, limit: int, after: str | None, order: str, context: Any) -> Any:
+        return self._page(list(self.threads.values())[-20:], limit, after, order)
 
 
 class ThreadsByActivity(WholeStore):
@@ -686,6 +727,21 @@ class CursorOfTheNext(WholeStore):
         return page
 
 
+class SixItems(WholeStore):
+    """Keeps the newest 6 items of a thread."""
+
+    async def add_thread_item(self, thread_id: str, item: Any, context: Any) -> None:
+        await super().add_thread_item(thread_id, item, context)
+        self.items[thread_id] = dict(list(self.items[thread_id].items())[-6:])
+
+
+class ForgetsOldItems(WholeStore):
+    """A cache of the newest 20 items in front of a table that nobody fills."""
+
+    async def load_item(self, thread_id: str, item_id: str, context: Any) -> Any:
+        return self._out(self._found(dict(list(self.items.get(thread_id, {}).items())[-20:]), item_id))
+
+
 class CursorByClock(WholeStore):
     """WHERE created_at > (that of the cursor)."""
 
@@ -965,6 +1021,7 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "thread_can_be_saved_again": (InsertsThreads, SavesThreadsOnce),
     "metadata_is_kept": (ForgetsMetadata, MergesMetadata),
     "status_is_kept": (ForgetsStatus,),
+    "changing_a_part_keeps_the_others": (TitlesAlone, StatusesAlone),
     "time_of_a_thread_is_kept": (StampsThreads,),
     "unknown_thread_is_not_found": (KeyErrorForThreads, MakesThreads),
     "loaded_thread_is_a_copy": (LiveThreads, LiveListedThreads),
@@ -973,6 +1030,7 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "threads_of_one_tick_are_in_order": (ThreadsByClock,),
     "limit_of_threads_is_honoured": (AllThreads, NoMoreThreads),
     "pages_of_threads_follow": (FirstPageOfThreads,),
+    "many_threads_are_kept": (SixThreads, ForgetsOldThreads, OnePageOfThreads),
     "saved_thread_keeps_its_place": (ThreadsByActivity,),
     "deleted_thread_is_not_found": (HalfDeletes, ListsDeletedThreads),
     "deleted_thread_takes_its_items": (Orphans, OrphansAlone),
@@ -1001,6 +1059,7 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "limit_is_honoured": (AllItems, LastItems),
     "has_more_is_right": (FullPageHasMore, EmptyPageHasMore),
     "next_page_follows": (FirstPage, NoCursor, CursorOfTheNext),
+    "long_thread_is_kept": (SixItems, ForgetsOldItems),
     "newest_of_one_tick_is_the_last_added": (ByClock,),
     "ties_are_not_broken_by_id": (ByClockAndId,),
     "naive_and_aware_times_mix": (ByMixedClock, ByWallClock),

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from ._factory import Factory
 
 PLENTY = 100
-"""A page that holds whatever a check has written."""
+"""A page that holds whatever a check has written, unless it is about pages."""
+
+PAGE = 20
+"""How many ChatKit asks for at once."""
+
+MANY = 25
+"""More than it gets at once: a conversation as it is after a while, without making a slow store slower than need be."""
 
 WATCHED = METHODS | {"load_plan", "save_plan"}
 WRITES = {
@@ -163,6 +169,10 @@ class Bench:
     async def holds(self, thread: ThreadMetadata, item_id: str) -> bool:
         """Say whether an item can be loaded; how the store says that it cannot is not looked at."""
         return await self._is_there(_Trace("item", thread.id, item_id), self.context)
+
+    async def has(self, thread_id: str) -> bool:
+        """Say whether a thread can be loaded; how the store says that it cannot is not looked at."""
+        return await self._is_there(_Trace("thread", "", thread_id), self.context)
 
     async def not_found(self, what: str, answer: Awaitable[object]) -> None:
         """Hold the rule that `answer` is a `NotFoundError`."""

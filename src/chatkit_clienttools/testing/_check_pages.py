@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chatkit.store import NotFoundError
 
+from ._bench import MANY, PAGE
 from ._check_changes import deleted_item_is_gone
 from ._check_items import item_is_kept
 from ._rules import BrokenRuleError, check, expect
@@ -135,6 +136,22 @@ async def order_is_not_the_clocks(bench: Bench) -> None:
 @check(
     "base",
     rests_on=(next_page_follows,),
+    breaks="The beginning of a conversation that goes on for a while is gone, for the user and for the model.",
+)
+async def long_thread_is_kept(bench: Bench) -> None:
+    """Of more items than one page holds each is still in its thread, by its id and page by page."""
+    thread, ids = await bench.conversation(MANY)
+
+    seen = await _walked(bench, thread, "desc", PAGE)
+
+    missed, repeated = len(ids) - len(set(seen)), len(seen) - len(set(seen))
+    expect(seen == ids[::-1], f"{MANY} items, {PAGE} a page: {missed} missed, {repeated} repeated, or in another order")
+    expect(await bench.holds(thread, ids[0]), f"load_item does not give the oldest of {MANY} items")
+
+
+@check(
+    "base",
+    rests_on=(next_page_follows,),
     breaks="Messages of one tick at the end of a page are never shown, and Retry does not delete them.",
 )
 async def pages_skip_no_ties(bench: Bench) -> None:
@@ -210,6 +227,7 @@ CHECKS = (
     limit_is_honoured,
     has_more_is_right,
     next_page_follows,
+    long_thread_is_kept,
     newest_of_one_tick_is_the_last_added,
     ties_are_not_broken_by_id,
     naive_and_aware_times_mix,
@@ -221,18 +239,18 @@ CHECKS = (
 )
 
 
-async def _walked(bench: Bench, thread: ThreadMetadata, order: str) -> list[str]:
-    """Go through the thread as ChatKit does, two items a page."""
+async def _walked(bench: Bench, thread: ThreadMetadata, order: str, limit: int = 2) -> list[str]:
+    """Go through the thread as ChatKit does, page by page."""
     seen: list[str] = []
     after = None
     for _ in range(MOST_PAGES):
-        page = await bench.page(thread, after, 2, order)
+        page = await bench.page(thread, after, limit, order)
         seen += [item.id for item in page.data]
         if not page.has_more:
             return seen
         expect(page.after, "has_more is True, and after is None: there is no way to the next page")
         after = page.after
-    raise BrokenRuleError(f"has_more is still True after {MOST_PAGES} pages of 2 of {len(set(seen))} items")
+    raise BrokenRuleError(f"has_more is still True after {MOST_PAGES} pages of {limit} of {len(set(seen))} items")
 
 
 def _in_order(order: str, expected: list[str], seen: list[str]) -> None:

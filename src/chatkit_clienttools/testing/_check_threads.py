@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatkit.types import ActiveStatus, ClosedStatus, LockedStatus
 
-from ._bench import PLENTY
+from ._bench import MANY, PAGE, PLENTY
 from ._rules import check, expect
 from ._samples import TEXT
 
@@ -83,6 +83,31 @@ async def status_is_kept(bench: Bench) -> None:
         loaded = (await bench.store.load_thread(thread.id, bench.context)).status
 
         expect(loaded == status, f"saved {status!r}, loaded {loaded!r}")
+
+
+@check(
+    "base",
+    rests_on=(metadata_is_kept, status_is_kept),
+    breaks="Renaming or locking a conversation loses what a backend remembers in it, or a queue of client tool calls.",
+)
+async def changing_a_part_keeps_the_others(bench: Bench) -> None:
+    """Saving a thread with another title, metadata, status or image domains keeps what else is stored of it."""
+    locked, domains = LockedStatus(reason=TEXT), ["example.com"]
+    thread = await bench.thread(metadata={"who": TEXT}, status=locked, allowed_image_domains=domains)
+    changes = {
+        "title": "renamed",
+        "metadata": {"second": 2},
+        "status": ClosedStatus(reason="over"),
+        "allowed_image_domains": [*domains, "example.org"],
+    }
+    for changed, value in changes.items():
+        thread = thread.model_copy(update={changed: value}, deep=True)
+        await bench.store.save_thread(thread, bench.context)
+
+        loaded = await bench.store.load_thread(thread.id, bench.context)
+
+        others = [name for name in changes if getattr(loaded, name) != getattr(thread, name)]
+        expect(not others, f"a thread was saved with another {changed}, and loaded with another {', '.join(others)}")
 
 
 @check(
@@ -200,6 +225,21 @@ async def pages_of_threads_follow(bench: Bench) -> None:
 
 @check(
     "base",
+    rests_on=(pages_of_threads_follow,),
+    breaks="Older conversations vanish from the history of a person who has many, or cannot be opened any more.",
+)
+async def many_threads_are_kept(bench: Bench) -> None:
+    """Of more threads than one page holds each is still there, by its id and page by page."""
+    threads = [(await bench.thread()).id for _ in range(MANY)]
+
+    seen, _ = await _own_threads(bench, threads, "desc", limit=PAGE)
+
+    expect(sorted(seen) == sorted(threads), f"{MANY} threads, {PAGE} a page, gave {_counted(seen, threads)}")
+    expect(await bench.has(threads[0]), f"load_thread does not give the oldest of {MANY} threads")
+
+
+@check(
+    "base",
     rests_on=(threads_are_in_order, thread_can_be_saved_again),
     breaks="Renaming an old conversation moves it to the top of the history, and pages that are being read shift.",
 )
@@ -265,6 +305,7 @@ CHECKS = (
     thread_can_be_saved_again,
     metadata_is_kept,
     status_is_kept,
+    changing_a_part_keeps_the_others,
     time_of_a_thread_is_kept,
     unknown_thread_is_not_found,
     loaded_thread_is_a_copy,
@@ -273,6 +314,7 @@ CHECKS = (
     threads_of_one_tick_are_in_order,
     limit_of_threads_is_honoured,
     pages_of_threads_follow,
+    many_threads_are_kept,
     saved_thread_keeps_its_place,
     deleted_thread_is_not_found,
     generated_ids_are_new,

@@ -14,6 +14,7 @@ from chatkit.types import (
     ClientToolCallItem,
     HiddenContextItem,
     Page,
+    ThreadMetadata,
     UserMessageItem,
 )
 from pydantic import Field, TypeAdapter
@@ -110,8 +111,8 @@ class MakesThreads(WholeStore):
     """Makes a thread of whatever id it is asked for."""
 
     async def load_thread(self, thread_id: str, context: Any) -> Any:
-        any_thread = next(iter(self.threads.values()))
-        return self._out(self.threads.get(thread_id, any_thread.model_copy(update={"id": thread_id})))
+        made = ThreadMetadata(id=thread_id, created_at=datetime.now())  # noqa: DTZ005
+        return self._out(self.threads.get(thread_id, made))
 
 
 class LiveThreads(WholeStore):

@@ -22,8 +22,23 @@ from chatkit_clienttools.testing import (
     check_store,
 )
 from chatkit_clienttools.testing import _samples as samples
+from chatkit_clienttools.testing._examine import RAISED, WAITS
 from chatkit_clienttools.testing.contract import CHECKS
-from tests.contract.broken import BROKEN, HalfDeletes, buffered
+from tests.contract.broken import (
+    BROKEN,
+    DropsQuotes,
+    HalfDeletes,
+    KeepsLocks,
+    KeyErrorForCursors,
+    KeyErrorForThreads,
+    LosesUpdates,
+    MakesThreads,
+    NarrowUnion,
+    OneSession,
+    OrphansAlone,
+    StartsOver,
+    buffered,
+)
 from tests.contract.good import GOOD, USERS, OwnedStore, WholeStore, sharing
 from tests.helpers.conversation import at
 from tests.helpers.stores import InsertStore, LiveStore, PlainStore
@@ -132,6 +147,54 @@ class TestBrokenStores:
         report = await examined(PlainStore)
 
         assert result_of(report, "plan_is_kept").detail == result_of(report, "plan_is_compared").detail
+
+
+class KeyErrorForDeleted(WholeStore):
+    """self.items[thread_id]."""
+
+    async def load_thread_items(self, thread_id: str, after: str | None, limit: int, order: str, context: Any) -> Any:
+        return self._page(list(self.items[thread_id].values()), limit, after, order)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("rule", "store"),
+        [
+            ("deleted_thread_takes_its_items", KeyErrorForDeleted),  # raised, and passed on
+            ("unknown_cursor_is_not_page_one", KeyErrorForCursors),  # told by the check, which asks for another one
+            ("unknown_thread_is_not_found", KeyErrorForThreads),  # told by the bench, which asks for another one
+            ("requests_can_overlap", OneSession),  # one of many
+            ("every_type_of_item_is_kept", NarrowUnion),  # among others that may be kept in another way
+        ],
+    )
+    async def test_an_error_breaks_what_an_error_breaks(self, rule: str, store: Any) -> None:
+        """Where a store raised it is not known what else it does wrong: only what becomes of the request is told."""
+        result = result_of(await examined(store), rule)
+
+        assert (Status.BROKEN, RAISED) == (result.status, result.breaks)
+
+    @pytest.mark.parametrize(
+        ("rule", "store"),
+        [
+            ("deleted_thread_takes_its_items", OrphansAlone),
+            ("unknown_cursor_is_not_page_one", StartsOver),
+            ("unknown_thread_is_not_found", MakesThreads),
+            ("requests_can_overlap", LosesUpdates),
+            ("every_type_of_item_is_kept", DropsQuotes),
+        ],
+    )
+    async def test_without_an_error_the_rule_says_it(self, rule: str, store: Any) -> None:
+        """Where it was seen that the store does what the rule is about, the rule's own consequence is told."""
+        result = result_of(await examined(store), rule)
+
+        (check,) = (check for check in CHECKS if check.name == rule)
+        assert (Status.BROKEN, check.breaks) == (result.status, result.breaks)
+
+    async def test_waiting_breaks_what_waiting_breaks(self) -> None:
+        """So it is where an operation did not come back."""
+        result = result_of(await examined(KeepsLocks, time_limit=0.1), "lock_is_given_back")
+
+        assert (Status.BROKEN, WAITS) == (result.status, result.breaks)
 
 
 class Ignores(PlainStore):

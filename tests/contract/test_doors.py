@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import os
 import runpy
 import signal
 import subprocess
 import sys
 import textwrap
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,7 +24,7 @@ from chatkit_clienttools.__main__ import main
 from chatkit_clienttools.testing import FactoryError, Report, Status, StoreContract, check_store
 from chatkit_clienttools.testing._examine import PATIENCE
 from chatkit_clienttools.testing.contract import CHECKS
-from tests.contract.broken import ByClock, NarrowUnion
+from tests.contract.broken import ByClock, NarrowUnion, OtherNames
 from tests.contract.good import USERS, OwnedStore, WholeStore
 from tests.helpers.stores import PlainStore, PlansStore
 
@@ -67,6 +70,29 @@ class Clocked(StoreContract):
         return ByClock()
 
 
+def read(text: str) -> str:
+    return str(json.loads(text))
+
+
+LINE = inspect.getsourcelines(read)[1] + 1
+"""Where it raises."""
+
+
+class Misreads(PlainStore):
+    """Falls over a long text."""
+
+    async def load_item(self, thread_id: str, item_id: str, context: Any) -> Any:
+        item = await super().load_item(thread_id, item_id, context)
+        if len(str(item)) > 5_000:
+            read("{")
+        return item
+
+
+class Misread(StoreContract):
+    def make_store(self) -> Any:
+        return Misreads()
+
+
 class Slow(StoreContract):
     time_limit = 0.01
 
@@ -98,6 +124,43 @@ class TestStoreContract:
         assert "  seen:   of 3 items with one created_at, the newest should be the third; it is number 1" == seen
         assert breaks.startswith("  breaks: ")
         assert BREAKS in breaks
+        assert failure.value.__cause__ is None
+
+    def test_an_error_is_shown_where_it_was_raised(self) -> None:
+        """A failure because the store raised has the error for its cause, with the store's frames and no others."""
+        with pytest.raises(AssertionError) as failure:
+            Misread().test_long_text_is_kept()  # type: ignore[attr-defined]
+
+        assert isinstance(failure.value.__cause__, json.JSONDecodeError)
+        frames = [frame.name for frame in traceback.extract_tb(failure.value.__cause__.__traceback__)]
+        assert ["load_item", "read", "loads"] == frames[:3]
+        assert str(failure.value).splitlines()[1].endswith(f" ({__file__}, line {LINE})")
+
+    def test_an_error_of_the_call_itself(self) -> None:
+        """An error that was raised before any code of the store ran has the frames of the check."""
+
+        class Misnamed(StoreContract):
+            def make_store(self) -> Any:
+                return OtherNames()
+
+        with pytest.raises(AssertionError) as failure:
+            Misnamed().test_arguments_have_chatkits_names()  # type: ignore[attr-defined]
+
+        assert isinstance(failure.value.__cause__, TypeError)
+        assert "watched" == traceback.extract_tb(failure.value.__cause__.__traceback__)[-1].name
+
+    def test_pytest_shows_it(self, tmp_path: Path) -> None:
+        """What pytest prints of it has the line of the store that raised."""
+        (tmp_path / "test_mine.py").write_text(
+            "from chatkit_clienttools.testing import StoreContract\n"
+            "from tests.contract.test_doors import Misread\n"
+            "class TestMine(Misread):\n"
+            "    pass\n"
+        )
+
+        run = finished("-m", "pytest", "-q", "-k", "long_text", "-c", os.devnull, str(tmp_path))
+
+        assert "    return str(json.loads(text))" in run.stdout
 
     def test_what_is_not_offered_is_skipped(self) -> None:
         """A test of what the store does not offer is skipped, and says what was looked for."""
@@ -202,8 +265,23 @@ class TestCheckStore:
 
         falls, silent = await check_store(Falls), await check_store(Silent)
 
-        assert "load_threads raised ZeroDivisionError: division by zero" in {r.detail for r in falls.broken}
-        assert "load_threads raised ZeroDivisionError" in {r.detail for r in silent.broken}
+        assert "load_threads raised ZeroDivisionError: division by zero" in {without_place(r) for r in falls.broken}
+        assert "load_threads raised ZeroDivisionError" in {without_place(r) for r in silent.broken}
+
+    @pytest.mark.parametrize("around", [lambda store: store, ValidatingStore])
+    async def test_where_it_was_raised(self, around: Any) -> None:
+        """The result names file and line of the innermost frame in the store's own code, whatever is around it."""
+        report = await check_store(lambda: around(Misreads()))
+
+        (broken,) = (result for result in report.broken if result.name == "long_text_is_kept")
+        assert broken.detail.endswith(f" ({__file__}, line {LINE})")
+
+    async def test_raised_in_no_code_of_theirs(self) -> None:
+        """An error that was raised before any code of the store ran, as by a wrong argument, has no place."""
+        report = await check_store(OtherNames)
+
+        (broken,) = report.broken
+        assert broken.detail.endswith("unexpected keyword argument 'context'")
 
     async def test_a_store_that_hangs(self) -> None:
         """A check has a time limit; after a few that ran into it the others are no longer tried."""
@@ -276,6 +354,10 @@ class TestCheckStore:
         report = await check_store(make_store)
 
         assert "the store could not be closed: ConnectionError: gone" == report.notes[-1]
+
+
+def without_place(result: Any) -> str:
+    return str(result.detail.rpartition(" (")[0])
 
 
 class TestReport:

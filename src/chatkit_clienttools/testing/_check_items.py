@@ -45,7 +45,8 @@ async def item_is_kept(bench: Bench) -> None:
 async def every_type_of_item_is_kept(bench: Bench) -> str | None:
     """Every type of item the installed ChatKit has is loaded as it was saved, with all its fields."""
     thread = await bench.thread()
-    problems, unknown = [], []
+    problems: list[BrokenRuleError] = []
+    unknown = []
     for kind in item_types():
         try:
             item: Any = sample(kind, id=bench.new_id(), thread_id=thread.id, created_at=bench.tick())
@@ -53,7 +54,8 @@ async def every_type_of_item_is_kept(bench: Bench) -> str | None:
             unknown.append(f"no sample could be made of {error}")
             continue
         problems += await _kept(bench, thread, item)
-    expect(not problems, "; ".join(problems))
+    cause = next((problem.__cause__ for problem in problems if problem.__cause__), None)
+    expect(not problems, "; ".join(map(str, problems)), cause)
     return "; ".join(unknown) or None
 
 
@@ -199,8 +201,9 @@ async def requests_can_overlap(bench: Bench) -> None:
 
     answers = await asyncio.gather(*writes, *reads, return_exceptions=True)
 
-    failed = [said(answer) for answer in answers if isinstance(answer, BaseException)]
-    expect(not failed, f"{len(failed)} of {len(answers)} failed: {'; '.join(sorted(set(failed)))}")
+    failed = [answer for answer in answers if isinstance(answer, BaseException)]
+    in_words = "; ".join(sorted({said(error) for error in failed}))
+    expect(not failed, f"{len(failed)} of {len(answers)} failed: {in_words}", failed[0] if failed else None)
     kept = len(await bench.ids(one)) + len(await bench.ids(two))
     expect(kept == AT_ONCE, f"{AT_ONCE} items were added at once, and {kept} are there")
 
@@ -263,7 +266,7 @@ def _change(call: ClientToolCallItem) -> None:
     call.arguments["list"].append("changed")
 
 
-async def _kept(bench: Bench, thread: ThreadMetadata, item: ThreadItem) -> list[str]:
+async def _kept(bench: Bench, thread: ThreadMetadata, item: ThreadItem) -> list[BrokenRuleError]:
     """Say what is wrong with how this one item is kept: each type is tried, whatever came of the one before."""
     name = type(item).__name__
     try:
@@ -272,7 +275,9 @@ async def _kept(bench: Bench, thread: ThreadMetadata, item: ThreadItem) -> list[
         listed = {found.id: found for found in (await bench.page(thread)).data}
         same(item, listed.get(item.id), "load_thread_items")
     except BrokenRuleError as broken:
-        return [str(broken)]
+        return [broken]
     except Exception as error:  # noqa: BLE001  # a union that lacks a type fails in its own way
-        return [f"{name}: {bench.doing} raised {said(error)}"]
+        problem = BrokenRuleError(f"{name}: {bench.doing} raised {said(error)}")
+        problem.__cause__ = error
+        return [problem]
     return []

@@ -6,12 +6,21 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ._factory import said
+from ._frames import place
 from ._report import Result, Status
 from ._rules import BrokenRuleError, Finding, NotOfferedError
 
 if TYPE_CHECKING:
     from ._bench import Bench
     from ._rules import Check
+
+RAISED = (
+    "ChatKit does not expect this error here: a request that meets it breaks off, or is answered with a status of 500."
+)
+"""What breaks when an operation failed, whatever the check was about: it did not come to that."""
+
+WAITS = "A request that does this waits as long, and so does the user who has made it."
+"""The same of an operation that did not come back."""
 
 PATIENCE = 3
 """After how many checks that ran into the time limit the others are no longer tried."""
@@ -24,6 +33,8 @@ class Examination:
         self._bench = bench
         self._time_limit = time_limit
         self._results: dict[str, Result] = {}
+        self.errors: dict[str, BaseException] = {}
+        """What the store has raised, by the name of the check that met it. Not on the result, which is plain data."""
         self._timed_out = 0
 
     async def result(self, check: Check) -> Result:
@@ -49,7 +60,7 @@ class Examination:
         except asyncio.TimeoutError:  # an alias of TimeoutError, but not on Python 3.10
             self._timed_out += 1
             seen = f"{self._bench.doing} had not come back when the check's {self._time_limit:g} seconds were over"
-            return Result.of(check, Status.BROKEN, seen)
+            return Result.of(check, Status.BROKEN, seen, WAITS)
         finally:
             await self._clean(check)
 
@@ -57,14 +68,21 @@ class Examination:
         try:
             told = await check.body(self._bench)
         except BrokenRuleError as broken:
-            return Result.of(check, Status.BROKEN, str(broken))
+            return self._broken(check, str(broken), broken.__cause__)
         except NotOfferedError as missing:
             return Result.of(check, Status.NOT_OFFERED, str(missing))
         except Exception as error:  # noqa: BLE001  # whatever a store does is a result
-            return Result.of(check, Status.BROKEN, f"{self._bench.doing} raised {said(error)}")
+            return self._broken(check, f"{self._bench.doing} raised {said(error)}", error)
         if isinstance(told, Finding):
             return Result.of(check, Status.DETECTED, told.what, told.follows)
         return Result.of(check, Status.HELD, told or "")
+
+    def _broken(self, check: Check, seen: str, error: BaseException | None) -> Result:
+        """Return that a rule is broken; what breaks with it is known only if that was seen, and no error instead."""
+        if error is None:
+            return Result.of(check, Status.BROKEN, seen)
+        self.errors[check.name] = error
+        return Result.of(check, Status.BROKEN, f"{seen}{place(error)}", RAISED)
 
     async def _clean(self, check: Check) -> None:
         try:

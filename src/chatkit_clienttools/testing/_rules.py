@@ -18,7 +18,7 @@ Level = Literal["base", "detected", "extended"]
 
 
 class BrokenRuleError(Exception):
-    """The store did not keep the rule; the message is what was seen."""
+    """The store did not keep the rule; the message is what was seen, the cause an error that came instead."""
 
 
 class NotOfferedError(Exception):
@@ -58,7 +58,7 @@ def check(level: Level, *, breaks: str, rests_on: tuple[Check, ...] = ()) -> Cal
     return made
 
 
-def expect(holds: object, seen: str) -> None:
-    """Go on if it holds; otherwise the rule is broken, and `seen` says how."""
+def expect(holds: object, seen: str, cause: BaseException | None = None) -> None:
+    """Go on if it holds; otherwise the rule is broken, and `seen` says how; `cause` is what the store has raised."""
     if not holds:
-        raise BrokenRuleError(seen)
+        raise BrokenRuleError(seen) from cause

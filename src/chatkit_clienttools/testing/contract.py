@@ -14,6 +14,7 @@ from . import _check_changes, _check_items, _check_more, _check_pages, _check_pl
 from ._bench import Bench
 from ._examine import Examination
 from ._factory import name_of, opened
+from ._frames import without_checks
 from ._loop import run
 from ._report import Report, Result, Status
 
@@ -95,21 +96,23 @@ class StoreContract:
         """Return the store to be checked, or an async context manager of one; may be async."""
         raise NotImplementedError(f"{type(self).__name__} has to say how its store is made: def make_store(self)")
 
-    async def _result(self, check: Check) -> Result:
+    async def _result(self, check: Check) -> tuple[Result, BaseException | None]:
         async with opened(self.make_store) as store:
-            return await Examination(Bench(store, self.make_store, self.contexts), self.time_limit).result(check)
+            examination = Examination(Bench(store, self.make_store, self.contexts), self.time_limit)
+            return await examination.result(check), examination.errors.get(check.name)
 
 
 def _test_of(check: Check) -> Callable[[StoreContract], None]:
     def test(self: StoreContract) -> None:
-        __tracebackhide__ = True  # pytest shows where a test failed; here it is the message that says it
-        result = run(self._result(check))
+        __tracebackhide__ = True  # pytest shows where a test failed; here it is the message, or the cause, that says it
+        result, error = run(self._result(check))
         if result.status in {Status.NOT_OFFERED, Status.NOT_CHECKED}:
             raise unittest.SkipTest(f"{result.status.value}: {result.detail}")
         if result.status is Status.DETECTED:
             print(f"{result.detail}\n{result.breaks}")  # noqa: T201  # pytest shows it with -rP
         if result.status is Status.BROKEN:
-            raise AssertionError(f"{result.rule}\n  seen:   {result.detail}\n  breaks: {result.breaks}")
+            cause = error and without_checks(error)
+            raise AssertionError(f"{result.rule}\n  seen:   {result.detail}\n  breaks: {result.breaks}") from cause
 
     test.__name__ = f"test_{check.name}"
     test.__qualname__ = f"{StoreContract.__name__}.{test.__name__}"

@@ -13,7 +13,7 @@ import sys
 import textwrap
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
@@ -21,8 +21,10 @@ import pytest
 
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.__main__ import main
+from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.testing import FactoryError, Report, Status, StoreContract, check_store
 from chatkit_clienttools.testing._examine import PATIENCE
+from chatkit_clienttools.testing._factory import made_by, opened
 from chatkit_clienttools.testing.contract import CHECKS
 from tests.contract.broken import ByClock, NarrowUnion, OtherNames
 from tests.contract.good import USERS, OwnedStore, WholeStore
@@ -207,6 +209,35 @@ class TestStoreContract:
         with pytest.raises(FactoryError, match="Forgotten has to say how its store is made"):
             Forgotten().test_thread_is_kept()  # type: ignore[attr-defined]
 
+    def test_a_factory_that_hangs(self) -> None:
+        """Making the store has the time limit too; the failure shows where it waited."""
+
+        class Waits(StoreContract):
+            time_limit = 0.01
+
+            async def make_store(self) -> Any:
+                await asyncio.Event().wait()
+
+        with pytest.raises(
+            FactoryError, match=r"make_store did not give a store: it had not come back when 0\.01 s"
+        ) as e:
+            Waits().test_thread_is_kept()  # type: ignore[attr-defined]
+
+        assert e.value.__cause__
+        assert "make_store" in [frame.name for frame in traceback.extract_tb(e.value.__cause__.__traceback__)]
+
+    def test_one_user_twice(self) -> None:
+        """Two equal contexts are refused: what one of them sees is no leak."""
+
+        class Doubled(StoreContract):
+            contexts = ({"user": "alice"}, {"user": "alice"})
+
+            def make_store(self) -> Any:
+                return PlainStore()
+
+        with pytest.raises(UsageError, match=r"^contexts have to be of different users, .*; two of them are equal$"):
+            Doubled().test_thread_is_kept()  # type: ignore[attr-defined]
+
     def test_stores_are_closed(self) -> None:
         """A store that came as a context manager is closed when the test is over; an error in it is the test's."""
 
@@ -343,6 +374,20 @@ class TestCheckStore:
         with pytest.raises(FactoryError, match=r"make_store did not give a store: ConnectionRefusedError: no database"):
             await check_store(make_store)
 
+    async def test_a_factory_that_hangs_later(self) -> None:
+        """Where one more store is made for a check, the check's time limit ends it, and the factory is named."""
+        made: list[PlainStore] = []
+
+        async def make_store() -> Any:
+            if made:
+                await asyncio.Event().wait()
+            made.append(PlainStore())
+            return made[0]
+
+        (broken,) = (await check_store(make_store, time_limit=0.05)).broken
+
+        assert "the factory had not come back when the check's 0.05 seconds were over" == broken.detail
+
     async def test_a_store_that_cannot_be_closed(self) -> None:
         """An error in closing the store is told with the report, and does not take its place."""
 
@@ -358,6 +403,91 @@ class TestCheckStore:
 
 def without_place(result: Any) -> str:
     return str(result.detail.rpartition(" (")[0])
+
+
+async def waits() -> Any:
+    await asyncio.Event().wait()
+
+
+async def waits_for_a_database() -> Any:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise ConnectionError("the connection is gone") from None
+
+
+@asynccontextmanager
+async def waits_within() -> AsyncIterator[Any]:
+    await asyncio.Event().wait()
+    yield
+
+
+class TestFactory:
+    """What a factory makes, whatever it is to make."""
+
+    @pytest.mark.parametrize("factory", [waits, waits_for_a_database, waits_within])
+    async def test_time_limit(self, factory: Any) -> None:
+        """A factory that does not come back is ended, whatever it says to that, and the error names what was wanted."""
+        stack = AsyncExitStack()
+
+        with pytest.raises(FactoryError) as raised:
+            await made_by(factory, stack, time_limit=0.01, wanted="a server")
+
+        said = "did not give a server: it had not come back when 0.01 seconds were over"
+        assert f"{factory.__module__}.{factory.__qualname__} {said}" == str(raised.value)
+
+    async def test_one_task(self) -> None:
+        """A context manager is entered in the task that closes it, as those that hold a task group have to be."""
+        tasks: list[Any] = []
+
+        @asynccontextmanager
+        async def make() -> AsyncIterator[Any]:
+            tasks.append(asyncio.current_task())
+            yield PlainStore()
+            tasks.append(asyncio.current_task())
+
+        async with opened(make, time_limit=5.0):
+            pass
+
+        assert [asyncio.current_task()] * 2 == tasks
+
+    async def test_its_own_time_limit(self) -> None:
+        """A factory that gave up by itself is quoted."""
+
+        async def make() -> Any:
+            raise asyncio.TimeoutError("the database did not answer")
+
+        with pytest.raises(FactoryError, match="the database did not answer"):
+            await made_by(make, AsyncExitStack(), time_limit=5.0)
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason="a task does not count how often it was cancelled")
+    async def test_ended_by_somebody_else(self) -> None:
+        """A task that was cancelled while its time ran out is cancelled, and not told about the time."""
+
+        async def make() -> Any:
+            try:
+                await waits()
+            finally:
+                task.cancel()
+
+        task = asyncio.ensure_future(made_by(make, AsyncExitStack(), time_limit=0.01))
+
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def test_a_factory_in_a_factory(self) -> None:
+        """The factory that failed is named, and not the one that called it."""
+
+        async def outer() -> Any:
+            return await made_by(waits, AsyncExitStack(), time_limit=0.01)
+
+        with pytest.raises(FactoryError, match=r"^tests\.contract\.test_doors\.waits did not give a store"):
+            await made_by(outer, AsyncExitStack(), time_limit=None, wanted="a server")
+
+    async def test_methods(self) -> None:
+        """What was made has to have the methods that are asked for."""
+        with pytest.raises(FactoryError, match=r"give a server: it returned a PlainStore, which has no process$"):
+            await made_by(PlainStore, AsyncExitStack(), time_limit=None, wanted="a server", methods=["process"])
 
 
 class TestReport:
@@ -419,6 +549,9 @@ def broken():
 def hanging():
     return Hanging()
 
+async def waiting():
+    await asyncio.Event().wait()
+
 def owned():
     return OwnedStore()
 
@@ -459,7 +592,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     (tmp_path / "myapp" / "store.py").write_text(APP)
     (tmp_path / "myapp" / "exits.py").write_text("raise SystemExit('set DATABASE_URL first')")
     (tmp_path / "myapp" / "typo.py").write_text("def make_store(:\n")
-    monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath))
+    monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     for name in [name for name in sys.modules if name.split(".")[0] == "myapp"]:
@@ -576,6 +709,27 @@ class TestDoctor:
         """A context that cannot be made is one clear line, too."""
         assert 2 == main(["doctor", "myapp.store:good", "--context", "myapp.store:fails"])
         assert "myapp.store:fails did not give a context: ConnectionRefusedError" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["myapp.store:waiting"], "myapp.store.waiting did not give a store: it had not come back when 0.05"),
+            (
+                ["myapp.store:good", "--context", "myapp.store:waiting"],
+                "myapp.store:waiting did not give a context: it had not come back when 0.05 seconds were over",
+            ),
+            (
+                ["myapp.store:good", "--context", "myapp.store:alice", "--context", "myapp.store:alice"],
+                "contexts have to be of different users",
+            ),
+        ],
+    )
+    def test_what_it_cannot_begin_with(
+        self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A factory that does not come back, and the same user twice, are one clear line and exit status 2."""
+        assert 2 == main(["doctor", *arguments, "--time-limit", "0.05"])
+        assert f"doctor: {said}" in capsys.readouterr().err
 
     def test_on_a_terminal(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """On a terminal progress is one line that is gone at the end."""

@@ -11,8 +11,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from chatkit_clienttools.testing import FactoryError, check_store
-from chatkit_clienttools.testing._factory import said
+from chatkit_clienttools.errors import UsageError
+from chatkit_clienttools.testing import check_store
+from chatkit_clienttools.testing._factory import OverdueError, in_time, said
 from chatkit_clienttools.testing._loop import run as run_async
 from chatkit_clienttools.testing.contract import TIME_LIMIT
 
@@ -50,7 +51,11 @@ def add_to(commands: Commands) -> None:
     )
     doctor.add_argument("--json", action="store_true", help="print the report as JSON")
     doctor.add_argument(
-        "--time-limit", type=float, default=TIME_LIMIT, metavar="SECONDS", help="for each check (default: %(default)g)"
+        "--time-limit",
+        type=float,
+        default=TIME_LIMIT,
+        metavar="SECONDS",
+        help="for each check, and for each factory (default: %(default)g)",
     )
     doctor.set_defaults(run=run)
 
@@ -60,7 +65,7 @@ def run(options: Namespace) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what an application prints is not part of the report
             report = run_async(_examined(options.factory, options.context, options.time_limit))
-    except FactoryError as error:
+    except UsageError as error:
         raise CannotUseError(str(error)) from error
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("doctor: interrupted; what was written so far has been removed", file=sys.stderr)  # noqa: T201
@@ -76,7 +81,7 @@ async def _examined(factory: str, contexts: Sequence[str], time_limit: float) ->
         return made() if callable(made) else made
 
     make.__module__, make.__qualname__ = factory.split(":")  # what the report calls it
-    given = [await _context(name) for name in contexts] or [None]
+    given = [await _context(name, time_limit) for name in contexts] or [None]
     with _cancelled_on_interrupt():
         return await check_store(make, contexts=given, progress=_Progress(), time_limit=time_limit)
 
@@ -100,13 +105,16 @@ def _cancelled_on_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-async def _context(name: str) -> object:
+async def _context(name: str, time_limit: float) -> object:
     made = imported(name, "factory")
     if not callable(made):
         return made
     try:
         context = made()
-        return await context if inspect.isawaitable(context) else context
+        return await in_time(context, time_limit) if inspect.isawaitable(context) else context
+    except OverdueError as error:
+        problem = f"it had not come back when {time_limit:g} seconds were over"
+        raise CannotUseError(f"{name} did not give a context: {problem}") from error
     except Exception as error:
         raise CannotUseError(f"{name} did not give a context: {said(error)}") from error
 

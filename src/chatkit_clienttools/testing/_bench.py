@@ -10,6 +10,8 @@ from uuid import uuid4
 from chatkit.store import NotFoundError
 from chatkit.types import AssistantMessageContent, AssistantMessageItem, ClientToolCallItem, Page, ThreadMetadata
 
+from chatkit_clienttools.errors import UsageError
+
 from ._factory import METHODS, opened, said
 from ._rules import BrokenRuleError, expect
 from ._samples import attachment_types, sample
@@ -50,6 +52,8 @@ class Bench:
 
     def __init__(self, store: Store[Any], factory: Factory, contexts: Sequence[Any] = (None,)) -> None:
         self.context, *self.others = contexts
+        if self.context in self.others:
+            raise UsageError("contexts have to be of different users, who are to be kept apart; two of them are equal")
         self.doing = "the check"
         """The operation that was begun last: if it fails or hangs, this is what the report names."""
         self.notes: list[str] = []
@@ -77,7 +81,8 @@ class Bench:
     @asynccontextmanager
     async def another(self) -> AsyncIterator[Store[Any]]:
         """Build one more store with the same factory; its writes are noted too."""
-        async with opened(self._factory) as store:
+        self.doing = "the factory"
+        async with opened(self._factory, time_limit=None) as store:  # the check has one
             yield self._watched(store)
 
     # what is written

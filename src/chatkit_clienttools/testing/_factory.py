@@ -1,18 +1,21 @@
-"""How a store comes out of what a user gives us to build it."""
+"""How a store, or a server, comes out of what a user gives us to build it."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
 
 from chatkit.store import Store
 
 from chatkit_clienttools.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
+
+T = TypeVar("T")
 
 Built = Union[Store[Any], AbstractAsyncContextManager[Store[Any]]]  # noqa: UP007  # needed at run time on 3.10
 Factory = Callable[[], Union[Built, Awaitable[Built]]]  # noqa: UP007
@@ -23,21 +26,30 @@ METHODS = Store.__abstractmethods__
 
 
 class FactoryError(UsageError):
-    """The factory did not give a store."""
+    """The factory did not give a store, or whatever else was wanted of it."""
 
-    def __init__(self, factory: object, problem: str) -> None:
+    def __init__(self, factory: object, problem: str, wanted: str = "a store") -> None:
         """Name the factory and what came of it."""
         self.factory = name_of(factory)
         self.problem = problem
-        super().__init__(f"{self.factory} did not give a store: {problem}")
+        super().__init__(f"{self.factory} did not give {wanted}: {problem}")
+
+
+class OverdueError(Exception):
+    """Something had not come back when its time was over; the cause shows what it waited for."""
 
 
 @asynccontextmanager
-async def opened(factory: Factory, notes: list[str] | None = None) -> AsyncIterator[Store[Any]]:
-    """Build a store, and close it again if it is a context manager; note an error in closing it, if there are notes."""
+async def opened(
+    factory: Factory, notes: list[str] | None = None, *, time_limit: float | None
+) -> AsyncIterator[Store[Any]]:
+    """Build a store, and close it again if it is a context manager; note an error in closing it, if there are notes.
+
+    The time limit is for the building alone. It is None where the caller has one already.
+    """
     stack = AsyncExitStack()
     try:
-        yield await _entered(factory, stack)
+        yield cast("Store[Any]", await made_by(factory, stack, time_limit=time_limit))
     finally:
         try:
             await stack.aclose()
@@ -47,19 +59,76 @@ async def opened(factory: Factory, notes: list[str] | None = None) -> AsyncItera
             notes.append(f"the store could not be closed: {said(error)}")
 
 
-async def _entered(factory: Factory, stack: AsyncExitStack) -> Store[Any]:
+async def made_by(
+    factory: Callable[[], Any],
+    stack: AsyncExitStack,
+    *,
+    time_limit: float | None,
+    wanted: str = "a store",
+    methods: Collection[str] = METHODS,
+) -> Any:
+    """Return what a factory makes; if it makes a context manager, enter that, and let `stack` close it.
+
+    Args:
+        factory: A function, or an async one, that returns what is wanted or an async context manager of it.
+        stack: Closes the context manager.
+        time_limit: How many seconds it may take, None for as long as it likes. What does not await cannot be ended.
+        wanted: What it is to make, for the error.
+        methods: What that has to have.
+
+    Raises:
+        FactoryError: It failed, took too long, or made something without these methods.
+    """
     try:
-        made: Any = factory()
-        if inspect.isawaitable(made):
-            made = await made
-        if isinstance(made, AbstractAsyncContextManager):
-            made = await stack.enter_async_context(made)
+        made = await in_time(_entered(factory, stack), time_limit)
+    except FactoryError:  # of a factory that this one has called
+        raise
+    except OverdueError as error:
+        problem = f"it had not come back when {time_limit:g} seconds were over"
+        raise FactoryError(factory, problem, wanted) from error.__cause__
     except Exception as error:
-        raise FactoryError(factory, said(error)) from error
-    missing = sorted(name for name in METHODS if not callable(getattr(made, name, None)))
+        raise FactoryError(factory, said(error), wanted) from error
+    missing = sorted(name for name in methods if not callable(getattr(made, name, None)))
     if missing:
-        raise FactoryError(factory, f"it returned a {type(made).__name__}, which has no {', '.join(missing)}")
-    return cast("Store[Any]", made)
+        raise FactoryError(factory, f"it returned a {type(made).__name__}, which has no {', '.join(missing)}", wanted)
+    return made
+
+
+async def _entered(factory: Callable[[], Any], stack: AsyncExitStack) -> Any:
+    made = factory()
+    if inspect.isawaitable(made):
+        made = await made
+    if isinstance(made, AbstractAsyncContextManager):
+        made = await stack.enter_async_context(made)
+    return made
+
+
+async def in_time(work: Awaitable[T], time_limit: float | None) -> T:
+    """Await `work` in this very task; raise `OverdueError` if it has not come back in time.
+
+    What a context manager has opened in one task it may not be able to close in another one, and before Python 3.12
+    `asyncio.wait_for` awaits in a task of its own.
+    """
+    if time_limit is None:
+        return await work
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    is_over = False
+
+    def end() -> None:
+        nonlocal is_over
+        is_over = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(time_limit, end)
+    try:
+        return await work
+    except (Exception, asyncio.CancelledError) as error:  # some make another error of being cancelled
+        # not if somebody else has cancelled the task, too; Python 3.10 does not count
+        if is_over and not getattr(task, "uncancel", int)():
+            raise OverdueError from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def name_of(factory: object) -> str:

@@ -33,7 +33,7 @@ CHECKS: tuple[Check, ...] = (
 """The list. Every door goes through it."""
 
 TIME_LIMIT = 10.0
-"""How many seconds one check may take."""
+"""How many seconds one check may take, and making the store before it."""
 
 Progress = Callable[[int, int, str], object]
 """Told before each check: its number, how many there are, and its name."""
@@ -54,13 +54,14 @@ async def check_store(
         contexts: What is passed to the store as `context`. With two of them, of different users, it is also checked
             that the store keeps users apart.
         progress: Called before each check with its number, the number of checks, and its name.
-        time_limit: How many seconds one check may take.
+        time_limit: How many seconds one check may take, and making the store before them.
 
     Raises:
         FactoryError: The factory did not give a store.
+        UsageError: Two of the contexts are equal.
     """
     notes: list[str] = []
-    async with opened(factory, notes) as store:
+    async with opened(factory, notes, time_limit=time_limit) as store:
         bench = Bench(store, factory, contexts)
         examination = Examination(bench, time_limit)
         results = []
@@ -90,14 +91,14 @@ class StoreContract:
     """What is passed to the store as `context`; with two of them, of different users, they must be kept apart."""
 
     time_limit: float = TIME_LIMIT
-    """How many seconds one check may take."""
+    """How many seconds one check may take, and making the store before it."""
 
     def make_store(self) -> Any:
         """Return the store to be checked, or an async context manager of one; may be async."""
         raise NotImplementedError(f"{type(self).__name__} has to say how its store is made: def make_store(self)")
 
     async def _result(self, check: Check) -> tuple[Result, BaseException | None]:
-        async with opened(self.make_store) as store:
+        async with opened(self.make_store, time_limit=self.time_limit) as store:
             examination = Examination(Bench(store, self.make_store, self.contexts), self.time_limit)
             return await examination.result(check), examination.errors.get(check.name)
 

@@ -37,7 +37,7 @@ class StoredPlan(NamedTuple):
 class SupportsPlans(Protocol[TContext_contra]):
     """What a `Store` may offer in addition: to keep the plan of a thread under its own key, with compare-and-set.
 
-    The plan goes with its thread: `delete_thread` drops it.
+    The plan goes with its thread: `delete_thread` drops it. `StoredPlan` is in `chatkit_clienttools.stores`.
     """
 
     async def load_plan(self, thread_id: str, context: TContext_contra) -> StoredPlan | None:

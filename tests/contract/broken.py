@@ -78,7 +78,7 @@ class TitlesAlone(WholeStore):
 
     async def save_thread(self, thread: Any, context: Any) -> None:
         known = self.threads.get(thread.id)
-        gone: dict[str, Any] = {"metadata": {}} if known and known.title != thread.title and thread.title else {}
+        gone: dict[str, Any] = {"metadata": {}} if known and known.title != thread.title else {}
         await super().save_thread(thread.model_copy(update=gone), context)
 
 

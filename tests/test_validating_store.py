@@ -940,3 +940,51 @@ def test_a_class_is_no_store() -> None:
     """The usual slip, a class in the place of its object, is said where it is made."""
     with pytest.raises(UsageError, match=r"^ValidatingStore wraps a store, and PlainStore is a class: Plain"):
         ValidatingStore(PlainStore)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Lookalike:
+    """Has the methods of a store, and does not say that it is one."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Store.__abstractmethods__:
+            raise AttributeError(name)
+        return getattr(PlainStore(), name)
+
+
+@pytest.mark.parametrize("wrap", [StoreWrapper, ValidatingStore])
+def test_nothing_is_no_store(wrap: Callable[[Any], Any]) -> None:
+    """What has none of the methods is refused where it is handed over, with the names of all of them."""
+    with pytest.raises(UsageError) as raised:
+        wrap(None)
+
+    names = ", ".join(sorted(Store.__abstractmethods__))
+    assert f"{wrap.__name__} wraps a store, and NoneType has no {names}" == str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(Store.__abstractmethods__))
+@pytest.mark.parametrize("instead", [None, "a column of that name"])
+def test_a_method_is_missing(name: str, instead: str | None) -> None:
+    """One method that cannot be called is enough to be refused, and is the one that is named."""
+    almost = Lookalike()
+    setattr(almost, name, instead)
+
+    with pytest.raises(UsageError, match=rf"^ValidatingStore wraps a store, and Lookalike has no {name}$"):
+        ValidatingStore(almost)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_two_methods_are_missing() -> None:
+    """Several are named in the order of the alphabet, whatever else is there."""
+
+    class Half(Lookalike):
+        save_thread = load_item = None
+
+    with pytest.raises(UsageError, match=r"and Half has no load_item, save_thread$"):
+        StoreWrapper(Half())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("wrap", [StoreWrapper, ValidatingStore])
+def test_what_has_the_methods_is_a_store(wrap: Callable[[Any], Any]) -> None:
+    """Whatever it derives from: an object with the methods is wrapped."""
+    inner = Lookalike()
+
+    assert wrap(inner).inner is inner

@@ -34,6 +34,11 @@ class StoreWrapper(Store[TContext], Generic[TContext]):
             raise UsageError(
                 f"{type(self).__name__} wraps a store, and {inner.__name__} is a class: {inner.__name__}(...)"
             )
+        missing = sorted(name for name in Store.__abstractmethods__ if not callable(getattr(inner, name, None)))
+        if missing:
+            raise UsageError(
+                f"{type(self).__name__} wraps a store, and {type(inner).__name__} has no {', '.join(missing)}"
+            )
         self.inner = inner
 
     def __getattr__(self, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import pytest
@@ -248,6 +249,12 @@ class TestTheList:
         written = {value for module in modules for value in vars(module).values() if type(value) is type(CHECKS[0])}
 
         assert written == set(CHECKS)
+
+    def test_the_readme_counts_them(self) -> None:
+        """README.md says how many rules there are."""
+        readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+        assert f"hold your own store to {len(CHECKS)} rules" in readme
 
     def test_every_check_says_its_rule(self) -> None:
         """Each check has a rule and what breaks without it, both whole sentences."""

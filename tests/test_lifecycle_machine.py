@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -768,6 +769,7 @@ numbers = ClientTool("numbers", result=int)
         ({"messages": {"Go": "shows"}}, "messages has 'shows' for 'Go', and has to have a list"),
         ({"actions": {"press": None}}, "actions has None for 'press', and has to have a list"),
         ({"answers": {"show": 1}}, r"answers has \['show'\], and neither messages nor actions ask for that"),
+        ({"time_limit": 0}, "time_limit is 0, and has to be seconds, more than 0"),
         ({"tools": ["shows"]}, "tools has 'shows', and each of them has to be a ClientTool"),
         ({"on_user_message": "keeps"}, "on_user_message is 'keeps', and has to be 'cancel' or 'keep'"),
         ({"on_failure": "stop"}, "on_failure is 'stop', and has to be 'continue' or 'abort'"),
@@ -822,20 +824,39 @@ def test_a_page_may_always_fail() -> None:
     assert {"error": "no canvas"} == machine.play.page.delivered[-1].answer
 
 
-def test_what_is_made_is_a_server() -> None:
-    """A store in its place is named, and no event loop is left open."""
-
-    class Mine(Own):
-        def make_server(self) -> Any:
-            return MemoryStore()
-
-    with pytest.raises(UsageError, match="A server is needed, or the URL of one, and this is a MemoryStore"):
-        Mine()
+def made(**factories: Any) -> LifecycleMachine:
+    """Make a machine of these factories."""
+    base = Own if "make_server" in factories else LifecycleMachine
+    kind: Any = type("Mine", (base,), {"time_limit": 0.1, **factories})
+    machine: LifecycleMachine = kind()
+    return machine
 
 
-def test_it_says_what_it_needs() -> None:
-    """Without a store or a server there is nothing to try."""
-    with pytest.raises(
-        NotImplementedError, match="LifecycleMachine has to say what is to be tried: make_store or make_s"
-    ):
-        LifecycleMachine()
+async def never(_: Any) -> None:
+    await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def empty(_: Any) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("factories", "says"),
+    [
+        (
+            {"make_server": lambda _: MemoryStore()},
+            "did not give a server: it returned a MemoryStore, which",
+        ),
+        ({"make_server": never}, r"never did not give a server: it had not come back when 0\.1 seconds were over"),
+        ({"make_store": never}, r"never did not give a store: it had not come back when 0\.1 seconds were over"),
+        ({"make_store": lambda _: None}, "did not give a store: it returned a NoneType, which has no add_thread_item"),
+        ({"make_store": lambda _: MemoryStore}, r"did not give a store: it returned a class: MemoryStore\("),
+        ({"make_store": empty}, "empty did not give a store: it returned a NoneType"),
+        ({}, "did not give a store: NotImplementedError: Mine has to say what is to be tried: make_store or make_"),
+    ],
+)
+def test_what_a_factory_does_not_give(factories: Any, says: str) -> None:
+    """It is named, with what it made in the place of a store or a server, and no event loop is left open."""
+    with pytest.raises(UsageError, match=says):
+        made(**factories)

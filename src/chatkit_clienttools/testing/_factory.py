@@ -88,6 +88,8 @@ async def made_by(
         raise FactoryError(factory, problem, wanted) from error.__cause__
     except Exception as error:
         raise FactoryError(factory, said(error), wanted) from error
+    if isinstance(made, type):
+        raise FactoryError(factory, f"it returned a class: {made.__name__}(...)", wanted)
     missing = sorted(name for name in methods if not callable(getattr(made, name, None)))
     if missing:
         raise FactoryError(factory, f"it returned a {type(made).__name__}, which has no {', '.join(missing)}", wanted)

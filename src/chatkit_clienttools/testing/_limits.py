@@ -21,9 +21,9 @@ class Limits:
     """The limits of the operation that is under way."""
 
     def __init__(self, time_limit: float, max_calls: int, transcript: Transcript) -> None:
-        if not _is_number(time_limit) or time_limit <= 0:
+        if not is_positive(time_limit):
             raise UsageError(f"time_limit must be a number of seconds, more than 0, not {time_limit!r}")
-        if not _is_number(max_calls) or max_calls < 1:
+        if not is_positive(max_calls):
             raise UsageError(f"max_calls must be 1 or more, not {max_calls!r}")
         self._seconds = TIMES * time_limit
         self._max_calls = max_calls
@@ -51,5 +51,6 @@ class Limits:
         return BrokenStreamError(f"There is no end to it: {what}", self._transcript)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def is_positive(value: object) -> bool:
+    """Whether it is a number, and more than 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from chatkit_clienttools import ClientTool
 from chatkit_clienttools.errors import UsageError
 
+from ._limits import is_positive
 from ._oracle import Tool
 from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer
 
@@ -73,6 +74,8 @@ def _refuse_options(machine: LifecycleMachine) -> None:
             raise _wrong(
                 machine, name, f"is {getattr(machine, name)!r}, and has to be {' or '.join(map(repr, options))}"
             )
+    if not is_positive(machine.time_limit):
+        raise _wrong(machine, "time_limit", f"is {machine.time_limit!r}, and has to be seconds, more than 0")
     for tool in machine.tools:
         if not isinstance(tool, ClientTool):
             raise _wrong(machine, "tools", f"has {tool!r}, and each of them has to be a ClientTool")

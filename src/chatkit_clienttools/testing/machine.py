@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from ._factory import made_by
 from ._failures import BrokenLifecycleError
 from ._loop import cancel_all, close, new_loop
 from ._play import Play
@@ -18,7 +18,7 @@ from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer, rehearsal
 from ._script import refuse_a_script_of_another, script_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from chatkit.server import ChatKitServer
     from chatkit.store import Store
@@ -95,7 +95,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     """What is passed to the server as `context`."""
 
     time_limit: float = 10.0
-    """How many seconds the next event of a response may take."""
+    """How many seconds the next event of a response may take, and making the server."""
 
     def make_store(self) -> Any:
         """Return a store, or an async context manager of one; may be async."""
@@ -105,8 +105,13 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Return a server, or an async context manager of one; may be async."""
         return self._rehearsal()
 
+    async def _made(self) -> Any:
+        is_ours = type(self).make_server is LifecycleMachine.make_server  # it waits for the store alone
+        limit = None if is_ours else self.time_limit
+        return await made_by(self.make_server, self._stack, time_limit=limit, wanted="a server", methods=["process"])
+
     async def _rehearsal(self) -> RehearsalServer:
-        store: Store[Any] = await self._made(self.make_store)
+        store: Store[Any] = await made_by(self.make_store, self._stack, time_limit=self.time_limit)
         return rehearsal(
             store,
             self.clock,
@@ -139,7 +144,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._is_broken = False
         self._own_tasks: set[asyncio.Task[Any]] = set()
         try:
-            self.server: ChatKitServer[Any] = self._run(self._made(self.make_server))
+            self.server: ChatKitServer[Any] = self._run(self._made())
             refuse_a_script_of_another(self)
             self._own_tasks |= asyncio.all_tasks(self._loop)  # whoever has started them ends them
             self.play = Play(
@@ -266,11 +271,3 @@ class LifecycleMachine(RuleBasedStateMachine):
         except BaseException:
             self._is_broken = True
             raise
-
-    async def _made(self, make: Callable[[], Any]) -> Any:
-        made = make()
-        if inspect.isawaitable(made):
-            made = await made
-        if isinstance(made, AbstractAsyncContextManager):
-            made = await self._stack.enter_async_context(made)
-        return made

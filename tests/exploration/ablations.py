@@ -102,6 +102,6 @@ ABLATIONS = [
 CLEANUP = Ablation(
     "all code that cleans up",
     SWEEP.but(calls=CALLS[2], cancels=1, freezes=1),
-    instead={"sequencer._give_back": AsyncMock(), "_runs.RunStream._end": lambda _: None},
+    instead={"sequencer._give_back": AsyncMock(), "_runs.RunStream._end": lambda _, *, early: None},
 )
 """Nothing rests on it: without it nothing is lost, and nobody is kept waiting longer than a lease."""

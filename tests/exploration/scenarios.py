@@ -97,8 +97,7 @@ QUICK = [
 ]
 
 LONG = [
-    *crashes((1, 2, 3, 4), KINDS, 2),
-    *faults(KINDS, 2),
+    *(scenario for scenario in (*crashes((1, 2, 3, 4), KINDS, 2), *faults(KINDS, 2)) if scenario not in QUICK),
     *crashes((3,), ODD, 1),
     named(Scenario(calls=CALLS[3], repeats=2), "two repeats at any moment: 3 calls"),
     named(Scenario(calls=CALLS[3], resumes=1, repeats=1), "a resume and a repeat at any moment"),

@@ -33,8 +33,11 @@ def test_nothing_goes_wrong(scenario: Scenario) -> None:
 
 
 def test_every_scenario_is_pinned() -> None:
-    """What is counted in a scenario, here and in the long run, cannot become less without being noticed."""
-    assert {scenario.name for scenario in (*QUICK, *LONG)} | {WITHOUT_CLEANUP} == set(PINNED)
+    """What is counted in a scenario, here and in the long run, cannot become less without being noticed.
+
+    None is there twice.
+    """
+    assert sorted([*(scenario.name for scenario in (*QUICK, *LONG)), WITHOUT_CLEANUP]) == sorted(PINNED)
 
 
 @pytest.mark.parametrize("scenario", HAZARDS, ids=lambda scenario: scenario.name)

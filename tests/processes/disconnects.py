@@ -186,7 +186,7 @@ def without_cleanup(server: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
     server.kept = []
-    monkeypatch.setattr(RunStream, "_end", lambda _: None)
+    monkeypatch.setattr(RunStream, "_end", lambda _, *, early: None)
     monkeypatch.setattr(RunStream, "aclose", nothing)
     monkeypatch.setattr("chatkit_clienttools.sequencer._give_back", nothing)
     monkeypatch.setattr("chatkit_clienttools.sequencer.aclosing", nullcontext)

@@ -32,6 +32,5 @@ def fake_browser(request: pytest.FixtureRequest) -> Iterator[Callable[..., FakeB
     yield make
     for browser in browsers:
         print(browser.transcript)  # noqa: T201  pytest keeps it, and shows it with a failure
-    if request.session.testsfailed == failed:
-        for browser in browsers:
-            browser.check_faults()
+    for browser in browsers if request.session.testsfailed == failed else []:  # one that has failed says enough
+        browser.check_faults()

@@ -113,8 +113,7 @@ async def _context(name: str, time_limit: float) -> object:
         context = made()
         return await in_time(context, time_limit) if inspect.isawaitable(context) else context
     except OverdueError as error:
-        problem = f"it had not come back when {time_limit:g} seconds were over"
-        raise CannotUseError(f"{name} did not give a context: {problem}") from error
+        raise CannotUseError(f"{name} did not give a context: {error}") from error
     except Exception as error:
         raise CannotUseError(f"{name} did not give a context: {said(error)}") from error
 

@@ -84,8 +84,7 @@ async def made_by(
     except FactoryError:  # of a factory that this one has called
         raise
     except OverdueError as error:
-        problem = f"it had not come back when {time_limit:g} seconds were over"
-        raise FactoryError(factory, problem, wanted) from error.__cause__
+        raise FactoryError(factory, str(error), wanted) from error.__cause__
     except Exception as error:
         raise FactoryError(factory, said(error), wanted) from error
     if isinstance(made, type):
@@ -127,7 +126,7 @@ async def in_time(work: Awaitable[T], time_limit: float | None) -> T:
     except (Exception, asyncio.CancelledError) as error:  # some make another error of being cancelled
         # not if somebody else has cancelled the task, too; Python 3.10 does not count
         if is_over and not getattr(task, "uncancel", int)():
-            raise OverdueError from error
+            raise OverdueError(f"it had not come back when {time_limit:g} seconds were over") from error
         raise
     finally:
         timer.cancel()

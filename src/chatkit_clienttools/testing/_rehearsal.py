@@ -17,6 +17,7 @@ from chatkit_clienttools.server import ClientToolServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
 TOOLS = (
     ClientTool("shows", result=None),
     ClientTool("stops", result=None, required=True),

@@ -1579,7 +1579,7 @@ class TestMistakesOfATest:
         with pytest.raises(UsageError, match=r"this is a PlainStore: MyServer\("):
             FakeBrowser(PlainStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    @pytest.mark.parametrize("limit", [0, "5", True])
+    @pytest.mark.parametrize("limit", [0, 0.5, "5", True])
     def test_no_calls_at_all(self, limit: Any) -> None:
         """A page that may run none has no use for a limit: it has `answering`."""
         with pytest.raises(UsageError, match=f"max_calls must be 1 or more, not {limit!r}"):

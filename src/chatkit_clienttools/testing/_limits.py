@@ -23,7 +23,7 @@ class Limits:
     def __init__(self, time_limit: float, max_calls: int, transcript: Transcript) -> None:
         if not is_positive(time_limit):
             raise UsageError(f"time_limit must be a number of seconds, more than 0, not {time_limit!r}")
-        if not is_positive(max_calls):
+        if not is_positive(max_calls) or max_calls < 1:
             raise UsageError(f"max_calls must be 1 or more, not {max_calls!r}")
         self._seconds = TIMES * time_limit
         self._max_calls = max_calls

@@ -17,10 +17,16 @@ from .errors import LifecycleViolationError, UsageError
 from .observe import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from chatkit.store import StoreItemType
     from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 
 TContext = TypeVar("TContext", default=Any)
+
+
+METHODS = Store.__abstractmethods__
+"""What every store has to have."""
 
 
 class StoreWrapper(Store[TContext], Generic[TContext]):
@@ -34,8 +40,7 @@ class StoreWrapper(Store[TContext], Generic[TContext]):
             raise UsageError(
                 f"{type(self).__name__} wraps a store, and {inner.__name__} is a class: {inner.__name__}(...)"
             )
-        missing = sorted(name for name in Store.__abstractmethods__ if not callable(getattr(inner, name, None)))
-        if missing:
+        if missing := missing_methods(inner):
             raise UsageError(
                 f"{type(self).__name__} wraps a store, and {type(inner).__name__} has no {', '.join(missing)}"
             )
@@ -222,3 +227,8 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
         for other in newest.data:
             if isinstance(other, ClientToolCallItem) and other.status == "pending":
                 raise second_pending(thread_id, call, other)
+
+
+def missing_methods(thing: object, methods: Collection[str] = METHODS) -> list[str]:
+    """Return the names of the methods that something lacks."""
+    return sorted(name for name in methods if not callable(getattr(thing, name, None)))

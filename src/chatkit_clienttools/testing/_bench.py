@@ -11,8 +11,9 @@ from chatkit.store import NotFoundError
 from chatkit.types import AssistantMessageContent, AssistantMessageItem, ClientToolCallItem, Page, ThreadMetadata
 
 from chatkit_clienttools.errors import UsageError
+from chatkit_clienttools.store import METHODS
 
-from ._factory import METHODS, opened, said
+from ._factory import opened, said
 from ._rules import BrokenRuleError, expect
 from ._samples import attachment_types, sample
 

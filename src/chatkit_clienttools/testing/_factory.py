@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
 from chatkit.store import Store
 
 from chatkit_clienttools.errors import UsageError
+from chatkit_clienttools.store import METHODS, missing_methods
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -20,9 +21,6 @@ T = TypeVar("T")
 Built = Union[Store[Any], AbstractAsyncContextManager[Store[Any]]]  # noqa: UP007  # needed at run time on 3.10
 Factory = Callable[[], Union[Built, Awaitable[Built]]]  # noqa: UP007
 """A function, or an async one, that returns a `Store` or an async context manager of one."""
-
-METHODS = Store.__abstractmethods__
-"""What every store has to have."""
 
 
 class FactoryError(UsageError):
@@ -89,8 +87,7 @@ async def made_by(
         raise FactoryError(factory, said(error), wanted) from error
     if isinstance(made, type):
         raise FactoryError(factory, f"it returned a class: {made.__name__}(...)", wanted)
-    missing = sorted(name for name in methods if not callable(getattr(made, name, None)))
-    if missing:
+    if missing := missing_methods(made, methods):
         raise FactoryError(factory, f"it returned a {type(made).__name__}, which has no {', '.join(missing)}", wanted)
     return made
 

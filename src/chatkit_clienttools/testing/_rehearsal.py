@@ -8,15 +8,17 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from chatkit.agents import AgentContext
-from chatkit.store import Store
 from chatkit.types import AssistantMessageContent, AssistantMessageItem, ThreadItemDoneEvent
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, StoreWrapper
 from chatkit_clienttools._plans import WRITER
 from chatkit_clienttools.server import ClientToolServer
+from chatkit_clienttools.store import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from chatkit.store import Store
 
 TOOLS = (
     ClientTool("shows", result=None),
@@ -34,7 +36,7 @@ MESSAGES = {
 
 ACTIONS = {"show": ("shows",), "get and stop": ("gets", "stops")}
 
-OPERATIONS = (*sorted(Store.__abstractmethods__), "load_plan", "save_plan")
+OPERATIONS = (*sorted(METHODS), "load_plan", "save_plan")
 """What of a store takes a while in a database."""
 
 

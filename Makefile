@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 CHATKIT ?= 1.6.5
 OLDEST_CHATKIT := 1.4.1
+# every release that is supported, and tried by `make test-chatkits`
+CHATKITS := 1.4.1 1.4.2 1.5.0 1.5.1 1.5.2 1.5.3 1.6.0 1.6.1 1.6.2 1.6.3 1.6.4 1.6.5
+# what pip may install; `make test-floors` allows the lowest versions only
+PINS ?= constraints.txt
+FLOORS := build/floors.txt
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
 BIN := $(VENV)/bin
@@ -14,7 +19,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-pythons suite explore mutants lint format types docs build clean
+.PHONY: help demo test test-oldest test-floors test-chatkits test-pythons suite each-chatkit explore mutants lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -25,15 +30,15 @@ define new_environment
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 endef
-INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --constraint $(PINS) --build-constraint $(PINS)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(PINS)
 	$(new_environment)
 	$(INSTALL) --group dev --editable '.[otel,postgres,sql,testing]' 'openai-chatkit==$(CHATKIT)'
 	@touch $@
 
 # a part of it, if there is none yet: `make test` makes all of it
-$(DEMO): pyproject.toml constraints.txt
+$(DEMO): pyproject.toml $(PINS)
 	@echo "Installing what the demos need into $(VENV): a minute, the first time."
 	$(new_environment)
 	$(INSTALL) --group demo --editable '.[postgres,sql]' 'openai-chatkit==$(CHATKIT)'
@@ -56,9 +61,24 @@ suite: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
+SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration processes frontend test_typescript.py)
+
 test-oldest: ## run the suite against the oldest ChatKit that is supported
-	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT) \
-		TESTS='tests docs README.md $(addprefix --ignore=tests/,contract exploration processes frontend test_typescript.py)'
+	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT) TESTS='$(SUBSET)'
+
+test-floors: ## run the suite with the lowest version of every dependency (Python 3.10 or 3.11)
+	@$(MAKE) --no-print-directory suite VENV=.venv-floors CHATKIT=$(OLDEST_CHATKIT) PINS=$(FLOORS) \
+		TESTS='-p tools.scripted_model $(SUBSET)'
+
+$(FLOORS): pyproject.toml tools/floors.py
+	@mkdir -p $(@D)
+	$(PYTHON) -m tools.floors > $@
+
+test-chatkits: ## run the suite with every supported ChatKit, one line for each (CHATKITS="1.5.3 ...": with some)
+	@$(MAKE) --no-print-directory each-chatkit VENV=.venv-chatkits CHATKIT=$(OLDEST_CHATKIT)
+
+each-chatkit: $(READY)
+	@$(BIN)/python -m tools.each_chatkit $(CHATKITS) -- $(PARALLEL) $(SUBSET)
 
 test-pythons: ## run the suite on every Python that is here
 	@sh tools/each_python.sh $(PYTHONS)

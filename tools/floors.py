@@ -1,0 +1,22 @@
+"""Print the lowest version of each dependency that pyproject.toml allows, as constraints for pip.
+
+`make test-floors` installs exactly these, so a bound that is too low fails a test.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+BOUND = re.compile(r'"([\w.-]+)(?:\[[\w,]+\])?>=([\d.]+)')  # tomllib came with Python 3.11
+
+
+def floors(pyproject: str) -> dict[str, str]:
+    """Return the name and the `>=` bound of every requirement."""
+    return dict(BOUND.findall(pyproject))
+
+
+if __name__ == "__main__":
+    for name, version in sorted(floors(PYPROJECT.read_text("utf-8")).items()):
+        print(f"{name}=={version}")

@@ -19,7 +19,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-floors test-chatkits test-pythons suite each-chatkit explore mutants lint format types docs build clean
+.PHONY: help demo test test-oldest test-floors test-chatkits test-pythons suite with-floors each-chatkit explore mutants lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -67,8 +67,11 @@ test-oldest: ## run the suite against the oldest ChatKit that is supported
 	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT) TESTS='$(SUBSET)'
 
 test-floors: ## run the suite with the lowest version of every dependency (Python 3.10 or 3.11)
-	@$(MAKE) --no-print-directory suite VENV=.venv-floors CHATKIT=$(OLDEST_CHATKIT) PINS=$(FLOORS) \
-		TESTS='-p tools.scripted_model $(SUBSET)'
+	@$(MAKE) --no-print-directory with-floors VENV=.venv-floors CHATKIT=$(OLDEST_CHATKIT) PINS=$(FLOORS)
+
+with-floors: $(READY)
+	@$(BIN)/python -m tools.scripted_model
+	$(BIN)/python -m pytest $(PARALLEL) $(SUBSET)
 
 $(FLOORS): pyproject.toml tools/floors.py
 	@mkdir -p $(@D)

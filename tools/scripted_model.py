@@ -1,6 +1,9 @@
-"""A pytest plugin for Agents SDKs before 0.21, which do not have `agents.testing` yet: it supplies what the suite uses.
+"""What the suite uses of `agents.testing`, for Agents SDKs before 0.21, which do not have it yet.
 
-`make test-floors` loads it with `-p tools.scripted_model`. On a newer SDK it does nothing.
+    python -m tools.scripted_model
+
+copies this file into the installed SDK, so that processes started by a test find it too. It leaves a newer SDK alone.
+`make test-floors` calls it in an environment of its own.
 """
 
 from __future__ import annotations
@@ -8,12 +11,13 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import sys
+import shutil
 from copy import deepcopy
 from dataclasses import dataclass
-from types import ModuleType
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import agents
 from agents.items import ModelResponse
 from agents.models.interface import Model
 from agents.usage import Usage
@@ -142,8 +146,5 @@ def function_call(name: str, arguments: Any, *, call_id: str, item_id: str | Non
     )
 
 
-if importlib.util.find_spec("agents.testing") is None:
-    module = ModuleType("agents.testing")
-    for named in (ModelCall, ModelStep, ScriptedModel, assistant_message, function_call):
-        setattr(module, named.__name__, named)
-    sys.modules["agents.testing"] = module
+if __name__ == "__main__" and importlib.util.find_spec("agents.testing") is None:
+    shutil.copy(__file__, Path(agents.__file__).parent / "testing.py")

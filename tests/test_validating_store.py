@@ -412,7 +412,8 @@ async def test_the_cure_for_a_call_stored_as_completed() -> None:
 
     assert (
         "A call is stored as pending and completed by the browser's answer; that answer fails for one that was stored "
-        "as completed. For what needs no answer use ClientTool(..., result=None) or a ClientEffect."
+        "as completed. For what needs no answer use ClientTool(..., result=None) or a ClientEffect. To import an old "
+        "conversation, add the call as pending, then save it as completed."
     ) == raised.value.cure
 
 

@@ -1,6 +1,9 @@
-"""What may be written over a client tool call: the one rule for every store of this package.
+"""How a client tool call may be written: the one rule for every store of this package.
 
-A call changes only from `pending` to `completed`, once, and only in `status` and `output`; after that it never changes.
+A call enters a thread as `pending`. It changes only to `completed`, once, and only in `status` and `output`; after that
+it never changes. So a late write, whose run has lost its lease or whose request was cancelled, changes nothing: the
+call it would complete is completed already, or gone, and no completed item can appear in its place.
+
 Nothing here writes: these functions say whether there is something to write, or raise.
 """
 
@@ -15,6 +18,17 @@ from .errors import LifecycleViolationError
 
 if TYPE_CHECKING:
     from chatkit.types import ThreadItem
+
+
+def check_new(thread_id: str, item: ThreadItem) -> None:
+    """Raise if `item` must not enter a thread that has no item of this id."""
+    if isinstance(item, ClientToolCallItem) and item.status != "pending":
+        cure = (
+            "A call is stored as pending and completed by the browser's answer; that answer fails for one that was "
+            "stored as completed. For what needs no answer use ClientTool(..., result=None) or a ClientEffect. To "
+            "import an old conversation, add the call as pending, then save it as completed."
+        )
+        raise violation(thread_id, item, "no item", item.status, cure)
 
 
 def has_to_be_written(thread_id: str, known: ThreadItem, item: ThreadItem) -> bool:

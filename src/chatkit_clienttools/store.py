@@ -10,7 +10,7 @@ from chatkit.store import NotFoundError, Store
 from chatkit.types import ClientToolCallItem
 from typing_extensions import TypeVar
 
-from ._calls import check_change, says_the_same, second_pending, violation
+from ._calls import check_change, check_new, says_the_same, second_pending
 from ._journal import PAGE
 from ._plans import METADATA_KEY, plans_of, put_plan, revision_in
 from .errors import LifecycleViolationError, UsageError
@@ -217,12 +217,7 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
 
     async def _check_new(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         call = cast("ClientToolCallItem", item)  # nothing else is checked under an id that is new
-        if call.status != "pending":
-            cure = (
-                "A call is stored as pending and completed by the browser's answer; that answer fails for one that was "
-                "stored as completed. For what needs no answer use ClientTool(..., result=None) or a ClientEffect."
-            )
-            raise violation(thread_id, call, "no item", call.status, cure)
+        check_new(thread_id, call)
         newest = await super().load_thread_items(thread_id, None, PAGE, "desc", context)
         for other in newest.data:
             if isinstance(other, ClientToolCallItem) and other.status == "pending":

@@ -407,11 +407,42 @@ class CallRules:
 
         assert [call(), note("i1")] == (await store.load_thread_items("thr", None, 9, "asc", ADA)).data
 
-    async def test_a_completed_call_may_be_imported(self, store: Any) -> None:
-        """A store takes a call that was completed elsewhere; whether a server may write one is `ValidatingStore`'s."""
-        await filled(store, answered(call()), answered(call("tc2")))
+    @pytest.mark.parametrize("write", ["add_thread_item", "save_item"])
+    async def test_a_call_is_not_stored_as_completed(self, store: Any, write: str) -> None:
+        """A call that is completed where no call is stored is refused, and the error says how to import one."""
+        await filled(store)
 
-        assert ["tc", "tc2"] == await item_ids(store)
+        with pytest.raises(LifecycleViolationError, match=r"no item -> completed .*add the call as pending, then save"):
+            await getattr(store, write)("thr", answered(call()), ADA)
+
+        assert [] == await item_ids(store)
+
+    async def test_a_late_answer_to_a_deleted_call(self, store: Any) -> None:
+        """A write that comes after its call was deleted is refused: a completed call never comes back."""
+        await filled(store, call())
+        await store.delete_thread_item("thr", "tc", ADA)
+
+        with pytest.raises(LifecycleViolationError, match="no item -> completed"):
+            await store.save_item("thr", answered(call()), ADA)
+
+        assert [] == await item_ids(store)
+
+    async def test_a_completed_call_is_imported_in_two_steps(self, store: Any) -> None:
+        """An old conversation is imported call by call: first pending, then completed."""
+        await filled(store)
+        for name in ("tc", "tc2"):
+            await store.add_thread_item("thr", call(name), ADA)
+            await store.save_item("thr", answered(call(name)), ADA)
+
+        items = (await store.load_thread_items("thr", None, 9, "asc", ADA)).data
+        assert [answered(call()), answered(call("tc2"))] == items
+
+    async def test_a_call_that_is_pending_far_back(self, store: Any) -> None:
+        """A second pending call is refused however many items the thread has after the first."""
+        await filled(store, call(), *[note(f"i{n}") for n in range(50)])
+
+        with pytest.raises(LifecycleViolationError, match=r"Call call_tc \(item tc\) is still pending"):
+            await store.add_thread_item("thr", call("tc2"), ADA)
 
     async def test_answers_at_the_same_moment(self, store: Any) -> None:
         """Of many different answers given at once one is stored; the others are told."""

@@ -9,7 +9,7 @@ from chatkit.store import Store
 from chatkit.types import ClientToolCallItem, Page
 from typing_extensions import TypeVar
 
-from chatkit_clienttools._calls import has_to_be_written, second_pending
+from chatkit_clienttools._calls import check_new, has_to_be_written, second_pending
 
 from ._documents import (
     ATTACHMENTS,
@@ -119,16 +119,11 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         items = self._of(context).thread(thread_id).items
         document = ITEMS.write(item, given(item.id, "Item"))
         item = ITEMS.read(document, item.id)
-        is_pending = isinstance(item, ClientToolCallItem) and item.status == "pending"
-        if item.id in items:
-            if not has_to_be_written(thread_id, ITEMS.read(items[item.id].document, item.id), item):
-                return
-        elif is_pending:
-            for key, other in items.items():
-                if other.is_pending:
-                    call = cast("ClientToolCallItem", ITEMS.read(other.document, key))
-                    raise second_pending(thread_id, cast("ClientToolCallItem", item), call)
-        items[item.id] = _Item(document, is_pending)
+        if item.id not in items:
+            _check_new(thread_id, item, items)
+        elif not has_to_be_written(thread_id, ITEMS.read(items[item.id].document, item.id), item):
+            return
+        items[item.id] = _Item(document, isinstance(item, ClientToolCallItem) and item.status == "pending")
 
     async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         await self.add_thread_item(thread_id, item, context)
@@ -176,6 +171,16 @@ class MemoryStore(Store[TContext], Generic[TContext]):
 
     def _of(self, context: TContext) -> _Owned:
         return self._owned.setdefault(owner_key(self._owner, context), _Owned())
+
+
+def _check_new(thread_id: str, item: ThreadItem, items: dict[str, _Item]) -> None:
+    """Raise if `item` must not be added to these items."""
+    check_new(thread_id, item)
+    if not isinstance(item, ClientToolCallItem):
+        return
+    for key, other in items.items():
+        if other.is_pending:
+            raise second_pending(thread_id, item, cast("ClientToolCallItem", ITEMS.read(other.document, key)))
 
 
 def _after(keys: Iterable[str], limit: int, after: str | None, order: str, name: str) -> list[str]:

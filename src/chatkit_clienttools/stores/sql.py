@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     raise ImportError("SQLStore needs SQLAlchemy: pip install 'chatkit-clienttools[sql]'") from error
 
-from chatkit_clienttools._calls import has_to_be_written, late_answer, second_pending
+from chatkit_clienttools._calls import check_new, has_to_be_written, late_answer, second_pending
 from chatkit_clienttools._plans import StoredPlan
 
 from ._database import Database, open_engine
@@ -317,6 +317,7 @@ class SQLStore(Store[TContext], Generic[TContext]):
         status = item.status if isinstance(item, ClientToolCallItem) else None
         known = await connection.scalar(select(items.c.document).where(is_it))
         if known is None:
+            check_new(thread_id, item)
             new = {"owner": mine.owner, "thread_id": thread_id, "id": item.id, "seq": seq}
             insert = self._insert(items).values({**new, "call_status": status, "document": document})
             unless_one_is_pending = insert.on_conflict_do_nothing(

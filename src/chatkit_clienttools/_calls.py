@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from chatkit.types import ClientToolCallItem
 
 from ._lifecycle import TRANSITIONS, Event, State
-from .errors import LifecycleViolationError
+from .errors import LifecycleViolationError, printable
 
 if TYPE_CHECKING:
     from chatkit.types import ThreadItem
@@ -77,8 +77,8 @@ def late_answer(thread_id: str, call: ClientToolCallItem, was: str, becomes: str
 def second_pending(thread_id: str, call: ClientToolCallItem, other: ClientToolCallItem) -> LifecycleViolationError:
     """Make the error for a call that was to become pending while another one is."""
     cure = (
-        f"Call {other.call_id} (item {other.id}) is still pending, and the browser's answer does not say "
-        "which call it is for. Queue the calls: sequencer.enqueue(ctx, ...)."
+        f"Call {printable(other.call_id)} (item {printable(other.id)}) is still pending, and the browser's answer "
+        "does not say which call it is for. Queue the calls: sequencer.enqueue(ctx, ...)."
     )
     return violation(thread_id, call, "no item", "pending", cure)
 

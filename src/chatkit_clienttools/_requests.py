@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chatkit.types import ChatKitReq, ThreadsAddClientToolOutputReq, ThreadsCustomActionReq
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import InvalidRequestError, UsageError
-from .observe import printable
+from .errors import InvalidRequestError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator

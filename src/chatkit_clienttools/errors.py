@@ -6,7 +6,8 @@ the store holds of a queue is not what was put there. `DamagedDocumentError`: th
 stores hold. `InvalidRequestError`: the browser, or whatever posts in its place. `StoreUnavailableError` and
 `ThreadUnavailableError`: nobody's mistake; the database is away, restarts, or has too much to do.
 
-Errors carry their data as attributes, and never the arguments or the answer of a call.
+Errors carry their data as attributes, and never the arguments or the answer of a call. Ids may come from the browser:
+a message shows them with `printable`, so that none of them can forge a line of the log.
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ from chatkit.store import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+MAX_SHOWN = 200
+"""How much is shown of a text that somebody else has chosen."""
+
+
+def printable(text: str) -> str:
+    """Return a text that somebody else has chosen, shortened and escaped so that it fits into one line."""
+    short = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 class ClientToolError(Exception):
@@ -99,7 +109,7 @@ class LifecycleViolationError(LifecycleError):
         self.becomes = becomes
         self.cure = cure
         super().__init__(
-            f"Thread {thread_id}, client tool call {call_id} (item {item_id}): "
+            f"Thread {printable(thread_id)}, client tool call {printable(call_id)} (item {printable(item_id)}): "
             f"{was} -> {becomes} is not allowed. {cure}"
         )
 
@@ -173,8 +183,8 @@ class DamagedDocumentError(ClientToolError):
         self.key = key
         self.reason = reason
         super().__init__(
-            f"{kind} {key} is stored, but cannot be read: {reason}. Nothing was changed. Upgrade openai-chatkit if a "
-            "newer version wrote it; otherwise somebody has changed the row."
+            f"{kind} {printable(key)} is stored, but cannot be read: {printable(reason)}. Nothing was changed. "
+            "Upgrade openai-chatkit if a newer version wrote it; otherwise somebody has changed the row."
         )
 
 
@@ -188,6 +198,6 @@ class StoreUnavailableError(ClientToolError):
         self.time_limit = time_limit
         self.reason = reason
         super().__init__(
-            f"Could not {tried} in {database} (time limit {time_limit:g} s): {reason}. "
+            f"Could not {printable(tried)} in {database} (time limit {time_limit:g} s): {printable(reason)}. "
             "A write that was under way was made as a whole or not at all: load before you write again."
         )

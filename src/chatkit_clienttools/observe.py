@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chatkit.errors import BaseStreamError
 
-from .errors import ThreadUnavailableError
+from .errors import ThreadUnavailableError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 ErrorT = TypeVar("ErrorT", bound="UsageError")
 
 logger = logging.getLogger("chatkit_clienttools")
-
-MAX_SHOWN = 200
-"""How much is shown of a text that somebody else has chosen."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +115,6 @@ def in_words(error: Exception, thread_id: str | None) -> BaseStreamError:
     )
     logger.debug("thread %s: where that was", shown, exc_info=error)
     return told
-
-
-def printable(text: str) -> str:
-    """Return what somebody else has chosen as what can stand in one line."""
-    short = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 def metrics_observer(meter: Meter) -> Observer:

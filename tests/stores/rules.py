@@ -45,6 +45,12 @@ from tests.stores.values import (
 )
 from tests.test_sequencer import Scripted, asks, says
 
+FORGED = "thr_\n\x1b[31mERROR forged"
+"""An id that would add a red line of its own to the log."""
+
+SHOWN = r"thr_\\n\\x1b\[31mERROR forged"
+"""How a message shows it, as a regular expression."""
+
 NASTY = ["a\0b", "\ud83d alone", "🧑‍🚀 Ω ж 漢", "'; DROP TABLE x; --", "\\u0000 %s :name ?", "\r\n\t\x1f\x7f"]
 
 
@@ -481,6 +487,36 @@ class CallRules:
         assert sorted(["thr", "same", *names]) == sorted(await thread_ids(store))
 
 
+class MessageRules:
+    async def test_an_id_cannot_forge_a_line_of_the_log(self, store: Any) -> None:
+        """Line breaks and terminal escapes in an id are escaped in every message that quotes it."""
+        await store.save_thread(thread(FORGED), ADA)
+        await store.add_thread_item(FORGED, call(FORGED, thread_id=FORGED), ADA)
+
+        for attempt in (
+            store.load_thread(f"no {FORGED}", ADA),
+            store.load_threads(9, FORGED[1:], "asc", ADA),
+            store.load_item(FORGED, f"no {FORGED}", ADA),
+            store.load_thread_items(FORGED, None, 9, FORGED, ADA),
+            store.load_attachment(FORGED, ADA),
+            store.save_item(FORGED, answered(call(FORGED, name="other")), ADA),
+            store.add_thread_item(FORGED, call("tc2"), ADA),
+            store.save_thread(thread(f"{FORGED}\0"), ADA),
+            store.add_thread_item(FORGED, note(FORGED, object()), ADA),  # type: ignore[arg-type]
+        ):
+            with pytest.raises((NotFoundError, LifecycleViolationError, UsageError), match=SHOWN[4:]) as raised:
+                await attempt
+            assert str(raised.value).isprintable()
+
+    async def test_an_id_in_a_lock_cannot_either(self, hasty: Any) -> None:
+        """So with the error of a lock that is not free in time."""
+        async with hasty.thread_lock(FORGED):
+            with pytest.raises(StoreUnavailableError, match=rf"lock thread {SHOWN} in") as raised:
+                async with hasty.thread_lock(FORGED):
+                    pytest.fail("nobody gets here")
+        assert str(raised.value).isprintable()
+
+
 class OwnerRules:
     async def test_what_belongs_to_another_owner_does_not_exist(self, store: Any) -> None:
         """Another owner's thread, item, plan and attachment are not found, not listed and no cursor."""
@@ -754,7 +790,17 @@ class ServerRules:
         assert (await store.load_item("thr", "wf", ADA)).workflow.expanded is False
 
 
-class StoreRules(ThreadRules, ItemRules, CallRules, OwnerRules, AttachmentRules, PlanRules, LockRules, ServerRules):
+class StoreRules(
+    ThreadRules,
+    ItemRules,
+    CallRules,
+    MessageRules,
+    OwnerRules,
+    AttachmentRules,
+    PlanRules,
+    LockRules,
+    ServerRules,
+):
     """All of them."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from chatkit_clienttools.errors import DamagedDocumentError
 from chatkit_clienttools.stores import MemoryStore
-from tests.stores.rules import StoreRules
+from tests.stores.rules import FORGED, SHOWN, StoreRules
 from tests.stores.values import ADA, BOB, by_user, filled, note, thread, thread_ids
 
 
@@ -43,6 +44,14 @@ async def test_a_document_that_cannot_be_read_says_so() -> None:
 
     assert ("Item", "i1") == (damaged.value.kind, damaged.value.key)
     assert "secret" not in str(damaged.value)
+
+
+def test_the_error_of_a_damaged_document_is_one_line() -> None:
+    """Neither the id nor the reason can break the line of the log."""
+    damaged = DamagedDocumentError("Item", FORGED, f"metadata.{FORGED}: wrong")
+
+    assert re.match(rf"Item {SHOWN} is stored, but cannot be read: metadata\.{SHOWN}: wrong\.", str(damaged))
+    assert FORGED == damaged.key
 
 
 def test_it_needs_no_database() -> None:

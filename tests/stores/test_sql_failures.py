@@ -24,6 +24,7 @@ from chatkit_clienttools._plans import StoredPlan
 from chatkit_clienttools.errors import StoreUnavailableError
 from chatkit_clienttools.stores.sql import SQLStore
 from tests.stores.conftest import Place, a_place, start_postgres
+from tests.stores.rules import FORGED, SHOWN
 from tests.stores.values import ADA, answered, attachment, call, filled, item_ids, note, thread
 
 if TYPE_CHECKING:
@@ -281,6 +282,13 @@ class TestBusy:
         await store.close()
 
 
+async def driver_has_ended() -> None:
+    """Wait for the threads of connections that could not be opened: they report to an event loop, which must exist."""
+    for thread_of_driver in threading.enumerate():
+        if "_connection_worker_thread" in thread_of_driver.name:
+            await asyncio.to_thread(thread_of_driver.join, 5)
+
+
 class TestAway:
     @pytest.mark.parametrize(
         "url",
@@ -301,6 +309,17 @@ class TestAway:
                 pytest.fail("nobody gets here")
         await store.close()
 
+    async def test_an_id_cannot_forge_a_line_of_the_log(self, tmp_path: Path) -> None:
+        """What was tried is told with its ids escaped."""
+        store = SQLStore[Any].from_url(f"sqlite:///{tmp_path}/nowhere/chat.db")
+        with pytest.raises(StoreUnavailableError, match=rf"Could not load thread {SHOWN} in") as away:
+            await store.load_thread(FORGED, None)
+        await store.close()
+        await driver_has_ended()
+
+        assert str(away.value).isprintable()
+        assert f"load thread {FORGED}" == away.value.tried
+
     async def test_a_database_of_another_name(self, postgres: Place) -> None:
         """What the server says to a connection it refuses is passed on."""
         store = SQLStore[Any].from_url(postgres.url.replace("/postgres?", "/nothing?"))
@@ -314,9 +333,7 @@ class TestAway:
         with pytest.raises(StoreUnavailableError, match=r"nowhere/chat\.db .*unable to open database file"):
             await store.create_schema()
         await store.close()
-        for thread_of_driver in threading.enumerate():  # it reports to an event loop that must still be there
-            if "_connection_worker_thread" in thread_of_driver.name:
-                await asyncio.to_thread(thread_of_driver.join, 5)
+        await driver_has_ended()
 
     async def test_an_error_that_is_no_absence_stays_what_it_is(self, postgres: Place) -> None:
         """Not everything that goes wrong is the database being away: a missing column is what SQLAlchemy says it is."""

@@ -14,7 +14,7 @@ from chatkit.store import NotFoundError
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 from pydantic import TypeAdapter, ValidationError
 
-from chatkit_clienttools.errors import DamagedDocumentError, UsageError
+from chatkit_clienttools.errors import DamagedDocumentError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,9 @@ class Documents(Generic[T]):
             plain = self._plain(value)
             document = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except (ValueError, TypeError, RecursionError) as error:  # pydantic's own errors are ValueErrors
-            raise UsageError(f"{self._name} {key!r} cannot be stored: it is not JSON ({_reason(error)})") from None
+            raise UsageError(
+                f"{self._name} '{printable(key)}' cannot be stored: it is not JSON ({printable(_reason(error))})"
+            ) from None
         # a lone surrogate is legal in JSON, escaped, and in Python, but there is no UTF-8 for it
         return document if _has_utf8(document) else json.dumps(plain, allow_nan=False, separators=(",", ":"))
 
@@ -102,20 +104,20 @@ def given(key: str, name: str) -> str:
     """Return the key of something that is to be stored, or refuse it."""
     if not is_key(key):
         raise UsageError(
-            f"{name} {key[:MAX_KEY_BYTES]!r} cannot be stored: an id has 1 to {MAX_KEY_BYTES} bytes in UTF-8 and no NUL"
+            f"{name} '{printable(key)}' cannot be stored: an id has 1 to {MAX_KEY_BYTES} bytes in UTF-8 and no NUL"
         )
     return key
 
 
 def not_found(key: str, name: str) -> NotFoundError:
     """Make the error that ChatKit expects for what is not there."""
-    return NotFoundError(f"{name} {key[:MAX_KEY_BYTES]!r} not found")
+    return NotFoundError(f"{name} '{printable(key)}' not found")
 
 
 def checked_order(order: str) -> str:
     """Return "asc" or "desc"."""
     if order not in {"asc", "desc"}:
-        raise UsageError(f"order must be 'asc' or 'desc', not {order!r}")
+        raise UsageError(f"order must be 'asc' or 'desc', not '{printable(order)}'")
     return order
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
+from uuid import uuid4
 
 import pytest
 from chatkit.types import AssistantMessageItem, ThreadMetadata
@@ -232,6 +235,31 @@ class TestDetected:
         assert (Status.DETECTED, what) == (result.status, result.detail.split()[0])
         assert result.breaks
         assert report.ok
+
+    @pytest.mark.parametrize(
+        ("make_id", "bits", "follows"),
+        [
+            (lambda: f"thr_{uuid4().hex[:8]}", 32, "two of them will be the same"),
+            (lambda: str(uuid4()), 122, "practically never meet"),
+            (partial(next, map(str, count(1))), 18, "Ids that are counted, and not random, are fine"),
+        ],
+        ids=["ChatKit's own", "uuid4", "counted"],
+    )
+    async def test_how_much_room_ids_have(self, make_id: Callable[[], str], bits: int, follows: str) -> None:
+        """How many bits of a generated id differ is found out: 32 random ones, as ChatKit's own have, are too few."""
+
+        class Generates(PlainStore):
+            def generate_thread_id(self, context: Any) -> str:
+                return make_id()
+
+            def generate_item_id(self, item_type: Any, thread: Any, context: Any) -> str:
+                return make_id()
+
+        result = result_of(await examined(Generates), "room_in_generated_ids")
+
+        assert Status.DETECTED is result.status
+        assert abs(bits - int(result.detail.split()[0])) <= 10
+        assert follows in result.breaks
 
 
 class TestTheList:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from itertools import zip_longest
+from math import log2
 from typing import TYPE_CHECKING, Any
 
 from chatkit.types import ActiveStatus, ClosedStatus, LockedStatus
 
 from ._bench import MANY, PAGE, PLENTY
-from ._rules import check, expect
+from ._rules import Finding, check, expect
 from ._samples import TEXT
 
 if TYPE_CHECKING:
     from chatkit.types import ThreadMetadata
 
     from ._bench import Bench
+
+ENOUGH_BITS = 64
+"""Of a million ids with so many random bits two are the same with a probability of 1 to 37 million."""
 
 MOST_PAGES = 50
 """How many pages of other people's threads are read to find those of a check."""
@@ -280,6 +285,29 @@ async def generated_ids_are_new(bench: Bench) -> None:
 
 
 @check(
+    "detected",
+    rests_on=(generated_ids_are_new,),
+    breaks="ChatKit cannot make an id.",
+)
+async def room_in_generated_ids(bench: Bench) -> Finding:
+    """How many bits differ from one generated id to the next: with few of them, ids that are random meet."""
+    some = 256
+    thread = await bench.new_thread()
+    threads = _bits([bench.store.generate_thread_id(bench.context) for _ in range(some)])
+    items = _bits([bench.store.generate_item_id("message", thread, bench.context) for _ in range(some)])
+    what = f"{threads} bits differ between ids of threads, and {items} between ids of items"
+    return Finding(what, _ROOMY if min(threads, items) >= ENOUGH_BITS else _NARROW)
+
+
+_ROOMY = "Even random ids practically never meet."
+_NARROW = (
+    "If the ids are random, two of them will be the same: with 32 bits, as ChatKit's own have, this is as likely as "
+    "not among 77,000. Two people then share a conversation, or one overwrites the other's. Override "
+    "generate_thread_id and generate_item_id: uuid4().hex has 122 bits. Ids that are counted, and not random, are fine."
+)
+
+
+@check(
     "base",
     rests_on=(thread_is_kept,),
     breaks="The history shows wrong times, and sorts its threads by them.",
@@ -312,7 +340,13 @@ CHECKS = (
     saved_thread_keeps_its_place,
     deleted_thread_is_not_found,
     generated_ids_are_new,
+    room_in_generated_ids,
 )
+
+
+def _bits(ids: list[str]) -> int:
+    """Return how many bits differ between ids, counting the characters that are seen at each place."""
+    return round(sum(log2(len(set(place))) for place in zip_longest(*ids)))
 
 
 async def _loaded(bench: Bench, thread: ThreadMetadata, how: str) -> ThreadMetadata:

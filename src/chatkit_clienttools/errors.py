@@ -188,6 +188,19 @@ class DamagedDocumentError(ClientToolError):
         )
 
 
+class ThreadExistsError(UsageError):
+    """A new thread was to be saved under an id that another thread has; nothing was changed."""
+
+    def __init__(self, thread_id: str) -> None:
+        """Name the thread and what to do instead."""
+        self.thread_id = thread_id
+        super().__init__(
+            f"Thread {printable(thread_id)} is stored already, with another created_at: it is another thread, and "
+            "nothing was changed. Take the id of a new thread from store.generate_thread_id(context); to change a "
+            "thread, save what load_thread has returned."
+        )
+
+
 class StoreUnavailableError(ClientToolError):
     """A database did not do what it was asked within the time limit, or said that it cannot."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from datetime import datetime
 from typing import Any, get_args
 
 import chatkit.types
@@ -25,7 +27,12 @@ from pydantic import TypeAdapter
 
 from chatkit_clienttools import ClientToolSequencer, ValidatingStore
 from chatkit_clienttools._plans import StoredPlan, plans_of
-from chatkit_clienttools.errors import LifecycleViolationError, StoreUnavailableError, UsageError
+from chatkit_clienttools.errors import (
+    LifecycleViolationError,
+    StoreUnavailableError,
+    ThreadExistsError,
+    UsageError,
+)
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import THREE, TOOLS, animation, anything, profiles, selection
 from tests.stores.values import (
@@ -184,6 +191,60 @@ class ThreadRules:
             with pytest.raises(NotFoundError):
                 await store.load_attachment("mine", ADA)
         assert "free" == (await store.load_attachment("free", ADA)).id
+
+    async def test_ids_have_128_random_bits(self, store: Any) -> None:
+        """Ids keep ChatKit's prefixes and have 32 random hexadecimal digits after them, instead of 8."""
+        for prefix, generated in (
+            ("thr", store.generate_thread_id(ADA)),
+            ("msg", store.generate_item_id("message", thread(), ADA)),
+            ("tc", store.generate_item_id("tool_call", thread(), ADA)),
+        ):
+            assert re.fullmatch(rf"{prefix}_[0-9a-f]{{32}}", generated)
+        many = [store.generate_thread_id(ADA) for _ in range(500)]
+        assert 32 * [16] == [len(set(digits)) for digits in list(zip(*many, strict=True))[4:]]
+
+    async def test_a_thread_under_the_id_of_another_one(self, store: Any) -> None:
+        """A thread that was created at another time is another thread: it is refused, and nothing is merged."""
+        await filled(store, note("i1"))
+        other = thread(title="somebody else's")
+        for created_at in (at(1), at(0).replace(microsecond=1)):
+            other.created_at = created_at
+            with pytest.raises(ThreadExistsError, match=r"Thread thr is stored already, .*generate_thread_id"):
+                await store.save_thread(other, ADA)
+
+        assert thread() == await store.load_thread("thr", ADA)
+        assert ["thr"] == await thread_ids(store)
+
+    @pytest.mark.parametrize(
+        ("stored", "saved"),
+        [
+            ("2026-01-01T12:00:00.000001", "2026-01-01T12:00:00.000001"),
+            ("2026-01-01T12:00:00Z", "2026-01-01T13:00:00+01:00"),
+            ("2026-01-01T12:00:00", "2026-01-01T11:00:00Z"),
+            ("2026-01-01T12:00:00Z", "2026-01-01T11:00:00"),
+        ],
+        ids=["same", "other zone", "naive then aware", "aware then naive"],
+    )
+    async def test_a_thread_whose_time_is_told_otherwise(self, store: Any, stored: str, saved: str) -> None:
+        """One moment in two time zones is one thread; so is a naive and an aware time, which cannot be compared."""
+        for title, created_at in (("before", stored), ("after", saved)):
+            again = thread(title=title)
+            again.created_at = datetime.fromisoformat(created_at.replace("Z", "+00:00"))
+            await store.save_thread(again, ADA)
+
+        assert "after" == (await store.load_thread("thr", ADA)).title
+
+    async def test_of_two_threads_created_under_one_id_one_is_stored(self, store: Any) -> None:
+        """Of threads that are created under one id at the same moment the first wins; the others are told."""
+        threads = [thread("same", str(n)) for n in range(8)]
+        for n, each in enumerate(threads):
+            each.created_at = at(n)
+
+        results = await asyncio.gather(*[store.save_thread(each, ADA) for each in threads], return_exceptions=True)
+
+        assert 1 == results.count(None)
+        assert 7 == sum(isinstance(result, ThreadExistsError) for result in results)
+        assert str(results.index(None)) == (await store.load_thread("same", ADA)).title
 
 
 class ItemRules:

@@ -287,7 +287,7 @@ class TestStatements:
             await attempt
             return len([s for s, _ in sent if s not in {"BEGIN IMMEDIATE", "COMMIT"}])
 
-        assert [1, 1, 1, 3, 3, 1, 1] == [
+        assert [1, 1, 1, 3, 3, 2, 1] == [
             await cost(store.load_thread("thr", ADA)),
             await cost(store.load_thread_items("thr", None, 1, "desc", ADA)),
             await cost(store.load_item("thr", "tc", ADA)),

@@ -1,4 +1,4 @@
-"""What our stores share: values as JSON documents, keys, owners and pages.
+"""What our stores share: values as JSON documents, keys, ids, owners and pages.
 
 Both stores keep documents, so that what works in memory works in a database: nothing that is handed in or out is
 shared, and what is not JSON is refused in development already.
@@ -7,17 +7,20 @@ shared, and what is not JSON is refused in development already.
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-from chatkit.store import NotFoundError
+from chatkit.store import NotFoundError, default_generate_id
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 from pydantic import TypeAdapter, ValidationError
 
-from chatkit_clienttools.errors import DamagedDocumentError, UsageError, printable
+from chatkit_clienttools.errors import DamagedDocumentError, ThreadExistsError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from chatkit.store import StoreItemType
 
 T = TypeVar("T")
 TContext = TypeVar("TContext")
@@ -68,6 +71,22 @@ class Documents(Generic[T]):
 ITEMS: Documents[ThreadItem] = Documents(ThreadItem, "Item")
 THREADS: Documents[ThreadMetadata] = Documents(ThreadMetadata, "Thread")
 ATTACHMENTS: Documents[Attachment] = Documents(Attachment, "Attachment")
+
+
+def check_thread(document: str, saved: str, key: str) -> None:
+    """Raise if the saved document is of another thread than the stored one.
+
+    `save_thread` creates and changes, and an id tells neither apart. The time a thread was created does: nobody changes
+    it. A naive and an aware time cannot be compared, so they are taken for the same.
+    """
+    stored, new = (THREADS.read(each, key).created_at for each in (document, saved))
+    if stored != new and (stored.tzinfo is None) == (new.tzinfo is None):
+        raise ThreadExistsError(key)
+
+
+def new_id(kind: StoreItemType) -> str:
+    """Make an id with 128 random bits: ChatKit's own have 32, and with those some of 100,000 threads share one."""
+    return default_generate_id(kind) + secrets.token_hex(12)
 
 
 def thread_of(attachment: Attachment) -> str | None:

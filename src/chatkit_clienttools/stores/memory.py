@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 from chatkit.store import Store
 from chatkit.types import ClientToolCallItem, Page
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, override
 
 from chatkit_clienttools._calls import check_new, has_to_be_written, second_pending
 
@@ -15,9 +15,11 @@ from ._documents import (
     ATTACHMENTS,
     ITEMS,
     THREADS,
+    check_thread,
     checked_limit,
     checked_order,
     given,
+    new_id,
     not_found,
     owner_key,
     page_of,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
+    from chatkit.store import StoreItemType
     from chatkit.types import Attachment, ThreadItem, ThreadMetadata
 
     from chatkit_clienttools._plans import StoredPlan
@@ -87,6 +90,14 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         self._owned: dict[str, _Owned] = {}
         self._locks = LocalLocks("memory", time_limit)
 
+    @override
+    def generate_thread_id(self, context: TContext) -> str:
+        return new_id("thread")
+
+    @override
+    def generate_item_id(self, item_type: StoreItemType, thread: ThreadMetadata, context: TContext) -> str:
+        return new_id(item_type)
+
     async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
         return THREADS.read(self._of(context).thread(thread_id).document, thread_id)
 
@@ -94,6 +105,7 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         threads = self._of(context).threads
         document = THREADS.write(thread, given(thread.id, "Thread"))
         if thread.id in threads:
+            check_thread(threads[thread.id].document, document, thread.id)
             threads[thread.id].document = document
         else:
             threads[thread.id] = _Thread(document)

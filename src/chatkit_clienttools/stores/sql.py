@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from chatkit.store import Store
 from chatkit.types import ClientToolCallItem, Page
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, override
 
 try:
     from sqlalchemy import BigInteger, Text, and_, delete, literal, select, text, update
@@ -22,10 +22,12 @@ from ._documents import (
     ATTACHMENTS,
     ITEMS,
     THREADS,
+    check_thread,
     checked_limit,
     checked_order,
     given,
     is_key,
+    new_id,
     not_found,
     owner_key,
     page_of,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
+    from chatkit.store import StoreItemType
     from chatkit.types import Attachment, ThreadItem, ThreadMetadata
     from sqlalchemy import ColumnElement, Executable, Table
     from sqlalchemy.engine import URL
@@ -122,6 +125,14 @@ class SQLStore(Store[TContext], Generic[TContext]):
         """
         return self._database.thread_lock(wanted(thread_id, "Thread"))
 
+    @override
+    def generate_thread_id(self, context: TContext) -> str:
+        return new_id("thread")
+
+    @override
+    def generate_item_id(self, item_type: StoreItemType, thread: ThreadMetadata, context: TContext) -> str:
+        return new_id(item_type)
+
     async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
         threads, mine = self._tables.threads, self._of(context)
         is_it = mine.thread(wanted(thread_id, "Thread"))
@@ -134,16 +145,15 @@ class SQLStore(Store[TContext], Generic[TContext]):
         threads, mine = self._tables.threads, self._of(context)
         document = THREADS.write(thread, given(thread.id, "Thread"))
 
+        is_it = mine.thread(thread.id)
+        stored = select(threads.c.document).where(is_it).with_for_update()
+
         async def work(connection: AsyncConnection) -> None:
-            saved = await connection.execute(update(threads).where(mine.thread(thread.id)).values(document=document))
-            if saved.rowcount:
-                return
-            seq = await self._next_thread(connection, mine)
-            new = {"owner": mine.owner, "id": thread.id, "seq": seq, "last_item": 0, "document": document}
-            # whoever else creates it at this moment was first: the number that was just counted made us wait for that
-            insert = self._insert(threads).values(new)
-            key = [threads.c.owner, threads.c.id]
-            await connection.execute(insert.on_conflict_do_update(index_elements=key, set_={"document": document}))
+            while (known := await connection.scalar(stored)) is None:
+                if await self._create_thread(connection, mine, thread.id, document):
+                    return
+            check_thread(known, document, thread.id)
+            await connection.execute(update(threads).where(is_it).values(document=document))
 
         await self._database.write(f"save thread {thread.id}", work)
 
@@ -289,6 +299,13 @@ class SQLStore(Store[TContext], Generic[TContext]):
             await connection.execute(delete(table).where(is_it))
 
         await self._database.write(tried, work)
+
+    async def _create_thread(self, connection: AsyncConnection, mine: Owned, thread_id: str, document: str) -> bool:
+        """Create a thread unless somebody else has just done so; say whether it was created."""
+        threads, seq = self._tables.threads, await self._next_thread(connection, mine)
+        new = {"owner": mine.owner, "id": thread_id, "seq": seq, "last_item": 0, "document": document}
+        insert = self._insert(threads).values(new).on_conflict_do_nothing()
+        return bool((await connection.execute(insert)).rowcount)
 
     async def _next_thread(self, connection: AsyncConnection, mine: Owned) -> int:
         """Count the owner's threads; the others who do wait here until this transaction has ended."""

@@ -14,7 +14,7 @@ from chatkit.store import NotFoundError
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
 from chatkit_clienttools._plans import StoredPlan
 from chatkit_clienttools.errors import (
@@ -169,6 +169,48 @@ class TestEngines:
         store = SQLStore[Any].from_url(url)
         await store.create_schema()
 
+        assert [] == await thread_ids(store, None)
+        await store.close()
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "file:x?mode=memory&uri=true",
+            "file:x?mode=memory&cache=shared&uri=true",
+            "file::memory:?uri=true",
+            "file::memory:?cache=shared&uri=true",
+        ],
+    )
+    async def test_a_memory_by_another_name(self, name: str) -> None:
+        """An in-memory database that is named by a URI has one connection too, and works."""
+        store = SQLStore[Any].from_url(f"sqlite:///{name}", owner=by_user)
+        await store.create_schema()
+        await filled(store)
+        await asyncio.gather(*[store.add_thread_item("thr", note(f"i{n}"), ADA) for n in range(9)])
+
+        assert 9 == len(await item_ids(store))
+        assert isinstance(store._database.engine.pool, StaticPool)
+        await store.close()
+
+    @pytest.mark.parametrize("pool", [AsyncAdaptedQueuePool, NullPool, StaticPool])
+    async def test_a_file_with_any_pool(self, sqlite_file: str, pool: Any) -> None:
+        """What a pool takes is given to it, whatever SQLAlchemy's own choice for SQLite is in this version."""
+        chosen = SQLStore[Any].from_url(sqlite_file, owner=by_user, poolclass=pool)
+        await chosen.create_schema()
+        await filled(chosen, note("i1"))
+
+        assert ["i1"] == await item_ids(chosen)
+        assert type(chosen._database.engine.pool) is pool
+        assert type(SQLStore[Any].from_url(sqlite_file)._database.engine.pool) is AsyncAdaptedQueuePool
+        await chosen.close()
+
+    async def test_a_pool_of_the_application(self, sqlite_file: str) -> None:
+        """A pool that is there already is used as it is."""
+        made = SQLStore[Any].from_url(sqlite_file)._database.engine.pool
+        store = SQLStore[Any].from_url(sqlite_file, pool=made)
+        await store.create_schema()
+
+        assert store._database.engine.pool is made
         assert [] == await thread_ids(store, None)
         await store.close()
 

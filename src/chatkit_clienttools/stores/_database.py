@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool, Pool, StaticPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
 
 from chatkit_clienttools.errors import StoreUnavailableError, UsageError
 
@@ -286,11 +286,20 @@ def _options_for(url: URL, time_limit: float, given: dict[str, Any]) -> dict[str
         options["connect_args"] = {"timeout": time_limit * BUSY_SHARE}
     if url.get_backend_name() != "sqlite":
         options["pool_pre_ping"] = True
-    elif url.database in {None, "", ":memory:"}:
-        options["poolclass"] = StaticPool
-    if "poolclass" not in {**options, **given}:
-        options["pool_timeout"] = time_limit
+    if "pool" not in given:
+        # said for each database: what SQLAlchemy takes for SQLite depends on its version
+        options["poolclass"] = given.get("poolclass", StaticPool if _is_in_memory(url) else AsyncAdaptedQueuePool)
+        if issubclass(options["poolclass"], QueuePool):
+            options["pool_timeout"] = time_limit
     return {**options, **given}
+
+
+def _is_in_memory(url: URL) -> bool:
+    """Whether it is a database of SQLite that its only connection holds."""
+    if url.get_backend_name() != "sqlite":
+        return False
+    name = url.database or ":memory:"
+    return name == ":memory:" or name.startswith("file::memory:") or url.query.get("mode") == "memory"
 
 
 def _is_away(error: Exception) -> bool:

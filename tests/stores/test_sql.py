@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import re
 import sys
@@ -42,6 +43,8 @@ from tests.stores.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.stores.conftest import Place
 
 
@@ -544,3 +547,76 @@ def test_it_makes_no_difference_where_it_is_called(tmp_path: Any) -> None:
         return found
 
     assert ["thr"] == asyncio.run(main())
+
+
+# a connection of asyncpg cannot be closed once its event loop is; Python says so when it is collected
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("collected")
+class TestEventLoops:
+    @pytest.fixture
+    def collected(self) -> Iterator[None]:
+        yield
+        gc.collect()
+
+    async def test_one_loop_after_the_other(self, place: Place) -> None:
+        """A store goes on in a new event loop once the last one is closed, with everything that it has."""
+        store = place.store(pool_size=2, max_overflow=0) if ":memory:" not in place.url else place.store()
+
+        async def crowd(n: int) -> None:
+            await store.create_schema()
+            await store.save_thread(thread(), ADA)
+            await asyncio.gather(*[store.add_thread_item("thr", note(f"i{n}_{k}"), ADA) for k in range(9)])
+            await asyncio.gather(*[item_ids(store) for _ in range(9)], lock(), lock(), lock())
+
+        async def lock() -> None:
+            async with store.thread_lock("thr"):
+                await asyncio.sleep(0)
+
+        for n in range(3):
+            await asyncio.to_thread(asyncio.run, crowd(n))
+
+        assert 27 == len(await item_ids(store))
+        await store.close()
+
+    async def test_an_engine_of_two_stores(self, place: Place) -> None:
+        """Stores that share an engine go on together, and the second does not drop what the first has opened."""
+        engine = place.store()._database.engine
+        one, two = (SQLStore[Any](engine, owner=by_user, prefix=place.prefix) for _ in range(2))
+
+        async def both() -> object:
+            await one.create_schema()
+            await filled(one)
+            pool = engine.pool
+            await thread_ids(two)
+            assert engine.pool is pool
+            return pool
+
+        pools = [await asyncio.to_thread(asyncio.run, both()) for _ in range(2)]
+
+        assert (pools[0] is pools[1]) == isinstance(engine.pool, StaticPool)
+        assert ["thr"] == await thread_ids(two)
+        await engine.dispose()
+
+    async def test_two_loops_at_a_time(self, place: Place) -> None:
+        """A second event loop is told at once what to do, by every method; the first goes on."""
+        store = place.store()
+        await store.create_schema()
+        other = SQLStore[Any](store._database.engine, owner=by_user, prefix=place.prefix)
+
+        async def locks() -> None:
+            async with store.thread_lock("thr"):
+                pytest.fail("nobody gets here")
+
+        for attempt in (
+            store.save_thread(thread(), ADA),
+            store.load_threads(9, None, "asc", ADA),
+            store.create_schema(),
+            store.close(),
+            other.load_threads(9, None, "asc", ADA),
+            locks(),
+        ):
+            with pytest.raises(UsageError, match=r"used by two event loops at a time.*one store with an engine of its"):
+                await asyncio.to_thread(asyncio.run, attempt)
+
+        assert [] == await thread_ids(store)
+        await store.close()

@@ -17,6 +17,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, St
 from chatkit_clienttools.errors import StoreUnavailableError, UsageError
 
 from ._locks import DatabaseLocks, LocalLocks
+from ._loops import OneLoop
 from ._schema import VERSION
 
 if TYPE_CHECKING:
@@ -42,8 +43,22 @@ its thread cannot be cut off. As much again is for the queue of this process."""
 RETRY_SECONDS = 0.01
 """How soon to try again what SQLite does not wait for."""
 
-_gates: WeakKeyDictionary[Pool, asyncio.Lock] = WeakKeyDictionary()
-"""Who may use the only connection of an in-memory database, whichever store objects share it."""
+_TWO_LOOPS = (
+    "This SQLStore, or its engine, is used by two event loops at a time, and connections cannot be shared by them. "
+    "Make one store with an engine of its own for each event loop, that is for each thread that runs one."
+)
+
+
+class _Home:
+    """What the connections of a pool belong to, whichever store objects share them."""
+
+    def __init__(self) -> None:
+        self.loop = OneLoop(_TWO_LOOPS)
+        self.gate = asyncio.Lock()
+        """Who may use the only connection of an in-memory database."""
+
+
+_homes: WeakKeyDictionary[Pool, _Home] = WeakKeyDictionary()
 
 
 def open_engine(url: str | URL, time_limit: float, options: dict[str, Any]) -> AsyncEngine:
@@ -84,10 +99,15 @@ class Database:
         self.is_own = False
         self._is_checked = False
         self._is_shared_connection = isinstance(engine.pool, StaticPool)
+        self._loop = OneLoop(_TWO_LOOPS)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what belongs to an event loop."""
         self._writers = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._locks_engine: AsyncEngine | None = None
-        local = LocalLocks(self.name, time_limit)
+        local = LocalLocks(self.name, self._time_limit)
         self._locks: LocalLocks | DatabaseLocks = local
         if not self._is_shared_connection:
             self._locks = DatabaseLocks(
@@ -95,28 +115,35 @@ class Database:
                 self._explained,
                 local,
                 self.name,
-                time_limit,
+                self._time_limit,
                 one_for_all=not self.is_postgres,
             )
 
     async def read(self, tried: str, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do something that only reads."""
+        await self._enter_loop()
         return await self._limited(tried, self._in(self._reading, work))
 
     async def write(self, tried: str, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do something in one transaction: all of it, or nothing."""
+        await self._enter_loop()
         return await self._limited(tried, self._in(self._writing, work))
 
     async def create_schema(self) -> None:
         """Make the tables unless they are there, whoever else does the same at this moment."""
+        await self._enter_loop()
         await self._limited("create the tables", self._create_schema())
 
-    def thread_lock(self, thread_id: str) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def thread_lock(self, thread_id: str) -> AsyncGenerator[None, None]:
         """Hold the lock of a thread."""
-        return self._locks.held(thread_id)
+        await self._enter_loop()
+        async with self._locks.held(thread_id):
+            yield
 
     async def close(self) -> None:
         """Let what is under way end, then close the connections that are ours."""
+        await self._enter_loop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._time_limit)
         if isinstance(self._locks, DatabaseLocks):
@@ -125,6 +152,27 @@ class Database:
             await self._locks_engine.dispose()
         if self.is_own:
             await self.engine.dispose()
+
+    async def _enter_loop(self) -> None:
+        """Go on in the running event loop if the last one was closed; raises if it was not."""
+        if self._loop.has_changed():
+            self._begin()
+        home = self._home()
+        if home.loop.has_changed():
+            home.gate = asyncio.Lock()
+            if not self._is_shared_connection:
+                await self._leave_connections(home)
+
+    def _home(self) -> _Home:
+        return _homes.setdefault(self.engine.pool, _Home())
+
+    async def _leave_connections(self, home: _Home) -> None:
+        """Give the engine a new pool: nobody can use the connections of a closed loop, except those of SQLite."""
+        old = self.engine.pool
+        self.engine.sync_engine.dispose(close=False)
+        _homes[self.engine.pool] = home
+        if not self.is_postgres:
+            await create_async_engine(self.engine.url, pool=old).dispose()
 
     async def _limited(self, tried: str, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(work)
@@ -171,7 +219,7 @@ class Database:
         """Keep the others off the only connection, if there is only one."""
         if not self._is_shared_connection:
             return nullcontext()
-        return _gates.setdefault(self.engine.pool, asyncio.Lock())
+        return self._home().gate
 
     @asynccontextmanager
     async def _connected(self, isolation_level: str) -> AsyncGenerator[AsyncConnection, None]:

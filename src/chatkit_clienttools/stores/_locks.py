@@ -13,6 +13,8 @@ from weakref import WeakValueDictionary
 
 from chatkit_clienttools.errors import StoreUnavailableError
 
+from ._loops import OneLoop
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
@@ -23,17 +25,26 @@ GRACE_SECONDS = 1.0
 _BUSY = "somebody else has held it all the time (a lock cannot be taken twice, and is not to be held for long)"
 
 
+_TWO_LOOPS = (
+    "This thread_lock is used by two event loops at a time, and it cannot wait across them. Make one store for each "
+    "event loop, or use the store without its lock: the plans need none."
+)
+
+
 class LocalLocks:
-    """The locks of one process."""
+    """The locks of one event loop."""
 
     def __init__(self, name: str, time_limit: float) -> None:
         self._name = name
         self._time_limit = time_limit
+        self._loop = OneLoop(_TWO_LOOPS)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def held(self, thread_id: str, key: str | None = None) -> AsyncGenerator[None, None]:
         """Hold the lock of a thread, or the one that goes by another key."""
+        if self._loop.has_changed():
+            self._locks = WeakValueDictionary()
         # the local name keeps the lock in the dictionary for as long as somebody waits for it
         lock = self._locks.setdefault(thread_id if key is None else key, asyncio.Lock())
         try:

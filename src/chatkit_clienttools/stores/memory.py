@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
@@ -75,7 +76,8 @@ class MemoryStore(Store[TContext], Generic[TContext]):
     """A store in the memory of one process, with the rules of `SQLStore`: what works here works there.
 
     Threads and items have the order in which they were added; saving one again keeps its place. What is handed in and
-    out is copied. Each method is one step that no other request can come between. It keeps plans of its own
+    out is copied. Each method is one step that no other request can come between, in whichever thread and event loop
+    it runs; only a `thread_lock` belongs to one event loop. It keeps plans of its own
     (`SupportsPlans`), and like `SQLStore` it holds at most one pending client tool call per thread and lets a completed
     one never change.
 
@@ -89,6 +91,7 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         self._owner = owner
         self._owned: dict[str, _Owned] = {}
         self._locks = LocalLocks("memory", time_limit)
+        self._step = threading.Lock()
 
     @override
     def generate_thread_id(self, context: TContext) -> str:
@@ -104,38 +107,40 @@ class MemoryStore(Store[TContext], Generic[TContext]):
     async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
         threads = self._of(context).threads
         document = THREADS.write(thread, given(thread.id, "Thread"))
-        if thread.id in threads:
-            check_thread(threads[thread.id].document, document, thread.id)
-            threads[thread.id].document = document
-        else:
-            threads[thread.id] = _Thread(document)
+        with self._step:
+            stored = threads.setdefault(thread.id, _Thread(document))
+            check_thread(stored.document, document, thread.id)
+            stored.document = document
 
     async def load_threads(self, limit: int, after: str | None, order: str, context: TContext) -> Page[ThreadMetadata]:
         threads = self._of(context).threads
-        keys = _after(threads, limit, after, order, "Thread")
-        return page_of([(key, THREADS.read(threads[key].document, key)) for key in keys], checked_limit(limit))
+        with self._step:
+            page = [(key, threads[key].document) for key in _after(threads, limit, after, order, "Thread")]
+        return page_of([(key, THREADS.read(document, key)) for key, document in page], checked_limit(limit))
 
     async def delete_thread(self, thread_id: str, context: TContext) -> None:
         owned = self._of(context)
-        if owned.threads.pop(thread_id, None):
-            owned.attachments = {k: a for k, a in owned.attachments.items() if a.thread_id != thread_id}
+        with self._step:
+            if owned.threads.pop(thread_id, None):
+                owned.attachments = {k: a for k, a in owned.attachments.items() if a.thread_id != thread_id}
 
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: TContext
     ) -> Page[ThreadItem]:
         items = self._of(context).thread(thread_id).items
-        keys = _after(items, limit, after, order, "Item")
-        return page_of([(key, ITEMS.read(items[key].document, key)) for key in keys], checked_limit(limit))
+        with self._step:
+            page = [(key, items[key].document) for key in _after(items, limit, after, order, "Item")]
+        return page_of([(key, ITEMS.read(document, key)) for key, document in page], checked_limit(limit))
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
-        items = self._of(context).thread(thread_id).items
+        owned = self._of(context)
         document = ITEMS.write(item, given(item.id, "Item"))
         item = ITEMS.read(document, item.id)
-        if item.id not in items:
-            _check_new(thread_id, item, items)
-        elif not has_to_be_written(thread_id, ITEMS.read(items[item.id].document, item.id), item):
-            return
-        items[item.id] = _Item(document, isinstance(item, ClientToolCallItem) and item.status == "pending")
+        new = _Item(document, isinstance(item, ClientToolCallItem) and item.status == "pending")
+        with self._step:
+            items = owned.thread(thread_id).items
+            if _is_to_be_written(thread_id, item, items):
+                items[item.id] = new
 
     async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         await self.add_thread_item(thread_id, item, context)
@@ -153,7 +158,8 @@ class MemoryStore(Store[TContext], Generic[TContext]):
 
     async def save_attachment(self, attachment: Attachment, context: TContext) -> None:
         document = ATTACHMENTS.write(attachment, given(attachment.id, "Attachment"))
-        self._of(context).attachments[attachment.id] = _Attachment(document, thread_of(attachment))
+        with self._step:
+            self._of(context).attachments[attachment.id] = _Attachment(document, thread_of(attachment))
 
     async def load_attachment(self, attachment_id: str, context: TContext) -> Attachment:
         found = self._of(context).attachments.get(attachment_id)
@@ -162,7 +168,8 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         return ATTACHMENTS.read(found.document, attachment_id)
 
     async def delete_attachment(self, attachment_id: str, context: TContext) -> None:
-        self._of(context).attachments.pop(attachment_id, None)
+        with self._step:
+            self._of(context).attachments.pop(attachment_id, None)
 
     async def load_plan(self, thread_id: str, context: TContext) -> StoredPlan | None:
         """Load the plan of a thread and its revision; None if there was never one."""
@@ -171,11 +178,12 @@ class MemoryStore(Store[TContext], Generic[TContext]):
 
     async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: TContext) -> bool:
         """Save `plan` if the stored revision is `expected` (0: there is none yet), in one step; say whether it was."""
-        thread = self._of(context).thread(thread_id)
-        if (thread.plan.revision if thread.plan else 0) != expected:
-            return False
-        thread.plan = plan
-        return True
+        with self._step:
+            thread = self._of(context).thread(thread_id)
+            if (thread.plan.revision if thread.plan else 0) != expected:
+                return False
+            thread.plan = plan
+            return True
 
     def thread_lock(self, thread_id: str) -> AbstractAsyncContextManager[None]:
         """Keep others out who ask for the lock of this thread: `ClientToolSequencer(lock=store.thread_lock)`."""
@@ -185,14 +193,17 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         return self._owned.setdefault(owner_key(self._owner, context), _Owned())
 
 
-def _check_new(thread_id: str, item: ThreadItem, items: dict[str, _Item]) -> None:
-    """Raise if `item` must not be added to these items."""
-    check_new(thread_id, item)
+def _is_to_be_written(thread_id: str, item: ThreadItem, items: dict[str, _Item]) -> bool:
+    """Whether writing `item` to these items changes something; raises if it must not be written."""
+    if item.id in items:
+        return has_to_be_written(thread_id, ITEMS.read(items[item.id].document, item.id), item)
     if not isinstance(item, ClientToolCallItem):
-        return
+        return True
+    check_new(thread_id, item)
     for key, other in items.items():
         if other.is_pending:
             raise second_pending(thread_id, item, cast("ClientToolCallItem", ITEMS.read(other.document, key)))
+    return True
 
 
 def _after(keys: Iterable[str], limit: int, after: str | None, order: str, name: str) -> list[str]:

@@ -157,13 +157,14 @@ class TestSchema:
 
 class TestEngines:
     async def test_sqlite_gets_what_a_store_wants(self, sqlite_file: str) -> None:
-        """A file has a write-ahead log, waits for its lock, and enforces foreign keys."""
+        """A file has a write-ahead log, syncs it at checkpoints, waits for its lock, and enforces foreign keys."""
         store = SQLStore[Any].from_url(sqlite_file, time_limit=20)
         await store.create_schema()
 
         assert [("wal",)] == await run(store, "PRAGMA journal_mode")
         assert [(9000,)] == await run(store, "PRAGMA busy_timeout")
         assert [(1,)] == await run(store, "PRAGMA foreign_keys")
+        assert [(1,)] == await run(store, "PRAGMA synchronous")  # NORMAL
         await store.close()
 
     @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite+aiosqlite://"])

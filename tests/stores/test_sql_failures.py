@@ -141,6 +141,32 @@ async def test_a_session_that_is_ended_leaves_nothing_half_written(postgres: Pla
     await admin.close()
 
 
+@pytest.mark.parametrize("point", range(1, 7))
+async def test_a_write_that_is_cancelled_is_whole(full: SQLStore[Any], point: int) -> None:
+    """A write that is cancelled at any of its statements has done all of its work, or none."""
+    reached = threading.Event()
+
+    def linger(_: Any) -> None:
+        reached.set()
+        time.sleep(0.05)
+
+    Faults(full, linger).left = point
+    before = {name: len(rows) for name, rows in (await everything(full)).items()}
+    request = asyncio.create_task(full.delete_thread("thr", ADA))
+    assert await asyncio.to_thread(reached.wait, 5)
+    for task in full._database._tasks:
+        task.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+    await full.load_threads(9, None, "asc", ADA)
+    await full.save_thread(thread("other"), ADA)
+
+    after = {name: len(rows) for name, rows in (await everything(full)).items()}
+    deleted = {name: before[name] - after[name] for name in before if before[name] != after[name]}
+    tables = full._tables
+    everything_of_it = {tables.threads.name: 1, tables.items.name: 2, tables.plans.name: 1, tables.attachments.name: 1}
+    assert deleted in ({}, everything_of_it)
+
+
 async def test_tables_are_made_all_or_none(place: Place) -> None:
     """Making the tables is one transaction too."""
     store = place.store()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, inspect, select, text
@@ -21,14 +23,18 @@ from ._loops import OneLoop
 from ._schema import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Coroutine
     from contextlib import AbstractAsyncContextManager
 
+    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from ._schema import Tables
 
 T = TypeVar("T")
+
+Work = Callable[["Connection"], T]
+"""What is done with a connection: one step, without waiting for anything but the database."""
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _EXTRAS = {"sqlite": "sql", "postgresql": "postgres"}
@@ -75,8 +81,10 @@ def open_engine(url: str | URL, time_limit: float, options: dict[str, Any]) -> A
     if backend == "sqlite":
 
         @event.listens_for(engine.sync_engine, "connect")
-        def enforce_foreign_keys(connection: Any, _record: Any) -> None:
+        def prepare(connection: Any, _record: Any) -> None:
             connection.execute("PRAGMA foreign_keys = ON")
+            # a commit does not wait for the disk: a power cut may lose the last ones, but damages nothing
+            connection.execute("PRAGMA synchronous = NORMAL")
 
     return engine
 
@@ -119,15 +127,15 @@ class Database:
                 one_for_all=not self.is_postgres,
             )
 
-    async def read(self, tried: str, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def read(self, tried: str, work: Work[T]) -> T:
         """Do something that only reads."""
         await self._enter_loop()
-        return await self._limited(tried, self._in(self._reading, work))
+        return await self._limited(tried, self._read(self._checked(work)))
 
-    async def write(self, tried: str, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def write(self, tried: str, work: Work[T]) -> T:
         """Do something in one transaction: all of it, or nothing."""
         await self._enter_loop()
-        return await self._limited(tried, self._in(self._writing, work))
+        return await self._limited(tried, self._write(self._checked(work)))
 
     async def create_schema(self) -> None:
         """Make the tables unless they are there, whoever else does the same at this moment."""
@@ -204,16 +212,16 @@ class Database:
         reason = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
         return StoreUnavailableError(tried, self.name, self._time_limit, reason[0].rstrip("."))
 
-    async def _in(
-        self,
-        opens: Callable[[], AbstractAsyncContextManager[AsyncConnection]],
-        work: Callable[[AsyncConnection], Awaitable[T]],
-    ) -> T:
-        async with opens() as connection:
+    def _checked(self, work: Work[T]) -> Work[T]:
+        """Look at the version of the tables before the first work."""
+
+        def checked(connection: Connection) -> T:
             if not self._is_checked:
-                self._tables.check_version(await self._version(connection))
+                self._tables.check_version(self._version(connection))
                 self._is_checked = True
-            return await work(connection)
+            return work(connection)
+
+        return checked
 
     def _alone(self) -> AbstractAsyncContextManager[Any]:
         """Keep the others off the only connection, if there is only one."""
@@ -224,26 +232,39 @@ class Database:
     @asynccontextmanager
     async def _connected(self, isolation_level: str) -> AsyncGenerator[AsyncConnection, None]:
         async with self._alone(), self.engine.connect() as connection:
-            # said for each connection: the engine may be the application's, with a level of its own
-            yield await connection.execution_options(isolation_level=isolation_level)
+            if self.is_own and not self.is_postgres:
+                yield connection  # it has the level already
+            else:
+                # said for each connection: the engine may be the application's, with a level of its own
+                yield await connection.execution_options(isolation_level=isolation_level)
 
-    def _reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        return self._connected("AUTOCOMMIT")
+    async def _read(self, work: Work[T]) -> T:
+        async with self._connected("AUTOCOMMIT") as connection:
+            return await self._run(connection, work)
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncGenerator[AsyncConnection, None]:
+    async def _write(self, work: Work[T]) -> T:
         if self.is_postgres:
             async with self._connected("READ COMMITTED") as connection, connection.begin():
-                yield connection
-            return
+                return await self._run(connection, work)
         async with self._turn(), self._connected("AUTOCOMMIT") as connection:
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                await connection.exec_driver_sql("COMMIT")
-            except BaseException:
-                await connection.rollback()
-                raise
+            return await self._run(connection, partial(_in_transaction, work))
+
+    async def _run(self, connection: AsyncConnection, work: Work[T]) -> T:
+        """Do all of `work` at once: the driver of SQLite would go to its thread and back for every statement."""
+        proxied: Any = await connection.get_raw_connection()
+        driver = proxied.driver_connection
+        if self.is_postgres or not hasattr(driver, "_execute"):
+            return await connection.run_sync(work)
+        # aiosqlite has no public way to run a function in its thread
+        in_thread = partial(_in_thread, cast("Connection", connection.sync_connection), proxied, driver._conn, work)  # noqa: SLF001
+        running = asyncio.ensure_future(driver._execute(in_thread))  # noqa: SLF001
+        try:
+            return cast("T", await asyncio.shield(running))
+        except asyncio.CancelledError:
+            # what is in the thread cannot be cut off, and the connection is not to be touched before it has ended
+            await asyncio.wait({running})
+            self._has_ended(running)
+            raise
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None, None]:
@@ -259,18 +280,20 @@ class Database:
 
     async def _create_schema(self) -> None:
         if not self.is_postgres and self.is_own:
-            async with self._reading() as connection:
+            async with self._connected("AUTOCOMMIT") as connection:
                 await self._write_ahead(connection)
-        async with self._writing() as connection:
-            if self.is_postgres:
-                await connection.execute(_ADVISORY_LOCK, {"name": self._tables.schema.name})
-            found = await self._version(connection)
-            if found is None:
-                await connection.run_sync(self._tables.metadata.create_all)
-                await connection.execute(self._tables.schema.insert().values(id=1, version=VERSION))
-            else:
-                self._tables.check_version(found)
+        await self._write(self._make_tables)
         self._is_checked = True
+
+    def _make_tables(self, connection: Connection) -> None:
+        if self.is_postgres:
+            connection.execute(_ADVISORY_LOCK, {"name": self._tables.schema.name})
+        found = self._version(connection)
+        if found is None:
+            self._tables.metadata.create_all(connection)
+            connection.execute(self._tables.schema.insert().values(id=1, version=VERSION))
+        else:
+            self._tables.check_version(found)
 
     async def _write_ahead(self, connection: AsyncConnection) -> None:
         """Switch the file to a write-ahead log; SQLite does not wait for others who do the same at this moment."""
@@ -286,11 +309,11 @@ class Database:
             else:
                 return
 
-    async def _version(self, connection: AsyncConnection) -> int | None:
+    def _version(self, connection: Connection) -> int | None:
         schema = self._tables.schema
-        if not await connection.run_sync(lambda sync: inspect(sync).has_table(schema.name)):
+        if not inspect(connection).has_table(schema.name):
             return None
-        version: int | None = await connection.scalar(select(schema.c.version))
+        version: int | None = connection.scalar(select(schema.c.version))
         return version
 
     @asynccontextmanager
@@ -312,7 +335,7 @@ class Database:
 
     async def _open_lock_file(self) -> AsyncEngine:
         """Open the database beside the database: nothing is ever written to it, it is only locked."""
-        async with self._reading() as connection:
+        async with self._connected("AUTOCOMMIT") as connection:
             files = await connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'")
             file = files.scalar_one()
         return create_async_engine(
@@ -321,6 +344,27 @@ class Database:
             isolation_level="AUTOCOMMIT",
             connect_args={"timeout": self._time_limit},
         )
+
+
+def _in_transaction(work: Work[T], connection: Connection) -> T:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        done = work(connection)
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+    return done
+
+
+def _in_thread(connection: Connection, proxied: Any, raw: Any, work: Work[T]) -> T:
+    """Do `work`, in the thread that SQLite's connection belongs to, with that connection itself."""
+    adapted = proxied.dbapi_connection
+    proxied.dbapi_connection = raw
+    try:
+        return work(connection)
+    finally:
+        proxied.dbapi_connection = adapted
 
 
 _ADVISORY_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
@@ -332,6 +376,7 @@ def _options_for(url: URL, time_limit: float, given: dict[str, Any]) -> dict[str
         options["connect_args"] = {"timeout": time_limit}
     if url.get_driver_name() == "aiosqlite":
         options["connect_args"] = {"timeout": time_limit * BUSY_SHARE}
+        given = {**given, "isolation_level": "AUTOCOMMIT"}
     if url.get_backend_name() != "sqlite":
         options["pool_pre_ping"] = True
     if "pool" not in given:

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     from chatkit.store import StoreItemType
     from chatkit.types import Attachment, ThreadItem, ThreadMetadata
-    from sqlalchemy import ColumnElement, Executable, Table
+    from sqlalchemy import ColumnElement, Connection, Executable, Table
     from sqlalchemy.engine import URL
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from chatkit_clienttools.errors import LifecycleViolationError
 
@@ -71,7 +71,7 @@ class SQLStore(Store[TContext], Generic[TContext]):
     Args:
         engine: An engine that the application has. It is used as it is, and not closed; `from_url` makes one that has
             all that a store wants: write-ahead log, busy timeout and foreign keys on SQLite, a check of connections
-            before they are used on PostgreSQL.
+            before they are used on PostgreSQL. It serves one event loop at a time.
         owner: Tells whose rows a request may touch. Without it everything belongs to everybody.
         time_limit: How many seconds a method, or waiting for a `thread_lock`, may take.
         prefix: What the names of the tables begin with.
@@ -148,12 +148,12 @@ class SQLStore(Store[TContext], Generic[TContext]):
         is_it = mine.thread(thread.id)
         stored = select(threads.c.document).where(is_it).with_for_update()
 
-        async def work(connection: AsyncConnection) -> None:
-            while (known := await connection.scalar(stored)) is None:
-                if await self._create_thread(connection, mine, thread.id, document):
+        def work(connection: Connection) -> None:
+            while (known := connection.scalar(stored)) is None:
+                if self._create_thread(connection, mine, thread.id, document):
                     return
             check_thread(known, document, thread.id)
-            await connection.execute(update(threads).where(is_it).values(document=document))
+            connection.execute(update(threads).where(is_it).values(document=document))
 
         await self._database.write(f"save thread {thread.id}", work)
 
@@ -163,8 +163,8 @@ class SQLStore(Store[TContext], Generic[TContext]):
         if after:
             wanted(after, "Thread")
 
-        async def work(connection: AsyncConnection) -> Rows | None:
-            return await span.rows(connection, mine.thread(after) if after else None)
+        def work(connection: Connection) -> Rows | None:
+            return span.rows(connection, mine.thread(after) if after else None)
 
         rows = await self._database.read("list the threads", work)
         if rows is None:
@@ -176,11 +176,11 @@ class SQLStore(Store[TContext], Generic[TContext]):
         if not is_key(thread_id):
             return
 
-        async def work(connection: AsyncConnection) -> None:
+        def work(connection: Connection) -> None:
             # its row first: who is about to add something to it waits for that row, and then finds it gone
-            await connection.execute(delete(self._tables.threads).where(mine.thread(thread_id)))
+            connection.execute(delete(self._tables.threads).where(mine.thread(thread_id)))
             for table in (self._tables.items, self._tables.plans, self._tables.attachments):
-                await connection.execute(delete(table).where(mine.of_thread(table, thread_id)))
+                connection.execute(delete(table).where(mine.of_thread(table, thread_id)))
 
         await self._database.write(f"delete thread {thread_id}", work)
 
@@ -192,9 +192,9 @@ class SQLStore(Store[TContext], Generic[TContext]):
         if after:
             wanted(after, "Item")
 
-        async def work(connection: AsyncConnection) -> Rows | None:
-            rows = await span.rows(connection, mine.item(thread_id, after) if after else None)
-            if not rows and not await self._has_thread(connection, mine, thread_id):
+        def work(connection: Connection) -> Rows | None:
+            rows = span.rows(connection, mine.item(thread_id, after) if after else None)
+            if not rows and not self._has_thread(connection, mine, thread_id):
                 raise not_found(thread_id, "Thread")
             return rows
 
@@ -209,8 +209,8 @@ class SQLStore(Store[TContext], Generic[TContext]):
         item = ITEMS.read(document, item.id)  # as everybody will see it
         wanted(thread_id, "Thread")
 
-        async def work(connection: AsyncConnection) -> None:
-            await self._write_item(connection, mine, thread_id, item, document)
+        def work(connection: Connection) -> None:
+            self._write_item(connection, mine, thread_id, item, document)
 
         await self._database.write(f"save item {item.id} of thread {thread_id}", work)
 
@@ -238,8 +238,8 @@ class SQLStore(Store[TContext], Generic[TContext]):
         key = [attachments.c.owner, attachments.c.id]
         upsert = insert.on_conflict_do_update(index_elements=key, set_={"thread_id": thread_id, "document": document})
 
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(upsert)
+        def work(connection: Connection) -> None:
+            connection.execute(upsert)
 
         await self._database.write(f"save attachment {attachment.id}", work)
 
@@ -260,8 +260,8 @@ class SQLStore(Store[TContext], Generic[TContext]):
         plans = self._tables.plans
         is_it = self._of(context).of_thread(plans, wanted(thread_id, "Thread"))
 
-        async def work(connection: AsyncConnection) -> StoredPlan | None:
-            found = await connection.execute(select(plans.c.revision, plans.c.document).where(is_it))
+        def work(connection: Connection) -> StoredPlan | None:
+            found = connection.execute(select(plans.c.revision, plans.c.document).where(is_it))
             row = found.one_or_none()
             return StoredPlan(row.revision, row.document) if row else None
 
@@ -275,10 +275,10 @@ class SQLStore(Store[TContext], Generic[TContext]):
             self._next_plan(mine, thread_id, plan, expected) if expected else self._first_plan(mine, thread_id, plan)
         )
 
-        async def work(connection: AsyncConnection) -> bool:
-            if (await connection.execute(statement)).rowcount:
+        def work(connection: Connection) -> bool:
+            if connection.execute(statement).rowcount:
                 return True
-            if not await self._has_thread(connection, mine, thread_id):
+            if not self._has_thread(connection, mine, thread_id):
                 raise not_found(thread_id, "Thread")
             return False
 
@@ -288,51 +288,49 @@ class SQLStore(Store[TContext], Generic[TContext]):
         return Owned(self._tables, owner_key(self._owner, context))
 
     async def _document(self, tried: str, table: Table, is_it: ColumnElement[bool]) -> str | None:
-        async def work(connection: AsyncConnection) -> str | None:
-            document: str | None = await connection.scalar(select(table.c.document).where(is_it))
+        def work(connection: Connection) -> str | None:
+            document: str | None = connection.scalar(select(table.c.document).where(is_it))
             return document
 
         return await self._database.read(tried, work)
 
     async def _delete(self, tried: str, table: Table, is_it: ColumnElement[bool]) -> None:
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(delete(table).where(is_it))
+        def work(connection: Connection) -> None:
+            connection.execute(delete(table).where(is_it))
 
         await self._database.write(tried, work)
 
-    async def _create_thread(self, connection: AsyncConnection, mine: Owned, thread_id: str, document: str) -> bool:
+    def _create_thread(self, connection: Connection, mine: Owned, thread_id: str, document: str) -> bool:
         """Create a thread unless somebody else has just done so; say whether it was created."""
-        threads, seq = self._tables.threads, await self._next_thread(connection, mine)
+        threads, seq = self._tables.threads, self._next_thread(connection, mine)
         new = {"owner": mine.owner, "id": thread_id, "seq": seq, "last_item": 0, "document": document}
         insert = self._insert(threads).values(new).on_conflict_do_nothing()
-        return bool((await connection.execute(insert)).rowcount)
+        return bool(connection.execute(insert).rowcount)
 
-    async def _next_thread(self, connection: AsyncConnection, mine: Owned) -> int:
+    def _next_thread(self, connection: Connection, mine: Owned) -> int:
         """Count the owner's threads; the others who do wait here until this transaction has ended."""
         owners = self._tables.owners
         first = self._insert(owners).values(owner=mine.owner, last_thread=1)
         counts = first.on_conflict_do_update(
             index_elements=[owners.c.owner], set_={"last_thread": owners.c.last_thread + 1}
         )
-        seq: int = (await connection.execute(counts.returning(owners.c.last_thread))).scalar_one()
+        seq: int = (connection.execute(counts.returning(owners.c.last_thread))).scalar_one()
         return seq
 
-    async def _next_item(self, connection: AsyncConnection, mine: Owned, thread_id: str) -> int:
+    def _next_item(self, connection: Connection, mine: Owned, thread_id: str) -> int:
         """Count the thread's items; the others who write to the thread wait here until this transaction has ended."""
         threads = self._tables.threads
         counts = update(threads).where(mine.thread(thread_id)).values(last_item=threads.c.last_item + 1)
-        seq: int | None = (await connection.execute(counts.returning(threads.c.last_item))).scalar_one_or_none()
+        seq: int | None = (connection.execute(counts.returning(threads.c.last_item))).scalar_one_or_none()
         if seq is None:
             raise not_found(thread_id, "Thread")
         return seq
 
-    async def _write_item(
-        self, connection: AsyncConnection, mine: Owned, thread_id: str, item: ThreadItem, document: str
-    ) -> None:
+    def _write_item(self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem, document: str) -> None:
         items, is_it = self._tables.items, mine.item(thread_id, item.id)
-        seq = await self._next_item(connection, mine, thread_id)
+        seq = self._next_item(connection, mine, thread_id)
         status = item.status if isinstance(item, ClientToolCallItem) else None
-        known = await connection.scalar(select(items.c.document).where(is_it))
+        known = connection.scalar(select(items.c.document).where(is_it))
         if known is None:
             check_new(thread_id, item)
             new = {"owner": mine.owner, "thread_id": thread_id, "id": item.id, "seq": seq}
@@ -340,27 +338,27 @@ class SQLStore(Store[TContext], Generic[TContext]):
             unless_one_is_pending = insert.on_conflict_do_nothing(
                 index_elements=[items.c.owner, items.c.thread_id], index_where=text("call_status = 'pending'")
             )
-            if not (await connection.execute(unless_one_is_pending)).rowcount:
-                raise await self._second_pending(connection, mine, thread_id, item)
+            if not connection.execute(unless_one_is_pending).rowcount:
+                raise self._second_pending(connection, mine, thread_id, item)
         elif has_to_be_written(thread_id, ITEMS.read(known, item.id), item):
             change = update(items).where(is_it).values(call_status=status, document=document)
             if not isinstance(item, ClientToolCallItem):
-                await connection.execute(change)
-            elif not (await connection.execute(change.where(items.c.call_status == "pending"))).rowcount:
+                connection.execute(change)
+            elif not (connection.execute(change.where(items.c.call_status == "pending"))).rowcount:
                 raise late_answer(thread_id, item, "completed", item.status)
 
-    async def _second_pending(
-        self, connection: AsyncConnection, mine: Owned, thread_id: str, item: ThreadItem
+    def _second_pending(
+        self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem
     ) -> LifecycleViolationError:
         items = self._tables.items
         is_pending = and_(mine.of_thread(items, thread_id), items.c.call_status == "pending")
-        key, document = (await connection.execute(select(items.c.id, items.c.document).where(is_pending))).one()
+        key, document = (connection.execute(select(items.c.id, items.c.document).where(is_pending))).one()
         other = ITEMS.read(document, key)
         return second_pending(thread_id, cast("ClientToolCallItem", item), cast("ClientToolCallItem", other))
 
-    async def _has_thread(self, connection: AsyncConnection, mine: Owned, thread_id: str) -> bool:
+    def _has_thread(self, connection: Connection, mine: Owned, thread_id: str) -> bool:
         threads = self._tables.threads
-        return await connection.scalar(select(threads.c.id).where(mine.thread(thread_id))) is not None
+        return connection.scalar(select(threads.c.id).where(mine.thread(thread_id))) is not None
 
     def _first_plan(self, mine: Owned, thread_id: str, plan: StoredPlan) -> Executable:
         """Insert a plan unless there is one, if its thread is there (and stays there)."""
@@ -386,16 +384,16 @@ class _Span:
         self._is_ascending = checked_order(order) == "asc"
         self._condition = condition
 
-    async def rows(self, connection: AsyncConnection, is_cursor: ColumnElement[bool] | None) -> Rows | None:
+    def rows(self, connection: Connection, is_cursor: ColumnElement[bool] | None) -> Rows | None:
         """Load id and document of each; None if the row that they are to come after is not there."""
         # a row never changes its number: whatever is added or deleted between the two statements, nothing is skipped
         seq = self._table.c.seq
         rows = select(self._table.c.id, self._table.c.document).where(self._condition)
         if is_cursor is not None:
-            after = await connection.scalar(select(seq).where(is_cursor))
+            after = connection.scalar(select(seq).where(is_cursor))
             if after is None:
                 return None
             rows = rows.where(seq > after if self._is_ascending else seq < after)
         in_order = rows.order_by(seq if self._is_ascending else seq.desc())
-        found = await connection.execute(in_order.limit(self.limit + 1))
+        found = connection.execute(in_order.limit(self.limit + 1))
         return [(row.id, row.document) for row in found]

@@ -25,8 +25,8 @@ class OneLoop:
         """Whether the running loop takes over from one that was closed; raises if that one was not closed."""
         running = asyncio.get_running_loop()
         with self._guard:
-            last = self._loop
-            if last not in {None, running} and not last.is_closed():
+            last = self._loop or running
+            if last is not running and not last.is_closed():
                 raise UsageError(self._refusal)
             self._loop = running
-        return last not in {None, running}
+        return last is not running

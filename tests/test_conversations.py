@@ -25,6 +25,7 @@ from tests.helpers.merak import (
     selection,
     speaks,
 )
+from tests.helpers.scripted import with_receipt
 from tests.helpers.stores import ClockStore, InsertStore, LiveStore, PlainStore, PlansStore, WatchedStore
 
 if TYPE_CHECKING:
@@ -129,18 +130,15 @@ class TestThreeCallsInOneRun:
             async def to_input(self, items: list[Any]) -> Any:
                 return "find"
 
-            @sequencer.sequenced
-            async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
-                async for event in PlainServer.respond(self, thread, message, context):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                async for event in PlainServer.respond(self, thread, input_user_message, context):
                     yield event
                 hidden = HiddenContextItem(id="hidden", thread_id=thread.id, created_at=at(59), content="!")
                 yield ThreadItemDoneEvent(item=hidden)
                 thread.title = "Search"
 
-            def __init__(self) -> None:
-                PlainServer.__init__(self, store, [[calls("search")], speaks("1")], [search_with(sequencer)])
-
-        chat = Conversation(Server())
+        steps = [[calls("search")], speaks("1")]
+        chat = Conversation(Server(store, steps, [search_with(sequencer)], sequencer=sequencer))
 
         reply = await chat.say("find")
 
@@ -186,20 +184,10 @@ class TestStoredAsCompleted:
         assert [] == await chat.calls()
 
 
-async def overtaken(chat: Conversation, store: WatchedStore) -> list[Any]:
-    """Post two answers so that ChatKit accepts both, one after the other: the first is held."""
-    gate = store.gate("save_item")
-    first = asyncio.create_task(chat.answer(["same"]))
-    await gate.reached.wait()
-    second = await chat.answer(["same"])
-    gate.open.set()
-    return [second, await first]
-
-
-async def in_lockstep(chat: Conversation, store: WatchedStore) -> list[Any]:
-    """Post two answers so that ChatKit accepts both, step by step."""
+async def in_lockstep(chat: Conversation, store: WatchedStore, result: Any = ("same",)) -> list[Any]:
+    """Post an answer twice, so that both requests go on step by step."""
     store.take_turns()
-    return list(await asyncio.gather(chat.answer(["same"]), chat.answer(["same"])))
+    return list(await asyncio.gather(chat.answer(result), chat.answer(result)))
 
 
 class TestTwoAnswersAtOnce:
@@ -223,7 +211,7 @@ class TestTwoAnswersAtOnce:
 
     @pytest.mark.parametrize("make", [PlainStore, PlansStore, lambda: ValidatingStore(LiveStore())])
     async def test_ours_runs_the_model_once(self, make: Callable[[], Store[Any]]) -> None:
-        """Ours lets one of them continue; the other ends without a word."""
+        """Ours lets one of them continue, and ends the stream of the other without an event."""
         store = WatchedStore(make())
         server = selecting(store, more=(speaks("Two shapes."),))
         chat = Conversation(server)
@@ -237,34 +225,23 @@ class TestTwoAnswersAtOnce:
 
     @pytest.mark.parametrize("make", [PlainStore, PlansStore, lambda: ValidatingStore(LiveStore())])
     async def test_ours_releases_the_next_call_once(self, make: Callable[[], Store[Any]]) -> None:
-        """Two answers to one call release one next call, and the model does not run."""
+        """With receipts, an answer that comes twice releases one next call, and the repeat is shown that call again."""
         store = WatchedStore(make())
-        server = searching(store)
+        server = searching(store, receipts=True)
         chat = Conversation(server)
-        await chat.say("find")
+        first = await chat.say("find")
 
-        replies = await in_lockstep(chat, store)
+        replies = await in_lockstep(chat, store, with_receipt(first.call_items[0], None))
 
-        assert THREE[1:2] == replies[0].calls + replies[1].calls
+        items = [item for reply in replies for item in reply.call_items]
+        assert [THREE[1][0]] * 2 == [item["name"] for item in items]
+        assert items[0]["id"] == items[1]["id"]
         assert [(THREE[0][0], "completed"), (THREE[1][0], "pending")] == await chat.calls()
         assert server.runs == 2
 
-    async def test_a_call_that_chatkit_deletes_is_released_again_under_its_id(self) -> None:
-        """An overtaken answer makes ChatKit delete the next call, which was out already: it comes again."""
-        store = WatchedStore(PlainStore())
-        server = searching(store)
-        chat = Conversation(server)
-        await chat.say("find")
-
-        replies = await overtaken(chat, store)
-
-        assert [THREE[1:2], THREE[1:2]] == [reply.calls for reply in replies]
-        assert replies[0].call_items[0]["id"] == replies[1].call_items[0]["id"]
-        assert [(THREE[0][0], "completed"), (THREE[1][0], "pending")] == await chat.calls()
-
     @pytest.mark.parametrize("make", [PlainStore, PlansStore])
     async def test_a_repeat_after_the_last_answer_changes_nothing(self, make: Callable[[], Store[Any]]) -> None:
-        """Two answers to the last of calls that wanted none end both without the model."""
+        """A repeated answer to the last of several calls that wanted none does not run the model."""
         store = WatchedStore(make())
         server = searching(store)
         chat = Conversation(server)

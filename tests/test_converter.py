@@ -69,24 +69,35 @@ async def test_a_wanted_answer_is_read_as_it_is(name: str, output: Any) -> None:
     ],
 )
 async def test_a_failed_call_is_read_as_an_error(name: str, output: Any, error: str) -> None:
-    """An answer that is none reaches the model as an error it can read: the browser's own words, or what is wrong."""
+    """An invalid answer reaches the model as an error it can read: the browser's own words, or what is wrong."""
     assert as_read(name, {"error": error}) == await read(call(name, output))
+
+
+RECEIPT = "thr_1:call_0123456789abcdef0123456789abcdef"
 
 
 @pytest.mark.parametrize(
     ("stored", "read_as"),
     [
         (["a"], ["a"]),
-        ({"_receipt": "call_1", "result": ["a"]}, ["a"]),
-        ({"_receipt": "call_1", "error": "no canvas"}, {"error": "no canvas"}),
+        ({"_receipt": RECEIPT, "result": ["a"]}, ["a"]),
+        ({"_receipt": RECEIPT, "error": "no canvas"}, {"error": "no canvas"}),
     ],
 )
 async def test_receipts_are_left_out(stored: Any, read_as: Any) -> None:
-    """The model reads params and answer without the token, also where plain ChatKitServer has stored it."""
+    """The model reads params and answer without the receipt, also where plain ChatKitServer has stored it."""
     item = call("select", stored)
-    with_receipt = item.model_copy(update={"arguments": {**item.arguments, "_receipt": "call_1"}})
+    with_receipt = item.model_copy(update={"arguments": {**item.arguments, "_receipt": RECEIPT}})
 
     assert as_read("select", read_as) == await read(with_receipt)
+
+
+@pytest.mark.parametrize("theirs", ["INV-77", "thr_2:call_0123456789abcdef0123456789abcdef", "thr_1:call_1", 5, None])
+async def test_a_param_of_the_applications_own_is_read(theirs: Any) -> None:
+    """A `_receipt` that is not one of ours for this thread is a param like any other."""
+    item = call("ask", 1).model_copy(update={"arguments": {"_receipt": theirs}})
+
+    assert json.dumps({"_receipt": theirs}) == (await read(item))[0]["arguments"]
 
 
 async def test_the_item_is_not_changed() -> None:

@@ -9,7 +9,7 @@ import pytest
 from conftest import FENCES
 from tools import lifecycle_diagram
 
-from chatkit_clienttools._lifecycle import TRANSITIONS, Event, State
+from chatkit_clienttools._protocol.states import TRANSITIONS, Change, State
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -27,23 +27,29 @@ def test_the_lifecycle_in_the_docs_is_the_one_in_the_code() -> None:
     assert lifecycle_diagram.current(page) == page
 
 
-def test_the_diagram_has_every_step() -> None:
-    """The diagram shows each state and each step of the table, and no other."""
-    steps = re.findall(r"^    (\w+) --> (\w+): (\w+)$", lifecycle_diagram.lifecycle(), re.MULTILINE)
+def test_the_diagram_has_every_change() -> None:
+    """The diagram shows each state and each change of the table, and no other."""
+    arrows = re.findall(r"^    (\w+) --> (\w+): ([\w ]+)$", lifecycle_diagram.lifecycle(), re.MULTILINE)
 
     assert [
-        (state.value, after.value, event.name.lower())
-        for state, row in TRANSITIONS.items()
-        for event, after in row.items()
-    ] == steps
+        (state.value, after.value, change.value) for state, row in TRANSITIONS.items() for change, after in row.items()
+    ] == arrows
 
 
-def test_the_table_has_a_cell_for_every_state_and_event() -> None:
-    """The table has one row for each state and one column for each event."""
+def test_the_diagram_shows_a_second_attempt() -> None:
+    """A call that is withdrawn waits again, and one that is sent again stays pending: both are in the docs."""
+    page = lifecycle_diagram.PAGE.read_text("utf-8")
+
+    assert "pending --> queued: withdraw\n" in page
+    assert "pending --> pending: send again\n" in page
+
+
+def test_the_table_has_a_cell_for_every_state_and_change() -> None:
+    """The table has one row for each state and one column for each change."""
     rows = [line for line in lifecycle_diagram.lifecycle().splitlines() if line.startswith("| `")]
 
     assert [f"`{state.value}`" for state in State] == [row.split("|")[1].strip() for row in rows]
-    assert {len(Event) + 1} == {row.count("|") - 1 for row in rows}
+    assert {len(Change) + 1} == {row.count("|") - 1 for row in rows}
 
 
 @pytest.mark.parametrize("page", RUN, ids=name)

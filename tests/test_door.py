@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import pytest
 
@@ -21,24 +21,16 @@ NAME = "chatkit_clienttools"
 
 ORDER = (
     "errors",
-    "_lifecycle",
-    "_plan",
-    "_plans",
+    "receipts",
     "observe",
     "tools",
-    "receipts",
-    "_requests",
-    "_journal",
-    "_calls",
-    "_runs",
-    "_rules",
-    "_intake",
-    "_decide",
-    "_turn",
+    "_protocol",
+    "_locks",
+    "store",
+    "_step",
     "sequencer",
     "converter",
     "server",
-    "store",
     "__init__",
     "stores",
     "testing",
@@ -47,7 +39,18 @@ ORDER = (
     "_commands",
     "__main__",
 )
-"""The rooms: each may import those before it, and none after it. A folder is one room."""
+"""The rooms, from the bottom up: each may import those before it, and none after it. A folder is one room."""
+
+INSIDE = {
+    "_protocol": ("__init__", "states", "plan", "thread", "decide", "guards"),
+    "_step": ("__init__", "requests", "exclusion", "rules", "plans", "asked", "step", "run"),
+}
+"""The modules of the two rooms of the core, in the same order."""
+
+IMPURE = {"asyncio", "time", "logging", "weakref", "contextvars", "chatkit.store", "chatkit.server", "agents"}
+"""What the protocol must not know, not even by type."""
+
+IMPURE_ROOMS = {"observe", "store", "_step"}
 
 DEPENDENCIES = {"agents", "chatkit", "pydantic", "pydantic_core", "typing_extensions"}
 
@@ -84,11 +87,27 @@ def imports(path: Path, *, for_types: bool) -> Iterator[str]:
             yield from ([f"{source}.{alias.name}" for alias in node.names] if source == NAME else [source])
 
 
-def rooms(path: Path) -> set[str]:
-    """The rooms that a file imports when it is run."""
+def rooms(path: Path, *, for_types: bool = False) -> set[str]:
+    """The rooms that a file imports when it is run, or by type as well."""
     known = {room(module) for module in MODULES}
-    found = [f"{name}.".split(".") for name in imports(path, for_types=False)]
+    found = [f"{name}.".split(".") for name in imports(path, for_types=for_types)]
     return {parts[1] if parts[1] in known else "__init__" for parts in found if parts[0] == NAME} - {room(path)}
+
+
+def siblings(path: Path) -> set[str]:
+    """The modules of its own folder that a file imports when it is run."""
+    folder = f"{NAME}.{room(path)}"
+    found = [name.removeprefix(folder) for name in imports(path, for_types=False) if name.startswith(folder)]
+    return {name.split(".")[1] if name else "__init__" for name in found}
+
+
+def top_two(name: str) -> str:
+    """The first two parts of a module's name."""
+    return ".".join(name.split(".")[:2])
+
+
+def is_attribute(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute)
 
 
 class TestDoor:
@@ -148,30 +167,63 @@ class TestDoor:
 
 
 class TestRooms:
-    def test_there_are_some(self) -> None:
-        """The tests below look at the package that is tested, door included."""
-        assert {"__init__.py", "_plan.py", "store.py"} <= set(IDS)
+    def test_the_package_is_read(self) -> None:
+        """The tests below look at the package that is tested, its folders included."""
+        assert {"__init__.py", "_protocol/plan.py", "_step/step.py", "store.py"} <= set(IDS)
+
+    def test_every_room_has_a_place(self) -> None:
+        """Each module at the top and each folder is in `ORDER`, and nothing else is."""
+        assert sorted(ORDER) == sorted({room(path) for path in MODULES})
 
     @pytest.mark.parametrize("path", MODULES, ids=IDS)
-    def test_imports_point_upwards_only(self, path: Path) -> None:
+    def test_imports_point_downwards_only(self, path: Path) -> None:
         """A room imports rooms that come before it in `ORDER`; types that only a type checker reads do not count."""
-        above = ORDER[: ORDER.index(room(path))]
+        below = ORDER[: ORDER.index(room(path))]
 
-        assert set() == rooms(path) - set(above)
+        assert set() == rooms(path) - set(below)
+
+    @pytest.mark.parametrize(("folder", "name"), [(folder, name) for folder, names in INSIDE.items() for name in names])
+    def test_imports_point_downwards_inside_a_room(self, folder: str, name: str) -> None:
+        """Within `_protocol` and within `_step` a module imports those that come before it."""
+        names = INSIDE[folder]
+
+        assert set() == siblings(PACKAGE / folder / f"{name}.py") - set(names[: names.index(name)])
+
+    @pytest.mark.parametrize("folder", INSIDE)
+    def test_every_module_of_a_room_has_a_place(self, folder: str) -> None:
+        """Each module of the core's two rooms is in `INSIDE`, and nothing else is."""
+        assert sorted(INSIDE[folder]) == sorted(path.stem for path in (PACKAGE / folder).glob("*.py"))
 
     def test_imports_are_seen(self) -> None:
-        """The reading of imports is not blind: these are known."""
-        assert {"errors", "_lifecycle"} == rooms(PACKAGE / "_plan.py")
+        """Imports are found wherever they stand: at the top of a file, in a function, under TYPE_CHECKING."""
+        assert {"errors", "receipts"} <= rooms(PACKAGE / "_protocol" / "thread.py") | rooms(
+            PACKAGE / "_protocol" / "plan.py"
+        )
+        assert {"_protocol", "errors", "observe", "store"} <= rooms(PACKAGE / "_step" / "step.py")
         assert {"errors", "tools", "sequencer", "store"} <= rooms(PACKAGE / "__init__.py")
-        assert "collections.abc" in set(imports(PACKAGE / "_plan.py", for_types=True))
-        assert "collections.abc" not in set(imports(PACKAGE / "_plan.py", for_types=False))
+        assert {"plan", "states"} <= siblings(PACKAGE / "_protocol" / "thread.py")
+        assert {"exclusion", "plans"} <= siblings(PACKAGE / "_step" / "step.py")
+        assert "chatkit.types" in set(imports(PACKAGE / "_protocol" / "decide.py", for_types=True))
+        assert "chatkit.types" not in set(imports(PACKAGE / "_protocol" / "decide.py", for_types=False))
+        assert "chatkit.store" in {*map(top_two, imports(PACKAGE / "store.py", for_types=False))}
 
-    @pytest.mark.parametrize("name", ["_lifecycle", "_plan"])
-    def test_the_lifecycle_and_the_plan_are_pure(self, name: str) -> None:
-        """They know neither ChatKit nor the Agents SDK nor asyncio nor a clock, not even by type."""
-        known = {found.split(".")[0] for found in imports(PACKAGE / f"{name}.py", for_types=True)}
+    @pytest.mark.parametrize("name", INSIDE["_protocol"])
+    def test_the_protocol_is_pure(self, name: str) -> None:
+        """No event loop, clock, log, context variable, store or SDK in the protocol, not even by type."""
+        path = PACKAGE / "_protocol" / f"{name}.py"
+        found = list(imports(path, for_types=True))
 
-        assert set() == known & {"chatkit", "agents", "asyncio", "time", "datetime"}
+        assert set() == IMPURE & {*found, *map(top_two, found), *(each.split(".")[0] for each in found)}
+        assert set() == IMPURE_ROOMS & rooms(path, for_types=True)
+
+    @pytest.mark.parametrize("name", INSIDE["_protocol"])
+    def test_the_protocol_reads_no_clock(self, name: str) -> None:
+        """The time comes in with the thread: nothing in the protocol asks for it, and nothing is awaited."""
+        tree = ast.parse((PACKAGE / "_protocol" / f"{name}.py").read_text("utf-8"))
+        called = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and is_attribute(node.func)}
+
+        assert set() == called & {"now", "utcnow", "today", "time", "monotonic"}
+        assert [] == [node for node in ast.walk(tree) if isinstance(node, (ast.AsyncFunctionDef, ast.Await))]
 
     @pytest.mark.parametrize("path", CORE_MODULES, ids=[path.stem for path in CORE_MODULES])
     def test_the_core_needs_what_is_installed_with_it(self, path: Path) -> None:

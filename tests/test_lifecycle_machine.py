@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import os
 import sys
@@ -28,6 +29,7 @@ from chatkit.types import (
 from hypothesis import Phase, settings
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, SequencedAgentContext, ValidatingStore
+from chatkit_clienttools._step.requests import Posted
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.stores import MemoryStore
@@ -177,12 +179,13 @@ async def nothing(thread: Any) -> AsyncIterator[Any]:
     yield
 
 
-def sequenced(base: Any = ChatKitServer, tools: Any = (shows, gets), **options: Any) -> Any:
+def a_server(base: Any = ClientToolServer, tools: Any = (shows, gets), **options: Any) -> Any:
     """A server that is as it should be, but for what is given."""
     sequencer = ClientToolSequencer(tools, **options)
 
     class Sequenced(Asking, base):  # type: ignore[misc]
-        @sequencer.sequenced
+        client_tools = sequencer
+
         async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
             async for event in getattr(self, "before", nothing)(thread):
                 yield event
@@ -194,33 +197,33 @@ def sequenced(base: Any = ChatKitServer, tools: Any = (shows, gets), **options: 
     return Sequenced()
 
 
-class OwnPlain(Own):
-    """`ChatKitServer`, decorated: the machine asks nothing of it that plain ChatKit cannot do."""
-
-    def make_server(self) -> Any:
-        return sequenced()
-
-
 class OwnSafe(Own):
-    """`ClientToolServer`, decorated, with what an answer is said by a value."""
+    """A server that a machine can cut off, with what an answer is said by a value."""
 
     answers: ClassVar[Mapping[str, Any]] = {"shows": None}
 
     def make_server(self) -> Any:
-        return sequenced(ClientToolServer, receipts=True, clock=self.clock)
+        return a_server(receipts=True, clock=self.clock)
+
+
+class OwnBare(Own):
+    """Without receipts, and without a clock that the machine could set: its requests are not cut off."""
+
+    def make_server(self) -> Any:
+        return a_server()
 
 
 class OwnUncounted(Own):
     """Nobody knows how often the model runs."""
 
     def make_server(self) -> Any:
-        return sequenced()
+        return a_server()
 
     def model_runs(self) -> Any:
         return LifecycleMachine.model_runs(self)
 
 
-TestOwnPlain = case(OwnPlain, examples=20)  # ChatKit alone takes five times as long for a request
+TestOwnBare = case(OwnBare, examples=20)
 TestOwnSafe = case(OwnSafe)
 TestOwnUncounted = case(OwnUncounted, examples=10)
 
@@ -293,24 +296,21 @@ class LossyStore(MemoryStore[Any]):
         await super().save_item(thread_id, item, context)
 
 
-class BareAnswers(ClientToolServer[Any]):
-    """A `ClientToolServer` that takes answers as plain ChatKit does."""
+class Unforgiving(ClientToolServer[Any]):
+    """An answer is an error if the newest item is no pending call, as plain ChatKit has it."""
 
-    def _events(self, request: Any, here: Any, context: Any) -> Any:
-        return ChatKitServer._process_streaming_impl(self, request, context)
-
-
-class Chatty(Asking):
-    """The model runs for every answer, though nobody wanted one."""
-
-    def __new__(cls) -> Any:
-        return sequenced(tools=())
+    async def _going_on(self, request: Any, run: Any, event: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        page = await self.store.load_thread_items(request.params.thread_id, None, 1, "desc", context)
+        if run.posted is Posted.ANSWER and getattr(page.data[0], "status", None) != "pending":
+            raise ValueError("no pending call")
+        async for each in super()._going_on(request, run, event, context):
+            yield each
 
 
 class SlowToTell(ClientToolServer[Any]):
     """A server that fails when it should go on."""
 
-    def _going_on(self, thread: Any, context: Any, *, goes_on: bool) -> Any:
+    def _going_on(self, request: Any, run: Any, event: Any, context: Any) -> Any:
         raise RuntimeError("away")
 
 
@@ -318,18 +318,18 @@ PLANTED = {
     "one slot": (OneSlot, "expected was"),
     "all at once": (AllAtOnce, "expected was nothing"),
     "a queue in memory": (QueueInMemory, "expected was"),
-    "loses the last": (lambda: sequenced(Forgetful), "the page was not given (gets|shows)"),
-    "rewrites answers": (lambda: sequenced(Rewriting), "has changed since"),
-    "a call twice": (lambda: sequenced(Stuttering, receipts=True), "the page was given a call twice: .'(gets|shows)"),
+    "loses the last": (lambda: a_server(Forgetful), "the page was not given (gets|shows)"),
+    "rewrites answers": (lambda: a_server(Rewriting), "has changed since"),
+    "a call twice": (lambda: a_server(Stuttering, receipts=True), "the page was given a call twice: .'(gets|shows)"),
     "answers are lost": (lambda: with_store(LossyStore()), "is completed with something else"),
-    "late answers break the stream": (lambda: sequenced(BareAnswers, receipts=True), "the chat shows an error"),
-    "the model runs too often": (Chatty, "the model ran"),
-    "an error in the chat": (lambda: sequenced(SlowToTell, receipts=True), "the chat shows an error"),
+    "late answers are errors": (lambda: a_server(Unforgiving, receipts=True), "the chat shows an error"),
+    "the model runs for answers that nobody wants": (lambda: a_server(tools=()), "the model ran"),
+    "an error in the chat": (lambda: a_server(SlowToTell, receipts=True), "the chat shows an error"),
 }
 
 
 def with_store(store: Store[Any]) -> Any:
-    server = sequenced()
+    server = a_server()
     server.store = store
     return server
 
@@ -398,19 +398,20 @@ class TestByHand:
     def test_stop_takes_hold_between_any_two_operations(self) -> None:
         """Over a store that never waits as well: the later it does, the more the server has stored."""
         stored = set()
-        for operations in range(9):
+        for events, operations in itertools.product((1, 2), range(9)):
             machine = MemoryLifecycle()
             machine.user_begins("say something")
-            machine.user_stops_a_message("show one", 2, operations)
+            machine.user_stops_a_message("show one", events, operations)
             machine.user_reloads()
             stored.add((machine.model_runs(), *[item["type"] for item in machine.play.page.items[2:]]))
             machine.teardown()
 
+        # the step that ends a run begins when the answer is stored, and a step that has begun comes to its end
         message = (2, "user_message", "assistant_message")
-        assert {(1, "user_message"), message[:2], message, (*message, "client_tool_call")} == stored
+        assert {(1, "user_message"), message[:2], (*message, "client_tool_call")} == stored
 
-    def test_stop_takes_hold_while_a_message_gives_up_what_is_open(self) -> None:
-        """The rest may be given up, and the pending call still be there: its answer is followed by what is required."""
+    def test_stop_takes_hold_while_a_message_cancels_what_is_open(self) -> None:
+        """Cancelling is one step and is done as a whole: a late answer changes nothing, and what is required comes."""
         machine = PlainLifecycle()
         machine.user_begins("show, get, show and stop")
         machine.user_stops_a_message("show, get, show and stop", 2, 3)
@@ -433,6 +434,18 @@ class TestByHand:
 
         assert [1 + 1 + 3, 3 + 3 + 3] == posted
 
+    def test_whoever_repeats_an_answer_is_shown_the_next_call(self) -> None:
+        """Once in each response, under the same id, so that a page that has lost a response goes on."""
+        machine = MemoryLifecycle()
+        machine.user_begins("show, show and stop")
+        machine.page_answers(fails=False)
+
+        machine.page_answers_late_or_again(0, 3)
+        delivered = [call.item_id for call in machine.play.page.delivered]
+        machine.teardown()
+
+        assert (2, [delivered[1]] * 4) == (len(set(delivered)), delivered[1:])
+
     def test_a_required_call_may_come_again_after_a_retry(self) -> None:
         """A retry removes the answer to a required call of an older message, and so what is known of it."""
         machine = MemoryLifecycle()
@@ -446,7 +459,7 @@ class TestByHand:
 
         assert {(True, ())} == {(world.told, world.waiting) for world in machine.play.oracle.worlds}
 
-    def test_a_failure_gives_up_the_rest(self) -> None:
+    def test_a_failure_cancels_the_rest(self) -> None:
         """With "abort" only what is required comes after a call that failed."""
         machine = Abort()
         machine.user_begins("show, get, show and stop")
@@ -456,11 +469,10 @@ class TestByHand:
 
         assert ["shows", "stops"] == [call.name for call in machine.play.page.calls]
 
-    def test_a_failure_that_a_retry_took_back_gives_up_the_rest_again(self) -> None:
-        """A required call whose failure was removed with the turn goes out again, and may fail again."""
+    def test_a_failure_after_a_retry_cancels_the_rest_again(self) -> None:
+        """The calls of the message are asked for anew, and may fail anew."""
         machine = Abort()
         machine.user_begins("show, show and stop")
-        machine.user_writes("show, show and stop")
         machine.page_answers(fails=True)
         machine.user_retries()
 
@@ -468,7 +480,20 @@ class TestByHand:
         delivered = [call.name for call in machine.play.page.delivered]
         machine.teardown()
 
-        assert ["shows", "stops", "stops", "stops", "stops"] == delivered
+        assert ["shows", "stops", "shows", "stops"] == delivered
+
+    def test_a_required_call_that_was_answered_does_not_come_again(self) -> None:
+        """A retry of a later message removes its answer from the thread; it has left the plan, and is not repeated."""
+        machine = MemoryLifecycle()
+        machine.user_begins("show, show and stop")
+        machine.user_writes("show one")
+        machine.page_answers(fails=False)
+
+        machine.user_retries()
+        delivered = [call.name for call in machine.play.page.delivered]
+        machine.teardown()
+
+        assert ["shows", "stops", "shows", "shows"] == delivered
 
     def test_a_message_may_keep_what_is_open(self) -> None:
         """With "keep" a message changes nothing for the pending call; what it asks for comes later."""
@@ -530,9 +555,9 @@ class TestByHand:
             await play.message("Go")
 
     def test_what_may_be_answered(self) -> None:
-        """With receipts every call; without, the pending one, or the last when none is; and plain ChatKit only once."""
+        """With receipts every call; without, the pending one, or the last when none is."""
         found = []
-        for make in (MemoryLifecycle, PlainLifecycle, OwnPlain):
+        for make in (MemoryLifecycle, PlainLifecycle):
             machine = make()
             first, second = max(machine.messages), min(machine.messages)
             assert [] == machine.play.answerable
@@ -543,7 +568,25 @@ class TestByHand:
             found.append((before, machine.play.answerable))
             machine.teardown()
 
-        assert [([0, 1], [0, 1, 2]), ([1], [2]), ([1], [])] == found
+        assert [([0, 1], [0, 1, 2]), ([1], [2])] == found
+
+    def test_plain_chatkit_takes_an_answer_once(self) -> None:
+        """It breaks off at an answer that finds nothing pending: such a server is not asked for more than it can do."""
+
+        class Single(OneSlot):
+            @staticmethod
+            def asked(message: Any) -> tuple[str, ...]:
+                return ("gets",) if message else ()
+
+        machine = made(make_server=Single, messages={"get": ["gets"]})
+        machine.user_begins("get")
+        before = machine.play.answerable
+
+        machine.page_answers(fails=False)
+        after = machine.play.answerable
+        machine.teardown()
+
+        assert ([0], []) == (before, after)
 
 
 class AgentServer(ClientToolServer[Any]):
@@ -578,7 +621,8 @@ class AgentLifecycle(Own):
         sequencer = ClientToolSequencer([shows, gets], receipts=True, clock=self.clock)
 
         class Server(AgentServer):
-            @sequencer.sequenced
+            client_tools = sequencer
+
             async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
                 async for event in self.run(thread, input_user_message, context):
                     yield event
@@ -673,8 +717,8 @@ class TestOracle:
 
         assert {1, 2, 3} == {world.runs for world in oracle.worlds}
 
-    def test_a_message_that_was_cut_off_before_its_run_was_still_to_tell_the_model(self) -> None:
-        """What it has given up is gone, the answers that it took for told are too; what was pending may still be."""
+    def test_a_message_that_was_cut_off_before_its_run_has_told_the_model_nothing(self) -> None:
+        """What it has cancelled is gone; the model is to be told the answers by another run."""
         oracle = self.oracle()
         oracle.became(oracle.message(["gets", "shows"]))
         oracle.given("gets", "first")
@@ -682,12 +726,12 @@ class TestOracle:
         oracle.given("shows", "second")
 
         oracle.became(oracle.message([]), cut_off=oracle.cut_message)
-        oracle.pending(["second"])
-        oracle.became(oracle.answer("second", fails=False))
-
-        assert {1, 2} == {world.runs for world in oracle.worlds}
         oracle.ran(1)
-        oracle.all_settled(counts_runs=True)
+        oracle.pending([])
+
+        assert {(0, False), (1, False)} == {(len(world.waiting), world.told) for world in oracle.worlds}
+        with pytest.raises(ImpossibleError, match="the model was never told"):
+            oracle.all_settled(counts_runs=True)
 
     def test_a_run_that_was_cut_off_may_hold_back_the_next(self) -> None:
         """While it may still be about to tell the model, the next answer may not."""
@@ -802,7 +846,7 @@ def test_what_it_was_told_is_looked_at_first(told: Any, says: str) -> None:
 )
 def test_what_its_server_is_told_is_what_it_answers_to(machine: Any, told: Any, says: str) -> None:
     """A server of one's own knows nothing of our messages, and the one that we bring along for a store nothing else."""
-    mine = type("Mine", (machine,), {"make_server": lambda _: sequenced(), **told} if machine is Own else told)
+    mine = type("Mine", (machine,), {"make_server": lambda _: a_server(), **told} if machine is Own else told)
 
     with pytest.raises(UsageError, match=rf"^Mine\.{says}"):
         mine()
@@ -811,7 +855,7 @@ def test_what_its_server_is_told_is_what_it_answers_to(machine: Any, told: Any, 
 def test_a_page_may_always_fail() -> None:
     """An answer that is an error fits every tool, and a tool that is never asked for needs none."""
 
-    class Failing(OwnPlain):
+    class Failing(OwnBare):
         answers: ClassVar[Mapping[str, Any]] = {"gets": {"error": "no canvas"}}
         tools: ClassVar[Sequence[ClientTool[...]]] = (shows, gets, numbers)
 

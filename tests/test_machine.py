@@ -1,4 +1,4 @@
-"""A sequenced server under random conversations, held against a dull model of what should happen."""
+"""A server under random conversations, held against a dull model of what should happen."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, ValidatingStore
-from chatkit_clienttools._runs import LEASE_SECONDS
+from chatkit_clienttools._protocol.plan import BODY_SECONDS
+from chatkit_clienttools.receipts import RECEIPT
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE, Conversation
+from tests.helpers.scripted import Scripted, asks, fails
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
-from tests.test_sequencer import Scripted, asks, fails
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -47,6 +48,12 @@ class Call:
     tool: str
     turn: int
     state: str = "queued"
+    is_told: bool = False
+    """Whether the model knows its answer."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in ("queued", "pending")
 
 
 @dataclass
@@ -56,6 +63,9 @@ class Oracle:
     policy: str
     on_failure: str
     plan: list[Call] = field(default_factory=list)
+    """Its calls, the finished ones included until nothing is left to do and to tell."""
+    items_are_gone: bool = False
+    """Whether a retry has removed items since the plan was last empty: the snapshot shows finished calls by them."""
     shown: list[int] = field(default_factory=list)
     """The calls the browser should have got, in order."""
     runs: int = 0
@@ -69,7 +79,12 @@ class Oracle:
 
     @property
     def open(self) -> list[Call]:
-        return [call for call in self.plan if call.state in ("queued", "pending")]
+        return [call for call in self.plan if call.is_open]
+
+    @property
+    def news(self) -> list[Call]:
+        """The answers that the model wants and does not know."""
+        return [call for call in self.plan if call.tool == "gets" and not call.is_open and not call.is_told]
 
     @property
     def pending(self) -> Call | None:
@@ -83,32 +98,43 @@ class Oracle:
                     self.shown.append(call.n)
                     return
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """A new message with "cancel", or `cancel()`."""
-        self.plan = [call for call in self.open if call.tool == "stops"]
-        for call in self.plan:
+        self.plan = [call for call in self.plan if not call.is_open or call.tool == "stops"]
+        for call in self.open:
             call.state = "queued"
+
+    def tell(self, calls: list[Call]) -> None:
+        for call in calls:
+            call.is_told = True
+
+    def rest(self) -> None:
+        """The end of a step: finished calls are forgotten when nothing is left."""
+        if not self.open and not self.news:
+            self.plan = []
+            self.items_are_gone = False
 
     def message(self, *, retried: bool = False) -> None:
         if retried:
             # the items after the message are gone, and with them what was released under it
-            self.plan = [call for call in self.plan if call.turn != self.turn]
-            for call in self.plan:
+            self.plan = [call for call in self.plan if call.turn != self.turn or not call.is_open]
+            self.items_are_gone = True
+            for call in self.open:
                 call.state = "queued"
         else:
             self.turn += 1
             if CHATKIT_DROPS_PENDING_ON_MESSAGE and self.pending:
                 self.pending.state = "queued"
         if self.policy == "cancel":
-            self.give_up()
+            self.cancel()
+        self.rest()
         self.runs += 1
 
     def ended(self, new: list[Call], *, tells: list[Call]) -> None:
-        self.plan = [call for call in self.plan if call not in tells] + new
+        self.tell(tells)
+        self.plan += new
         self.release()
-
-    def settled(self) -> list[Call]:
-        return [call for call in self.plan if call.state in ("completed", "failed")]
+        self.rest()
 
 
 class ServerMachine(RuleBasedStateMachine):
@@ -117,6 +143,7 @@ class ServerMachine(RuleBasedStateMachine):
     make: type[Store[Any]] = PlainStore
     policy: Any = "cancel"
     on_failure: Any = "continue"
+    receipts = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +154,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.now = 1_700_000_000.0
         self.ran = 0
         self.seen: list[int] = []
+        self.receipt: str | None = None
         self.chat: Conversation | None = None
         self.server = self.a_worker()
         logging.getLogger("chatkit").setLevel(logging.CRITICAL)  # failing runs are part of the game
@@ -138,6 +166,7 @@ class ServerMachine(RuleBasedStateMachine):
             on_user_message=self.policy,
             on_failure=self.on_failure,
             max_queued=1000,
+            receipts=self.receipts,
             clock=lambda: self.now,
         )
         server = Scripted(self.store, sequencer)
@@ -159,8 +188,13 @@ class ServerMachine(RuleBasedStateMachine):
     def post(self, coroutine: Coroutine[Any, Any, Any], *, errors: int = 0) -> Any:
         reply = self.run(coroutine)
         assert errors == len(reply.errors), reply.events
-        self.seen += [arguments["n"] for _, arguments in reply.calls]
+        self.sees(reply.call_items)
         return reply
+
+    def sees(self, items: list[Any]) -> None:
+        for item in items:
+            self.seen.append(item["arguments"]["n"])
+            self.receipt = item["arguments"].get(RECEIPT)
 
     def calls_of(self, new: list[Call]) -> list[Any]:
         return [TOOLS[call.tool](n=call.n) for call in new]
@@ -181,7 +215,7 @@ class ServerMachine(RuleBasedStateMachine):
     @rule(tools=asked)
     def user_writes(self, tools: list[str]) -> None:
         self.oracle.message()
-        tells = self.oracle.settled()
+        tells = self.oracle.news
         new = self.oracle.new(tools)
         self.bodies.append(asks(*self.calls_of(new), says=f"m{self.oracle.runs}"))
         self.post(self.talk.say("more"))
@@ -202,7 +236,7 @@ class ServerMachine(RuleBasedStateMachine):
         new = self.oracle.new(tools)
         self.bodies.append(asks(*self.calls_of(new), says=f"m{self.oracle.runs}"))
         self.post(self.talk.retry(last.id))
-        self.oracle.ended(new, tells=[])
+        self.oracle.ended(new, tells=self.oracle.news)
 
     @rule(tools=asked)
     def user_presses(self, tools: list[str]) -> None:
@@ -218,14 +252,16 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule()
     def worker_is_replaced(self) -> None:
-        self.now += LEASE_SECONDS
+        self.now += BODY_SECONDS
         self.server = self.a_worker()
 
     @rule()
     def support_cancels(self) -> None:
         assert self.chat
         self.run(self.server.sequencer.cancel(self.store, self.chat.thread_id or "", None))
-        self.oracle.give_up()
+        self.oracle.tell(self.oracle.news)
+        self.oracle.cancel()
+        self.oracle.rest()
 
     @precondition(lambda self: self.oracle.pending is not None)
     @rule(tools=asked, fits=st.booleans(), twice=st.booleans(), fails_once=st.booleans())
@@ -236,13 +272,14 @@ class ServerMachine(RuleBasedStateMachine):
         call.state = "failed" if failed else "completed"
         if failed and self.oracle.on_failure == "abort":
             self.oracle.plan = [c for c in self.oracle.plan if c.state != "queued" or c.tool == "stops"]
-        result = 7 if fits else "not a number"
-        posts = 2 if twice else 1
+        result: Any = 7 if fits else "not a number"
+        result = {RECEIPT: self.receipt, "result": result} if self.receipts else result
+        posts = 2 if twice and self.receipts else 1
         if self.oracle.open:
             self.oracle.release()
             self.answered(result, posts)
-        elif not any(c.tool == "gets" for c in self.oracle.plan):
-            self.oracle.plan = []
+        elif not self.oracle.news:
+            self.oracle.rest()
             self.answered(result, posts)
         else:
             self.oracle.runs += 1
@@ -253,16 +290,16 @@ class ServerMachine(RuleBasedStateMachine):
             else:
                 self.bodies.append(asks(*self.calls_of(new), says=f"c{self.oracle.runs}"))
                 self.answered(result, posts)
-                self.oracle.ended(new, tells=self.oracle.settled())
+                self.oracle.ended(new, tells=self.oracle.news)
 
     def answered(self, result: Any, posts: int) -> None:
-        """Post an answer once, or twice in lockstep so that ChatKit accepts both."""
+        """Post an answer once, or twice in lockstep; whoever repeats an answer is shown the pending call once more."""
         if posts == 2:
             self.store.take_turns()
         replies = self.run(self.all_of([self.talk.answer(result) for _ in range(posts)]))
         self.store.before = None
         assert [] == [reply.errors for reply in replies if reply.errors]
-        self.seen += [arguments["n"] for reply in replies for _, arguments in reply.calls]
+        self.sees(list({item["id"]: item for reply in replies for item in reply.call_items}.values()))
 
     async def all_of(self, posts: list[Any]) -> list[Any]:
         return list(await asyncio.gather(*posts))
@@ -286,7 +323,9 @@ class ServerMachine(RuleBasedStateMachine):
     def the_snapshot_is_the_oracles_plan(self) -> None:
         if self.chat:
             shown = self.run(self.server.sequencer.snapshot(self.store, self.chat.thread_id or "", None))
-            assert [(c.tool, c.state) for c in self.oracle.plan] == [(s.name, s.state.value) for s in shown]
+            plan = self.oracle.open if self.oracle.items_are_gone else self.oracle.plan
+            shown = [each for each in shown if not self.oracle.items_are_gone or not each.state.is_final]
+            assert [(c.tool, c.state) for c in plan] == [(s.name, s.state.value) for s in shown]
 
 
 def variant(name: str, **attributes: Any) -> Any:
@@ -297,13 +336,14 @@ def variant(name: str, **attributes: Any) -> Any:
 
 
 TestPlain = variant("Plain", make=PlainStore)
+TestReceipts = variant("Receipts", make=PlainStore, receipts=True)
 TestPlans = variant("Plans", make=PlansStore)
 TestLive = variant("Live", make=staticmethod(lambda: ValidatingStore(LiveStore())))
 TestValidatedPlans = variant(
     "ValidatedPlans", make=staticmethod(lambda: ValidatingStore(PlansStore())), on_failure="abort"
 )
 TestKeep = variant("Keep", make=PlainStore, policy="keep")
-TestKeepAbort = variant("KeepAbort", make=PlansStore, policy="keep", on_failure="abort")
+TestKeepAbort = variant("KeepAbort", make=PlansStore, policy="keep", on_failure="abort", receipts=True)
 TestAbort = variant("Abort", make=PlainStore, on_failure="abort")
 
 

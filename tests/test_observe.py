@@ -16,9 +16,9 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from pydantic import BaseModel
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, LifecycleEvent
-from chatkit_clienttools._lifecycle import State
+from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools.errors import QueueFullError
-from chatkit_clienttools.observe import announce, loud, metrics_observer
+from chatkit_clienttools.observe import announce, log_and_return, metrics_observer
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import SequencedServer, calls, speaks
 from tests.helpers.stores import PlainStore
@@ -36,6 +36,7 @@ QUEUED = LifecycleEvent(
     item_id="tc_1",
     tool="animate",
     position=0,
+    attempt=1,
     previous=None,
     state=State.QUEUED,
     waited_ms=0,
@@ -46,6 +47,7 @@ RELEASED = LifecycleEvent(
     item_id="tc_1",
     tool="animate",
     position=2,
+    attempt=1,
     previous=State.QUEUED,
     state=State.PENDING,
     waited_ms=40,
@@ -109,11 +111,34 @@ class TestLog:
         assert [("chatkit_clienttools", logging.WARNING, line)] == log.record_tuples
         assert "no canvas" == extra(log.records[0])["reason"]
 
+    def test_a_second_attempt_is_sent_again(self, log: pytest.LogCaptureFixture) -> None:
+        """A call that a page gets once more was not cancelled: it is "sent again", and the record has the attempt."""
+        announce(replace(RELEASED, item_id="tc_1-2", previous=State.PENDING, attempt=2), ())
+
+        line = (
+            "client tool call call_1: pending -> sent again "
+            "(thread thr_1, item tc_1-2, tool animate, position 2, after 40 ms)"
+        )
+        assert [("chatkit_clienttools", logging.INFO, line)] == log.record_tuples
+        assert ("pending", "pending", 2) == tuple(
+            extra(log.records[0])[key] for key in ("previous", "state", "attempt")
+        )
+
+    def test_ids_cannot_forge_a_line(self, log: pytest.LogCaptureFixture) -> None:
+        """A thread id is the browser's to choose: line breaks and escapes are shown as text, and long ids are cut."""
+        forged = "thr\n2026-01-01 CRITICAL root: \x1b[31m" + "y" * 5000
+
+        announce(replace(RELEASED, thread_id=forged, call_id=forged, item_id=forged), ())
+
+        [line] = log.messages
+        assert line.isprintable()
+        assert len(line) < 1000
+
     def test_a_mistake_is_logged_and_returned(self, log: pytest.LogCaptureFixture) -> None:
-        """`raise loud(error)` logs the error as one line and raises that very error."""
+        """`raise log_and_return(error)` logs the error as one line and raises that very error."""
         error = QueueFullError("Thread thr_1 is full")
 
-        assert error is loud(error)
+        assert error is log_and_return(error)
         assert [("chatkit_clienttools", logging.ERROR, "Thread thr_1 is full")] == log.record_tuples
 
     def test_nothing_is_configured_at_import(self) -> None:
@@ -250,6 +275,6 @@ class TestSecrecy:
             (1, "queued", "pending"),
             (1, "pending", "failed"),
         ] == [(event.position, event.previous, event.state) for event in events]
-        assert len(events) == len(ours)
+        assert len(events) == len([record for record in ours if record.levelno > logging.DEBUG])
         assert SECRET not in repr([vars(record) for record in ours])
         assert SECRET not in repr(events)

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from agents import RunContextWrapper, function_tool
+from agents import RunContextWrapper
 from chatkit.agents import AgentContext
 from chatkit.types import ProgressUpdateEvent
 from starlette.responses import JSONResponse
 
-from chatkit_clienttools import ClientToolConverter, ClientToolSequencer, ClientToolServer, ValidatingStore
+from chatkit_clienttools import ClientToolSequencer, ValidatingStore
 from chatkit_clienttools.errors import InvalidRequestError
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import FakeBrowser
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
-from tests.helpers.guarded import guarded
 from tests.helpers.http import chatkit_app, serving
-from tests.helpers.merak import TOOLS, PlainServer, animation, calls, selection, speaks
+from tests.helpers.merak import TOOLS, SequencedServer, animation, calls, selection, speaks
+from tests.helpers.scripted import message, says, scripted
 from tests.helpers.stores import PlainStore, WatchedStore
-from tests.test_sequencer import message, says
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -39,34 +38,18 @@ EVENTS = 5
 """How many events the first response has at least: a test disconnects after each."""
 
 
-class Merak(ClientToolServer[Any], PlainServer):
-    """The server people have, with the Agents SDK, and `ClientToolServer` before what it derives from."""
-
-    def __init__(self, store: Store[Any], sequencer: ClientToolSequencer, *, turns: int = 1) -> None:
-        @function_tool
-        async def search(ctx: Ctx) -> str:
-            """Ask for three client tools."""
-            sequencer.enqueue(ctx, animation(state="start"), selection(), animation(state="stop"))
-            return "asked"
-
-        steps = [[calls("search")], speaks("Here they are."), speaks("You chose well.")]
-        super().__init__(store, steps * turns, [search])
-        self.converter = ClientToolConverter(sequencer)
-
-    async def to_input(self, items: list[Any]) -> Any:
-        return await self.converter.to_agent_input(items)
-
-
-def merak(store: Store[Any], *, turns: int = 1, **options: Any) -> PlainServer:
-    """A server with a sequencer of its own."""
+def merak(store: Store[Any], *, turns: int = 1, **options: Any) -> SequencedServer:
+    """A server with the Agents SDK and a sequencer of its own, whose tool asks for three client tools."""
     sequencer = ClientToolSequencer(TOOLS, **options)
 
-    class Sequenced(Merak):
-        @sequencer.sequenced
-        def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
-            return super().respond(thread, input_user_message, context)
+    @sequencer.function_tool
+    async def search(ctx: Ctx) -> str:
+        """Ask for three client tools."""
+        sequencer.enqueue(ctx, animation(state="start"), selection(), animation(state="stop"))
+        return "asked"
 
-    return Sequenced(store, sequencer, turns=turns)
+    steps = [[calls("search")], speaks("Here they are."), speaks("You chose well.")]
+    return SequencedServer(store, steps * turns, [search], sequencer=sequencer)
 
 
 @pytest.fixture(params=["starlette", "sse"])
@@ -124,7 +107,7 @@ async def test_three_calls(response: Any, store: Store[Any], answering: Any, rec
 
 @pytest.mark.parametrize("answering", ["twice", "twice at once"])
 async def test_repeated_answers_with_receipts(response: Any, store: Store[Any], answering: Any) -> None:
-    """A client that posts every answer twice: each call is executed once and recorded once, the model runs no more."""
+    """A client that posts every answer twice: each call is executed once, recorded once, and told to the model once."""
     server = merak(store, receipts=True)
 
     async with serving(chatkit_app(server, response)) as url:
@@ -138,7 +121,7 @@ async def test_repeated_answers_with_receipts(response: Any, store: Store[Any], 
 
 
 async def test_late_answers(response: Any, store: Store[Any]) -> None:
-    """An answer after the next message, and one after everything: the streams end in good order."""
+    """An answer after the next message, and one after everything: the streams close normally."""
     server = merak(store, turns=2, receipts=True)
 
     async with serving(chatkit_app(server, response)) as url:
@@ -174,7 +157,7 @@ async def test_a_client_that_disconnects_and_loads_the_page_again(
 ) -> None:
     """After each event of the first response in turn: the page is loaded, says that it is there, and all goes on."""
     bodies = [searches("first"), searches("second"), says("You chose well."), says("You chose well again.")]
-    server, _ = guarded(store, says("hello"), *bodies, receipts=True)
+    server, _ = scripted(store, says("hello"), *bodies, receipts=True)
 
     async with serving(chatkit_app(server, response)) as url:
         browser = a_browser(url)
@@ -193,7 +176,7 @@ async def test_a_client_that_disconnects_and_loads_the_page_again(
 @pytest.mark.parametrize("after", range(3))
 async def test_a_client_that_disconnects_from_an_answer(response: Any, store: Store[Any], after: int) -> None:
     """After each event of an acknowledgement: posted again, it goes on; with receipts nothing is executed twice."""
-    server, _ = guarded(store, searches("first"), says("You chose well."), receipts=True)
+    server, _ = scripted(store, searches("first"), says("You chose well."), receipts=True)
 
     async with serving(chatkit_app(server, response)) as url:
         browser = a_browser(url, answering="when told")
@@ -210,9 +193,9 @@ async def test_a_client_that_disconnects_from_an_answer(response: Any, store: St
 
 
 async def test_a_client_that_goes_in_the_middle_of_a_write(response: Any) -> None:
-    """The write is cut off, no lock is left, the same answer goes on."""
+    """A step comes to its end without its client; the same answer, posted again, goes on from there."""
     store = WatchedStore(PlainStore())
-    server, _ = guarded(store, searches("first"), says("You chose well."), receipts=True)
+    server, _ = scripted(store, searches("first"), says("You chose well."), receipts=True)
 
     async with serving(chatkit_app(server, response)) as url:
         browser = a_browser(url, answering="when told")
@@ -222,7 +205,7 @@ async def test_a_client_that_goes_in_the_middle_of_a_write(response: Any) -> Non
         await gate.reached.wait()
         answering.cancel()
         await asyncio.gather(answering, return_exceptions=True)
-        store.before = None
+        gate.open.set()
         browser.answering = "once"
         await browser.answer()
 
@@ -233,7 +216,7 @@ async def test_a_client_that_goes_in_the_middle_of_a_write(response: Any) -> Non
 class TestRefusals:
     @staticmethod
     def app() -> Starlette:
-        """An application that turns what is no request into a 400, as the documentation shows."""
+        """An application that turns an invalid request into a 400, as the documentation shows."""
 
         async def refused(_: Request, error: Exception) -> JSONResponse:
             assert isinstance(error, InvalidRequestError)
@@ -251,8 +234,8 @@ class TestRefusals:
             ('{"type": "threads.list", "params": 1}', "params"),
         ],
     )
-    async def test_a_4xx_is_not_retried(self, body: str, field: str | None) -> None:
-        """What is no ChatKit request is answered before a stream has begun."""
+    async def test_an_invalid_request_is_a_400(self, body: str, field: str | None) -> None:
+        """An invalid request is answered before a stream has begun, with a status that a frontend does not retry."""
         async with serving(self.app()) as url, httpx2.AsyncClient() as client:
             answer = await client.post(url, content=body)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections.abc import Callable  # noqa: TC003  a field has this type
 from datetime import date, datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from agents import RunContextWrapper
@@ -19,9 +20,6 @@ from chatkit_clienttools.errors import ClientToolError, InvalidArgumentsError, U
 from chatkit_clienttools.tools import agent_context_of, is_error_report
 from tests.helpers.conversation import at
 from tests.helpers.stores import PlainStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SECRET = "do-not-show-me"  # noqa: S105  it stands for what a user did
 
@@ -76,8 +74,16 @@ class Quoting(BaseModel):
         raise ValueError(f"nobody is called {value}")
 
 
+class Callback(BaseModel):
+    call: Callable[[], None]
+
+
 class Names(RootModel[list[str]]):
     pass
+
+
+def refuse_all(value: str) -> str:
+    raise TypeError(value)
 
 
 def nothing_of_a_model(**fields: Any) -> Animation:
@@ -204,18 +210,21 @@ class TestWrongArguments:
         assert ["shape.kind: Field required"] == refused(declare("draw", ShapeOnly), shape={}).problems
 
     def test_what_is_not_json_is_refused(self, declare: Any) -> None:
-        """A field that takes anything still has to be JSON in the end."""
+        """A field that takes anything still has to be JSON in the end; the one that is not is named."""
         error = refused(declare("x", Loose), anything=object())
 
-        assert ["arguments are not JSON: Unable to serialize unknown type: <class 'object'>"] == error.problems
+        assert ["anything: not JSON (Unable to serialize unknown type: <class 'object'>)"] == error.problems
         assert "PydanticSerializationError" not in "".join(traceback.format_exception(error))
 
     def test_arguments_are_given_by_name(self, declare: Any) -> None:
-        """A positional argument is refused, with and without a model."""
-        expected = ["data are given by name" if declare is ClientEffect else "arguments are given by name"]
+        """A positional argument is refused, and the names that there are are listed."""
+        what = "data" if declare is ClientEffect else "arguments"
 
-        assert expected == refused(declare("animate", Animation), SECRET).problems
-        assert expected == refused(declare("animate"), SECRET).problems
+        assert [f"{what} are given by name: state=..., speed=..."] == refused(
+            declare("animate", Animation), SECRET
+        ).problems
+        assert [f"{what} are given by name: startsAt=..."] == refused(declare("meet", Meeting), SECRET).problems
+        assert [f"{what} are given by name: field=..."] == refused(declare("animate"), SECRET).problems
 
     @pytest.mark.parametrize(
         "model",
@@ -234,7 +243,7 @@ class TestWrongArguments:
         [
             (Animation, {"state": SECRET, "speed": SECRET}, "state (literal_error), speed (float_parsing)"),
             (Quoting, {"name": SECRET}, "name (value_error)"),
-            (Loose, {"anything": object()}, "arguments are not JSON"),
+            (Loose, {"anything": object()}, "anything"),
         ],
         ids=["wrong", "a validator that quotes", "not JSON"],
     )
@@ -253,10 +262,12 @@ class TestWrongArguments:
         assert [("chatkit_clienttools", logging.ERROR, line)] == caplog.record_tuples
 
     def test_the_log_says_when_they_are_not_named(self, caplog: pytest.LogCaptureFixture, declare: Any) -> None:
-        """So does a positional argument."""
-        error = refused(declare("x"), SECRET)
+        """A positional argument is logged without what it was."""
+        refused(declare("x"), SECRET)
 
-        assert [("chatkit_clienttools", logging.ERROR, str(error))] == caplog.record_tuples
+        what = "data" if declare is ClientEffect else "arguments"
+        line = f"{KINDS[declare]} 'x' was called with wrong arguments: {what} are given by name"
+        assert [("chatkit_clienttools", logging.ERROR, line)] == caplog.record_tuples
 
     def test_the_error_is_the_callers(self, declare: Any) -> None:
         """Wrong arguments are the backend's mistake; they are told without pydantic's report, which shows values."""
@@ -278,9 +289,9 @@ ONE_BY_ONE = (
 
 
 def test_an_effect_without_a_model_has_to_be_json_too() -> None:
-    """What is no JSON is refused at the effect, not where the stream would break."""
-    with pytest.raises(InvalidArgumentsError, match="arguments are not JSON"):
-        ClientEffect("flash")(what=object())
+    """What is not JSON is refused where the effect is called, not where the stream would break."""
+    with pytest.raises(InvalidArgumentsError, match=r": what: not JSON \(Unable to serialize"):
+        ClientEffect("flash")(color="red", what=object())
 
 
 def test_the_log_names_the_field_and_not_the_keys_in_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -368,6 +379,40 @@ class TestAnswers:
         assert None is tool.problem_with({"error": "no", "code": "1"})
 
     @pytest.mark.parametrize(
+        ("result", "answer", "expected"),
+        [
+            (int, SECRET, "the answer does not fit the tool's result type: value (int_parsing)"),
+            (Animation, {"state": SECRET}, "the answer does not fit the tool's result type: state (literal_error)"),
+            (Drawing, {"shape": {"kind": "circle", SECRET: 1}}, None),
+            (list[Animation], [{}], "the answer does not fit the tool's result type: 0.state (missing)"),
+            (dict[str, int], {SECRET: None}, "the answer does not fit the tool's result type: value (int_type)"),
+            (Quoting, {"name": SECRET}, "the answer does not fit the tool's result type: name (value_error)"),
+            (Any, {"error": SECRET}, "the browser reported an error"),
+            (
+                list[int],
+                [SECRET, 2, None],
+                "the answer does not fit the tool's result type: 0 (int_parsing), 2 (int_type)",
+            ),
+            (
+                Annotated[str, AfterValidator(refuse_all)],
+                "x",
+                "the browser's answer could not be checked: TypeError",
+            ),
+        ],
+    )
+    def test_for_the_log_only_the_fields_are_named(self, result: Any, answer: object, expected: str | None) -> None:
+        """For the log the reason names which fields do not fit, and neither values nor the keys of dictionaries."""
+        assert expected == ClientTool("x", result=result).why_it_failed(answer)
+
+    def test_a_type_without_a_json_schema_fails_too(self) -> None:
+        """Where the declared fields are not known the log has the kind of the problem alone."""
+        tool = ClientTool("x", result=Callback)
+
+        assert "the answer does not fit the tool's result type: value (callable_type)" == tool.why_it_failed(
+            {"call": SECRET}
+        )
+
+    @pytest.mark.parametrize(
         ("answer", "expected"),
         [
             ({"error": ""}, True),
@@ -411,10 +456,9 @@ class TestContexts:
         [
             (None, "NoneType"),
             ({}, "dict"),
-            (RunContextWrapper(None), "RunContextWrapper"),
             (RunContextWrapper({"user": SECRET}), "dict"),
         ],
-        ids=["nothing", "something else", "a run without a context", "a run with another context"],
+        ids=["nothing", "something else", "a run with another context"],
     )
     def test_anything_else_is_refused(self, ctx: object, found: str) -> None:
         """The error names the type that was found, and the line to be written."""
@@ -424,6 +468,17 @@ class TestContexts:
         assert (
             f"A RunContextWrapper[AgentContext] or an AgentContext is needed, not a {found}: run the agent with "
             "`context=AgentContext(thread=thread, store=self.store, request_context=context)`"
+        ) == str(raised.value)
+
+    def test_a_run_without_a_context_is_told_how_to_pass_it_on(self) -> None:
+        """A tool whose run was given no context hears of both places where it may be missing."""
+        with pytest.raises(UsageError) as raised:
+            agent_context_of(RunContextWrapper(None))
+
+        assert (
+            "The agent run that this tool belongs to has no context: run the agent with `context=AgentContext("
+            "thread=thread, store=self.store, request_context=context)`, and an agent inside a tool with "
+            "`Runner.run(agent, ..., context=ctx.context)`"
         ) == str(raised.value)
 
 

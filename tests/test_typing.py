@@ -1,4 +1,4 @@
-"""What type checkers say of the public names. Never run: each `ignore` is an error that mypy and pyright must find."""
+"""What type checkers say of the public names. Each `ignore` is an error that mypy and pyright must find."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=error
 
@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from chatkit.agents import AgentContext, ClientToolCall, ThreadItemConverter
-from chatkit.server import ChatKitServer
+from agents import Agent, FunctionTool, RunContextWrapper, Runner, function_tool
+from agents.tool_context import ToolContext  # noqa: TC002  the Agents SDK reads the annotations of a tool
+from chatkit.agents import AgentContext, ClientToolCall, ThreadItemConverter, stream_agent_response
+from chatkit.store import Store
 from chatkit.types import ClientEffectEvent, ThreadStreamEvent
 from pydantic import BaseModel
 from typing_extensions import assert_type
@@ -20,6 +22,7 @@ from chatkit_clienttools import (
     ClientToolConverter,
     ClientToolError,
     ClientToolSequencer,
+    ClientToolServer,
     LifecycleEvent,
     SequencedAgentContext,
     StoreWrapper,
@@ -32,13 +35,11 @@ from chatkit_clienttools.sequencer import CallSnapshot
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agents import RunContextWrapper
-    from agents.tool_context import ToolContext
     from chatkit.actions import Action
-    from chatkit.store import Store
+    from chatkit.server import ChatKitServer
     from chatkit.types import ThreadMetadata, UserMessageItem, WidgetItem
 
-    from chatkit_clienttools._plans import StoredPlan
+    from chatkit_clienttools._step.plans import StoredPlan
 
 
 @dataclass
@@ -70,7 +71,7 @@ def check_calls() -> None:
 
 
 def check_effects() -> None:
-    """So it is with effects."""
+    """An effect with a model takes the model's fields, by name; one without takes anything."""
     assert_type(spinner(state="start"), ClientEffectEvent)
     assert_type(ClientEffect("confetti")(colour="red"), ClientEffectEvent)
 
@@ -105,39 +106,116 @@ def check_enqueue(
     sequencer.enqueue(in_body, ClientToolCall(name="by_hand", arguments={}))
     sequencer.enqueue(sequenced)
 
-    sequencer.enqueue(wrong, animation(state="start"))  # type: ignore[arg-type]
+    sequencer.enqueue(wrong, animation(state="start"))  # type: ignore[type-var]
     sequencer.enqueue(in_tool, animation)  # type: ignore[arg-type]
 
 
-def check_sequenced() -> None:
-    """A decorated `respond` and `action` still override ChatKit's own; other methods are refused."""
+@dataclass
+class RequestContext:
+    """What a stranger's backend knows of a request."""
 
-    class Server(ChatKitServer[User]):
-        @sequencer.sequenced
-        async def respond(
-            self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: User
+    user_id: str
+
+
+class MyContext(AgentContext[RequestContext]):
+    """A context of a stranger's own: `RunContextWrapper` is invariant, so it is not one of `AgentContext`."""
+
+    found: list[str] = []  # noqa: RUF012  as pydantic models are written
+
+
+class Filter(BaseModel):
+    kind: Literal["person", "team"]
+
+
+filtered = ClientTool("filter", Filter, result=list[str])
+
+
+@function_tool
+async def plain_tool(ctx: RunContextWrapper[MyContext], query: str) -> str:
+    """A tool as the Agents SDK makes it: everything that takes a context takes that of a subclass."""
+    sequencer.enqueue(ctx, filtered(kind="team"), anything(query=query))
+    sequencer.discard(ctx)
+    async with showing(ctx, spinner(state="start"), spinner(state="stop")):
+        ctx.context.found.append(ctx.context.request_context.user_id)
+
+    sequencer.enqueue(ctx, filtered(kind="teams"))  # type: ignore[arg-type]
+    sequencer.enqueue(ctx, filtered(sort="team"))  # type: ignore[call-arg]
+    sequencer.enqueue(ctx, filtered("team"))  # type: ignore[call-arg]
+    sequencer.enqueue(ctx, [filtered(kind="team")])  # type: ignore[arg-type]
+    sequencer.enqueue(filtered(kind="team"))  # type: ignore[arg-type]
+    return ctx.context.found[0]
+
+
+@sequencer.function_tool
+async def transaction(ctx: RunContextWrapper[MyContext], query: str) -> str:
+    """A tool that takes back what it has asked for if it raises is declared in the same way."""
+    sequencer.enqueue(ctx, filtered(kind="person"))
+    sequencer.enqueue(ctx.context, filtered(kind="person"))
+    return query
+
+
+@sequencer.function_tool(name_override="look")
+def synchronous(ctx: ToolContext[MyContext]) -> str:
+    """A synchronous tool, with an option of the Agents SDK, and the context that the SDK really hands over."""
+    sequencer.enqueue(ctx, filtered(kind="person"))
+    return ctx.tool_call_id
+
+
+assert_type(plain_tool, FunctionTool)
+assert_type(transaction, FunctionTool)
+assert_type(synchronous, FunctionTool)
+
+
+class MyServer(ClientToolServer[RequestContext]):
+    """A stranger's server: `respond` and `action` keep ChatKit's types, inside and for their callers."""
+
+    client_tools = sequencer
+
+    async def respond(
+        self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        assert_type(self.store, Store[RequestContext])
+        page = await self.store.load_thread_items(thread.id, None, 30, "asc", context)
+        agent_context = MyContext(thread=thread, store=self.store, request_context=context)
+        agent = Agent[MyContext](name="Mine", tools=[plain_tool, transaction, synchronous])
+        model_input = await ClientToolConverter(sequencer).to_agent_input(page.data)
+        result = Runner.run_streamed(agent, model_input, context=agent_context)
+        async for event in stream_agent_response(agent_context, result):
+            yield event
+
+    async def action(
+        self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: RequestContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        async for event in self.respond(thread, None, context):
+            assert_type(event, ThreadStreamEvent)
+            yield event
+
+
+if TYPE_CHECKING:  # it would raise as it is made
+
+    class Mistaken(ClientToolServer[RequestContext]):
+        """What does not fit ChatKit's own methods is an error, as it is for a `ChatKitServer`."""
+
+        client_tools = ClientToolSequencer  # type: ignore[assignment]
+
+        async def respond(  # type: ignore[override]
+            self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: str
         ) -> AsyncIterator[ThreadStreamEvent]:
-            agent_context = SequencedAgentContext(thread=thread, store=self.store, request_context=context)
-            assert_type(agent_context, SequencedAgentContext[User])
-            async for event in self.respond(thread, None, context):
-                assert_type(event, ThreadStreamEvent)
-                yield event
+            raise NotImplementedError
+            yield
 
-        @sequencer.sequenced
-        async def action(
-            self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: User
-        ) -> AsyncIterator[ThreadStreamEvent]:
-            async for event in self.respond(thread, None, context):
-                yield event
 
-        @sequencer.sequenced  # type: ignore[arg-type]
-        async def title(self, thread: ThreadMetadata) -> str:
-            return thread.id
+async def check_server(store: Store[RequestContext], other: Store[int]) -> None:
+    """A server takes the store of its context, and is a `ChatKitServer` of it."""
+    server: ChatKitServer[RequestContext] = MyServer(ValidatingStore(store))
+    await server.process(b"{}", RequestContext("ada"))
+    MyServer(store).store = ValidatingStore(store)
 
-    def serve(store: Store[User]) -> ChatKitServer[User]:
-        return Server(ValidatingStore(store))
-
-    serve(ValidatingStore(StoreWrapper[User](User("not a store"))))  # type: ignore[arg-type]
+    await server.process(b"{}", "ada")  # type: ignore[arg-type]
+    MyServer(other)  # type: ignore[arg-type]
+    MyServer(ValidatingStore(StoreWrapper[User](User("not a store"))))  # type: ignore[arg-type]
+    MyServer(store).store = other  # type: ignore[assignment]
+    ClientToolServer()  # type: ignore[abstract, call-arg]
 
 
 def check_stores(store: Store[User], other: Store[int]) -> None:
@@ -164,8 +242,12 @@ def check_options() -> None:
             assert_type(event.tool, str)
             assert_type(event.waited_ms, int)
 
-    def count(event: LifecycleEvent, /) -> int:
+    def count(event: LifecycleEvent, /) -> None: ...
+
+    def answers(event: LifecycleEvent) -> int:
         return event.position
+
+    async def nobody_awaits(event: LifecycleEvent) -> None: ...
 
     def wrong(event: str) -> None: ...
 
@@ -177,6 +259,8 @@ def check_options() -> None:
     ClientToolSequencer(on_user_message="keep", on_failure="abort")
 
     ClientToolSequencer(observers=[wrong])  # type: ignore[list-item]
+    ClientToolSequencer(observers=[nobody_awaits])  # type: ignore[list-item]
+    ClientToolSequencer(observers=[answers])  # type: ignore[list-item]
     ClientToolSequencer(lock=count)  # type: ignore[arg-type]
     ClientToolSequencer(on_user_message="ignore")  # type: ignore[arg-type]
     ClientToolSequencer(["animation"])  # type: ignore[list-item]

@@ -24,8 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chatkit_clienttools import StoreWrapper, ValidatingStore
-from chatkit_clienttools._plan import Plan
-from chatkit_clienttools._plans import METADATA_KEY, StoredPlan, keeper, plans_of, revision_in
+from chatkit_clienttools._step.plans import StoredPlan, plans_of
 from chatkit_clienttools.errors import LifecycleViolationError, UsageError
 from tests.helpers.conversation import at
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
@@ -461,7 +460,6 @@ async def test_it_asks_for_who_asked() -> None:
 
     for title in ("new", "renamed"):
         await store.save_thread(thread(title=title), "Ann")
-    await store.write_plan_into_thread("thr_1", {"version": 1}, "Ann")
     await store.add_thread_item("thr_1", call(), "Ann")
     await store.save_item("thr_1", answered(), "Ann")
     await store.save_attachment(attachment(), "Ann")
@@ -603,58 +601,6 @@ class TestAtOnce:
         assert [type(None), LifecycleViolationError] == [type(result) for result in results]
         assert [answered(output=1)] == await items_of(store)
 
-    async def test_the_newer_plan_wins(self) -> None:
-        """A plan that is saved between check and write of a rename is not overwritten."""
-        inner = WatchedStore(await holding(PlainStore()))
-        store = ValidatingStore[Any](inner)
-
-        await self.at_the_gate(
-            inner,
-            "save_thread",
-            store.save_thread(thread(metadata=plan(2)), None),
-            store.save_thread(thread(title="new", metadata=plan(1)), None),
-        )
-
-        assert ("new", plan(2)) == title_and_metadata(await store.load_thread("thr_1", None))
-
-    async def test_a_plan_does_not_cross_a_rename(self) -> None:
-        """A plan that is written while a rename is on its way into the store comes after it, and both are kept."""
-        inner = WatchedStore(await holding(PlainStore()))
-        store = ValidatingStore[Any](inner)
-
-        await self.at_the_gate(
-            inner,
-            "save_thread",
-            store.save_thread(thread(title="new"), None),
-            store.write_plan_into_thread("thr_1", plan(1)[METADATA_KEY], None),
-        )
-
-        assert ("new", plan(1)) == title_and_metadata(await store.load_thread("thr_1", None))
-
-    @pytest.mark.parametrize(
-        "write",
-        [
-            lambda store, thread_id: store.save_thread(thread(thread_id, metadata=plan(1)), None),
-            lambda store, thread_id: store.write_plan_into_thread(thread_id, plan(1)[METADATA_KEY], None),
-        ],
-        ids=["save_thread", "write_plan_into_thread"],
-    )
-    async def test_other_threads_are_saved_meanwhile(self, write: Callable[[Any, str], Awaitable[None]]) -> None:
-        """A slow save of one thread, or of its plan, holds up no other."""
-        inner = WatchedStore(await holding(PlainStore()))
-        store = ValidatingStore[Any](inner)
-        await store.save_thread(thread("thr_2"), None)
-        gate = inner.gate("save_thread")
-
-        slow = asyncio.ensure_future(write(store, "thr_1"))
-        await gate.reached.wait()
-        await asyncio.wait_for(write(store, "thr_2"), 5)
-        before = [title_and_metadata(await store.load_thread(name, None)) for name in ("thr_1", "thr_2")]
-        gate.open.set()
-        await slow
-
-        assert [(None, {}), (None, plan(1))] == before
-
     async def test_what_is_deleted_stays_deleted(self) -> None:
         """An answer on its way into the store does not bring back a call that is withdrawn meanwhile."""
         inner = WatchedStore(await holding(PlainStore(), call()))
@@ -670,7 +616,7 @@ class TestAtOnce:
         assert [] == await items_of(store)
 
     async def test_a_deleted_thread_stays_deleted(self) -> None:
-        """Nor does it bring back the items of a thread."""
+        """An answer on its way into the store does not bring back the items of a thread that is deleted meanwhile."""
         inner = WatchedStore(await holding(PlainStore(), call()))
         store = ValidatingStore[Any](inner)
 
@@ -696,99 +642,14 @@ class TestAtOnce:
 
         assert ([], [call("tc_2")]) == before
         assert [call("tc_1")] == await items_of(store, "thr_1")
-        assert {} == dict(store._locks)
-
-
-def plan(revision: int) -> dict[str, Any]:
-    return {METADATA_KEY: Plan(revision=revision, writer=f"worker {revision}").to_json()}
-
-
-def title_and_metadata(saved: ThreadMetadata) -> tuple[str | None, dict[str, Any]]:
-    # a dict of its own: the metadata of a thread that holds a plan are equal to others whatever the plan
-    return saved.title, dict(saved.metadata)
+        assert [{}] == [dict(locks) for locks in store._locks._by_loop.values()]
 
 
 class TestPlans:
-    async def test_a_rename_with_an_old_copy_keeps_the_plan(self) -> None:
-        """`threads.update` loads, sets the title and saves: a plan that was written in between survives."""
-        store = ValidatingStore[Any](PlainStore())
-        await store.save_thread(thread(metadata={"mine": 1}), None)
-        old = await store.load_thread("thr_1", None)
-        await store.save_thread(thread(metadata={"mine": 1, **plan(1)}), None)
-
-        old.title = "new"
-        await store.save_thread(old, None)
-
-        assert ("new", {"mine": 1, **plan(1)}) == title_and_metadata(await store.load_thread("thr_1", None))
-        assert {"mine": 1} == old.metadata
-
-    @pytest.mark.parametrize(
-        ("stored", "saved", "kept"),
-        [
-            ({}, plan(1), plan(1)),
-            (plan(1), plan(2), plan(2)),
-            (plan(2), plan(1), plan(2)),
-            (plan(1), {}, plan(1)),
-            (plan(1), {METADATA_KEY: None}, plan(1)),
-            (plan(1), {METADATA_KEY: "damaged"}, plan(1)),
-            (plan(1), {METADATA_KEY: {"revision": "2"}}, plan(1)),
-            ({METADATA_KEY: {"revision": 2, "damaged": 1}}, plan(1), {METADATA_KEY: {"revision": 2, "damaged": 1}}),
-            ({METADATA_KEY: "damaged"}, plan(1), plan(1)),
-            ({METADATA_KEY: "damaged"}, {}, {METADATA_KEY: "damaged"}),
-            ({"a": 1}, {"b": 2}, {"b": 2}),
-            ({"a": 1, **plan(2)}, {"b": 2, **plan(1)}, {"b": 2, **plan(2)}),
-        ],
-    )
-    async def test_the_newer_plan_is_kept(
-        self, stored: dict[str, Any], saved: dict[str, Any], kept: dict[str, Any]
-    ) -> None:
-        """The plan with the higher revision stays; of everything else what is saved counts."""
-        store = ValidatingStore[Any](await holding(PlainStore()))
-        await store.save_thread(thread(metadata=stored), None)
-
-        await store.save_thread(thread(metadata=saved), None)
-
-        assert (None, kept) == title_and_metadata(await store.load_thread("thr_1", None))
-
-    async def test_of_two_plans_with_one_revision_the_later_is_kept(self) -> None:
-        """A plan of the same revision is written, as any store would."""
-        store = ValidatingStore[Any](await holding(PlainStore()))
-        other = {METADATA_KEY: {**plan(1)[METADATA_KEY], "writer": "other"}}
-        await store.save_thread(thread(metadata=plan(1)), None)
-
-        await store.save_thread(thread(metadata=other), None)
-
-        assert (None, other) == title_and_metadata(await store.load_thread("thr_1", None))
-
-    async def test_a_store_may_return_none(self) -> None:
-        """Some stores return None for a thread they do not have: a new thread is saved in those too."""
-
-        class Vague(PlainStore):
-            async def load_thread(self, thread_id: str, context: Any) -> Any:
-                return self.threads.get(thread_id)
-
-        store = ValidatingStore[Any](Vague())
-
-        await store.save_thread(thread(metadata=plan(1)), None)
-
-        assert (None, plan(1)) == title_and_metadata(await store.load_thread("thr_1", None))
-
-    async def test_a_plan_that_is_kept_is_mentioned(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Who wonders where a plan comes from finds it in the log, by thread, at DEBUG."""
-        caplog.set_level(logging.DEBUG, "chatkit_clienttools")
-        store = ValidatingStore[Any](await holding(PlainStore()))
-
-        for revision in (2, 1):
-            await store.save_thread(thread(metadata=plan(revision)), None)
-
-        line = "thread thr_1: an older copy of it is saved; its plan is kept"
-        assert [("chatkit_clienttools", logging.DEBUG, line)] == caplog.record_tuples
-
     async def test_a_store_with_plans_of_its_own_keeps_them(self) -> None:
         """The methods of such a store are reached through the wrapper, compare-and-set and all."""
         inner = PlansStore()
-        store = ValidatingStore[Any](inner)
-        plans = plans_of(store)
+        plans = plans_of(ValidatingStore[Any](inner))
         assert plans
 
         saved = [
@@ -799,20 +660,61 @@ class TestPlans:
         assert StoredPlan(1, "{}") == await plans.load_plan("thr_1", None)
         assert {"thr_1": StoredPlan(1, "{}")} == inner.plans
 
-    async def test_then_metadata_are_nothing_special(self) -> None:
-        """Over a store with plans of its own a thread is saved as it comes, without a look at the one before."""
-        inner = WatchedStore(PlansStore())
-        store = ValidatingStore[Any](inner)
-        await store.save_thread(thread(metadata=plan(2)), None)
-
-        await store.save_thread(thread(metadata=plan(1)), None)
-
-        assert {"save_thread": 2} == inner.counts
-        assert (None, plan(1)) == title_and_metadata(await store.load_thread("thr_1", None))
-
     def test_a_store_without_plans_has_none(self) -> None:
         """The wrapper offers plans exactly when what it wraps does."""
         assert plans_of(ValidatingStore[Any](PlainStore())) is None
+
+    @pytest.mark.parametrize("make", [PlainStore, PlansStore])
+    async def test_metadata_are_nothing_special(self, make: Callable[[], Store[Any]]) -> None:
+        """A thread is saved as it comes, without a look at the one before, whatever its metadata hold."""
+        inner = WatchedStore(make())
+        store = ValidatingStore[Any](inner)
+        await store.save_thread(thread(metadata={"chatkit_clienttools": {"revision": 2}}), None)
+
+        await store.save_thread(thread(metadata={"theirs": 1}), None)
+
+        assert {"save_thread": 2} == inner.counts
+        assert {"theirs": 1} == (await store.load_thread("thr_1", None)).metadata
+
+
+class TestAbsence:
+    """Stores report in their own way that they do not have an item."""
+
+    @staticmethod
+    def reporting(error: Exception | None) -> Store[Any]:
+        class Theirs(PlainStore):
+            async def load_item(self, thread_id: str, item_id: str, context: Any) -> Any:
+                found = self.items.get(thread_id, {}).get(item_id)
+                if found is None and error is not None:
+                    raise error
+                return found
+
+        return Theirs()
+
+    @pytest.mark.parametrize("error", [ValueError(), KeyError("tc_1"), LookupError(), None], ids=repr)
+    async def test_a_new_item_is_new(self, error: Exception | None) -> None:
+        """Whatever the store raises, or None, for an item that it does not have: the item can be added."""
+        store = ValidatingStore[Any](self.reporting(error))
+
+        for item in (call(), answered(), note()):
+            await store.save_item("thr_1", item, None)
+
+        assert [answered(), note()] == await items_of(store)
+
+    @pytest.mark.parametrize("error", [ValueError(), KeyError("tc_1"), LookupError(), None], ids=repr)
+    async def test_the_rule_holds_all_the_same(self, error: Exception | None) -> None:
+        """A call that is stored as completed at once is refused there, too."""
+        store = ValidatingStore[Any](self.reporting(error))
+
+        with pytest.raises(LifecycleViolationError, match="no item -> completed"):
+            await store.add_thread_item("thr_1", answered(), None)
+
+    async def test_what_the_store_says_goes_through(self) -> None:
+        """Who loads what does not exist gets what the inner store says: its own error, or None."""
+        with pytest.raises(LookupError):
+            await ValidatingStore[Any](self.reporting(LookupError())).load_item("thr_1", "tc_1", None)
+
+        assert await ValidatingStore[Any](self.reporting(None)).load_item("thr_1", "tc_1", None) is None
 
 
 threads = st.sampled_from(["thr_1", "thr_2"])
@@ -920,21 +822,6 @@ class TransparencyMachine(RuleBasedStateMachine):
 
 TestTransparency = TransparencyMachine.TestCase
 TestTransparency.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)
-
-
-async def test_a_plan_is_written_beside_what_others_save() -> None:
-    """A title that was given between the reading and the writing of a plan is not lost."""
-    store = ValidatingStore(PlainStore())
-    thread = ThreadMetadata(id="thr_1", created_at=at(0))
-    await store.save_thread(thread, None)
-    plans = keeper(store, thread, None)
-    await plans.load()
-    await store.save_thread(thread.model_copy(update={"title": "a title"}), None)
-
-    await plans.save(Plan().following(0, "me"))
-
-    stored = await store.load_thread("thr_1", None)
-    assert ("a title", 1) == (stored.title, revision_in(stored))
 
 
 def test_a_class_is_no_store() -> None:

@@ -1,6 +1,6 @@
 """Queue any number of ChatKit client tool calls and release them one per run, through ChatKit's own slot."""
 
-from ._plans import SupportsPlans
+from ._step.plans import SupportsPlans
 from .converter import ClientToolConverter
 from .errors import ClientToolError
 from .observe import LifecycleEvent

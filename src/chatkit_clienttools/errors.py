@@ -45,7 +45,7 @@ class UsageError(ClientToolError):
 
 
 class NotSequencedError(UsageError):
-    """A call was enqueued where no sequenced run could release it."""
+    """A call was enqueued where no request to a `ClientToolServer` could release it."""
 
 
 class InvalidArgumentsError(UsageError):
@@ -88,13 +88,13 @@ class LifecycleError(ClientToolError):
 
 
 class IllegalTransitionError(LifecycleError):
-    """The table in `_lifecycle` has no such step."""
+    """The table of transitions has no such change."""
 
-    def __init__(self, state: str, event: str) -> None:
-        """Name the state the call is in and the event that it cannot take there."""
+    def __init__(self, state: str, becomes: str) -> None:
+        """Name the state that the call is in and the one that it cannot get from there."""
         self.state = state
-        self.event = event
-        super().__init__(f"A client tool call that is {state} cannot {event}")
+        self.becomes = becomes
+        super().__init__(f"A client tool call that is {state} cannot become {becomes}")
 
 
 class LifecycleViolationError(LifecycleError):
@@ -115,15 +115,15 @@ class LifecycleViolationError(LifecycleError):
 
 
 class PlanError(ClientToolError, CustomStreamError):
-    """A thread's queue cannot be used. ChatKit shows the message in the chat instead of breaking the stream."""
+    """A thread's queue cannot be used. ChatKit shows `message` in the chat; the text of the error is for the log."""
 
-    def __init__(self, thread_id: str, problem: str) -> None:
+    def __init__(self, thread_id: str, problem: str, *, message: str | None = None) -> None:
         """Name the thread, what is wrong with its plan, and how to get the thread going again."""
         self.thread_id = thread_id
         self.problem = problem
-        message = f"The queue of client tool calls of thread {thread_id} {problem}"
-        CustomStreamError.__init__(self, message, allow_retry=False)
-        self.args = (message,)
+        text = f"The queue of client tool calls of thread {printable(thread_id)} {problem}"
+        CustomStreamError.__init__(self, message or text, allow_retry=False)
+        self.args = (text,)
 
 
 class DamagedPlanError(PlanError):
@@ -135,7 +135,8 @@ class DamagedPlanError(PlanError):
         super().__init__(
             thread_id,
             f"cannot be read: {reason}. Nothing was changed. Upgrade chatkit-clienttools if a newer version wrote it; "
-            f"otherwise `await sequencer.cancel(store, {thread_id!r}, context)` drops it.",
+            f"otherwise `await sequencer.cancel(store, '{printable(thread_id)}', context)` drops it.",
+            message="What the server keeps of this conversation is damaged. Its operator can repair it.",
         )
 
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import logging
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chatkit.errors import BaseStreamError
 
-from .errors import ThreadUnavailableError, printable
+from .errors import ClientToolError, ThreadUnavailableError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from opentelemetry.metrics import Meter
 
-    from ._lifecycle import State
+    from ._protocol.states import State
     from .errors import UsageError
 
 ErrorT = TypeVar("ErrorT", bound="UsageError")
@@ -38,6 +38,8 @@ class LifecycleEvent:
     tool: str
     position: int
     """Its place in the plan, from 0."""
+    attempt: int
+    """How often it has been sent, this time included; more than once if it was withdrawn or sent again."""
     previous: State | None
     """None for a call that has just been queued."""
     state: State
@@ -50,7 +52,7 @@ class LifecycleEvent:
 class Observer(Protocol):
     """Anything that can be called with an event. It must not block: it is called on the event loop."""
 
-    def __call__(self, event: LifecycleEvent, /) -> object:
+    def __call__(self, event: LifecycleEvent, /) -> None:
         """Take note of the event."""
         ...
 
@@ -58,19 +60,20 @@ class Observer(Protocol):
 def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
     """Log the event as one line, and tell the observers; one that raises does no harm."""
     fields: dict[str, Any] = {
-        **asdict(event),
+        **vars(event),
         "previous": event.previous.value if event.previous else None,
         "state": event.state.value,
     }
+    is_again = event.previous is event.state
     logger.log(
         logging.WARNING if event.reason else logging.INFO,
         "client tool call %s: %s -> %s%s (thread %s, item %s, tool %s, position %d, after %d ms)",
-        event.call_id,
+        printable(event.call_id),
         fields["previous"] or "new",
-        fields["state"],
+        "sent again" if is_again else fields["state"],
         f", {event.reason}" if event.reason else "",
-        event.thread_id,
-        event.item_id,
+        printable(event.thread_id),
+        printable(event.item_id),
         event.tool,
         event.position,
         event.waited_ms,
@@ -83,7 +86,7 @@ def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
             logger.exception("observer %r failed; the call goes on", observer)
 
 
-def loud(error: ErrorT) -> ErrorT:
+def log_and_return(error: ErrorT) -> ErrorT:
     """Log a mistake in the backend's code that is about to be raised, and return it.
 
     It is raised in a function tool, and the Agents SDK turns what a tool raises into a text for the model: without the
@@ -100,21 +103,26 @@ def in_words(error: Exception, thread_id: str | None) -> BaseStreamError:
     """
     shown = printable(str(thread_id))
     if isinstance(error, BaseStreamError):
-        logger.warning("thread %s: %s", shown, getattr(error, "message", None) or type(error).__name__)
+        text = str(error) if isinstance(error, ClientToolError) else getattr(error, "message", None)
+        logger.warning("thread %s: %s", shown, text or type(error).__name__)
         return error
     told = ThreadUnavailableError(thread_id, error)
     level = logging.WARNING if told.is_refusal else logging.ERROR
-    place = traceback.extract_tb(error.__traceback__)[-1:]
-    where = [f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in place]
     logger.log(
         level,
         "thread %s: the request could not be carried out: %s%s; this logger has all of it at DEBUG",
         shown,
         told.reason,
-        "".join(where),
+        place_of(error),
     )
     logger.debug("thread %s: where that was", shown, exc_info=error)
     return told
+
+
+def place_of(error: BaseException) -> str:
+    """Say in which line an error was raised, in brackets; nothing if it never was."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return "".join(f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in last)
 
 
 def metrics_observer(meter: Meter) -> Observer:

@@ -1,14 +1,19 @@
-"""Receipts: which call an answer is for. The token goes out in a call's `params`, and comes back with its answer.
+"""Receipts: which call an answer is for. The receipt goes out in a call's `params`, and comes back with its answer.
 
-ChatKit's answer carries no id. With `ClientToolSequencer(receipts=True)` each call's params hold its call id under
+ChatKit's answer carries no id. With `ClientToolSequencer(receipts=True)` each call's params hold a receipt under
 `_receipt`; a frontend that wraps its handler with `withReceipts` (frontend/client-tools.js) answers
 `{"_receipt": ..., "result": ...}` or `{"_receipt": ..., "error": "..."}`. Neither the model nor what is stored as a
-call's answer ever has the token.
+call's answer ever has the receipt.
+
+A receipt names the thread and the call, and the call's id in it is always one of our own: a provider may give the same
+id in two threads, and the page would then answer the second call from its memory of the first.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,31 +21,51 @@ if TYPE_CHECKING:
     from chatkit.types import ClientToolCallItem
 
 RECEIPT = "_receipt"
-"""The key of the token, in params and in answers."""
+"""The key of the receipt, in params and in answers."""
+
+_OWN_ID = re.compile(r"call_[0-9a-f]{32}")
 
 
 class Answer(NamedTuple):
-    """What the browser has answered, and the call that it says it is for."""
+    """What the browser has answered, and the receipt that says for which call."""
 
     output: Any
     receipt: str | None = None
 
 
+def new_call_id() -> str:
+    """Make an id for a call: 128 random bits."""
+    return f"call_{uuid4().hex}"
+
+
+def receipt_for(thread_id: str, call_id: str) -> str:
+    """Return the receipt of a call, by its own id."""
+    return f"{thread_id}:{call_id}"
+
+
+def receipt_of(item: ClientToolCallItem) -> str | None:
+    """Return the receipt that a call went out with; None if there is none, whatever an application keeps there."""
+    own_id = id_in_receipt(item)
+    return None if own_id is None else receipt_for(item.thread_id, own_id)
+
+
+def id_in_receipt(item: ClientToolCallItem) -> str | None:
+    """Return the call's own id from the receipt that it went out with."""
+    receipt = item.arguments.get(RECEIPT)
+    thread_id, _, own_id = receipt.rpartition(":") if isinstance(receipt, str) else ("", "", "")
+    return own_id if thread_id == item.thread_id and _OWN_ID.fullmatch(own_id) else None
+
+
+def unstamped(item: ClientToolCallItem) -> dict[str, Any]:
+    """Return the params of a call without its receipt."""
+    if receipt_of(item) is None:
+        return item.arguments
+    return {name: value for name, value in item.arguments.items() if name != RECEIPT}
+
+
 def stamped(arguments: Mapping[str, Any], receipt: str) -> dict[str, Any]:
     """Return the params of a call with its receipt."""
     return {**arguments, RECEIPT: receipt}
-
-
-def is_stamped(call: ClientToolCallItem) -> bool:
-    """Whether a call went out with its receipt: an application may use the word for something else."""
-    return call.arguments.get(RECEIPT) == call.call_id
-
-
-def unstamped(call: ClientToolCallItem) -> dict[str, Any]:
-    """Return the params of a call without its receipt."""
-    if not is_stamped(call):
-        return call.arguments
-    return {name: value for name, value in call.arguments.items() if name != RECEIPT}
 
 
 def opened(result: Any) -> Answer:
@@ -53,7 +78,7 @@ def opened(result: Any) -> Answer:
     return Answer(result)
 
 
-def answer_of(call: ClientToolCallItem) -> Any:
+def answer_of(item: ClientToolCallItem) -> Any:
     """Return a call's answer: plain `ChatKitServer` stores it with its receipt."""
-    answer = opened(call.output)
-    return answer.output if is_stamped(call) and answer.receipt == call.call_id else call.output
+    answer = opened(item.output)
+    return answer.output if answer.receipt is not None and answer.receipt == receipt_of(item) else item.output

@@ -5,42 +5,39 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+import agents
+from agents import FunctionTool
 from chatkit.agents import AgentContext, ClientToolCall
-from typing_extensions import ParamSpec
+from chatkit.types import ClientToolCallItem
 
-from ._requests import stepwise
-from ._rules import Rules
-from ._runs import RunStream, run_for, run_of
-from ._turn import Turn
-from .errors import UsageError
-from .observe import in_words, logger, loud
+from ._protocol.decide import Cancelled
+from ._protocol.states import State
+from ._step.rules import Rules
+from ._step.run import run_of, transaction
+from ._step.step import Steps
+from .errors import DamagedPlanError, UsageError, printable
+from .observe import log_and_return, logger
 from .receipts import RECEIPT
 from .tools import ClientTool, agent_context_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
     from agents import RunContextWrapper
+    from agents.tool import ToolFunction
     from chatkit.store import Store
-    from chatkit.types import ThreadStreamEvent
 
-    from ._decide import Decision
-    from ._lifecycle import State
-    from ._plan import PlannedCall
-    from ._runs import Run
+    from ._protocol.plan import PlannedCall
     from .observe import Observer
 
-P = ParamSpec("P")
 TContext = TypeVar("TContext")
-
-RESPOND_ARGUMENTS = 4
-ACTION_ARGUMENTS = 5
+TAgentContext = TypeVar("TAgentContext", bound=AgentContext[Any])
+"""A context of any subclass: `RunContextWrapper` is invariant, so `RunContextWrapper[AgentContext]` would refuse it."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +57,21 @@ class CallSnapshot:
 class ClientToolSequencer:
     """Queues client tool calls and releases them one per run, in order, through ChatKit's own slot.
 
-    One sequencer is shared by the tools (`enqueue`) and the server (`@sequencer.sequenced`); it serves every thread.
+    The tools (`enqueue`) and the server (`client_tools = sequencer`) share one sequencer. It serves every thread.
 
     Args:
-        tools: The declared tools. A call by another name is released as well; its answer, whatever it is, is wanted.
-        on_user_message: What becomes of the calls still open when the user writes: "cancel" gives them up, "keep" keeps
-            them, the pending one included.
-        on_failure: What becomes of the calls after one that failed: "continue" releases them, "abort" gives them up but
-            the required ones.
+        tools: The declared tools. A call by another name is released as well, and its answer goes to the model.
+        on_user_message: What happens to open calls when the user writes: "cancel" cancels them, except the required
+            ones; "keep" keeps them, the pending one included.
+        on_failure: What happens to the calls after one that failed: "continue" releases them, "abort" cancels them,
+            except the required ones.
         max_queued: How many calls may be open in a thread.
         max_bytes: How large they may be, together, as JSON: they are loaded with every request.
-        receipts: Let each call's params carry its id under `_receipt`, so that an answer says which call it is for. The
-            frontend wraps its handler with `withReceipts`; the server is a `ClientToolServer`.
-        lock: A factory of async context managers by thread id, for several workers over a store without plans of its
-            own. Claims are then written into the thread, one write for each release.
+        receipts: Whether each call's params carry a receipt under `_receipt`, so that an answer says which call it is
+            for. The frontend wraps its handler with `withReceipts`.
+        lock: A function that takes a thread id and returns an async context manager: a lock that all workers share, for
+            a store without plans of its own. It is held for a moment for each step and for each save of a thread; do
+            not hold it yourself while you save a thread.
         observers: Called with a `LifecycleEvent` for each step of each call.
         clock: The time in seconds since the epoch.
     """
@@ -102,7 +100,7 @@ class ClientToolSequencer:
             max_queued=max_queued,
             max_bytes=max_bytes,
             receipts=receipts,
-            lock=lock,
+            lock=_factory_of_locks(lock),
             observers=_synchronous(observers),
             clock=clock,
         )
@@ -116,77 +114,101 @@ class ClientToolSequencer:
         """Return the declared tool of that name, or one that takes any answer."""
         return self.rules.tool(name)
 
-    def enqueue(self, ctx: RunContextWrapper[AgentContext[Any]] | AgentContext[Any], *calls: ClientToolCall) -> None:
+    def enqueue(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], *calls: ClientToolCall) -> None:
         """Ask for `calls`, in order. They are released one by one once the run has ended well.
 
-        Raises at once, with nothing queued: `NotSequencedError` outside a sequenced run, `InvalidArgumentsError` for
-        arguments that are not JSON, `QueueFullError` for too many or too much.
+        Raises at once, with nothing queued: `NotSequencedError` where no request to a `ClientToolServer` is being
+        served, `InvalidArgumentsError` for arguments that are not JSON, `QueueFullError` for too many or too much.
         """
         for call in calls:
             if not isinstance(call, ClientToolCall):
                 cure = "unpack it, *calls" if isinstance(call, (list, tuple)) else "call the tool, tool(field=...)"
-                raise loud(UsageError(f"enqueue() takes calls, not {type(call).__name__}: {cure}"))
+                raise log_and_return(UsageError(f"enqueue() takes calls, not {type(call).__name__}: {cure}"))
             if self.rules.receipts and RECEIPT in call.arguments:
-                raise loud(UsageError(f"Client tool {call.name!r}: {RECEIPT!r} is where its receipt goes; rename it"))
+                taken = f"Client tool {call.name!r}: {RECEIPT!r} is where its receipt goes; rename the argument"
+                raise log_and_return(UsageError(taken))
         context = agent_context_of(ctx)
-        run_of(self.rules, context).ask(context, calls, getattr(ctx, "tool_call_id", None))
+        run_of(self.rules, context).queue.ask(context, calls, getattr(ctx, "tool_call_id", None))
 
-    def sequenced(
-        self, method: Callable[P, AsyncIterator[ThreadStreamEvent]]
-    ) -> Callable[P, AsyncIterator[ThreadStreamEvent]]:
-        """Make a server's `respond` or `action` release the queue.
+    @overload
+    def function_tool(self, function: ToolFunction[...], /) -> FunctionTool: ...
+    @overload
+    def function_tool(self, /, **options: Any) -> Callable[[ToolFunction[...]], FunctionTool]: ...
+    def function_tool(
+        self, function: ToolFunction[...] | None = None, /, **options: Any
+    ) -> FunctionTool | Callable[[ToolFunction[...]], FunctionTool]:
+        """Make a tool of a function, as `agents.function_tool` does and with its options: a tool that is a transaction.
 
-        An answer releases the next call without running the body, so without the model. The body runs when no call is
-        left and one of them wanted an answer, or when there was nothing in the queue. Calling one sequenced method from
-        another for the same thread is part of the outer run.
+        If the function raises, what it has enqueued is dropped, and the log says so. The model is told to try again by
+        the Agents SDK, and the retry would otherwise ask for everything twice.
         """
-        signature, is_action = _signature(method)
 
-        @functools.wraps(method)
-        def sequenced_method(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ThreadStreamEvent]:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
+        def decorate(function: ToolFunction[...]) -> FunctionTool:
+            return agents.function_tool(_as_transaction(function), **options)
 
-            def body() -> AsyncIterator[ThreadStreamEvent]:
-                # by position, as ChatKit itself calls them: people name the second parameter as they like
-                return method(*bound.args, **bound.kwargs)
-
-            server, thread, subject = bound.args[:3]
-            context = bound.args[ACTION_ARGUMENTS - 1 if is_action else RESPOND_ARGUMENTS - 1]
-            if run_for(thread.id) is not None:
-                return body()
-            run = self.rules.new_run(thread)
-            turn = Turn(self.rules, server.store, thread, context, run)
-            return RunStream(run, _events(turn, run, body, subject, is_action=is_action), self.rules.clock)
-
-        sequenced_method.__client_tool_sequencer__ = self  # type: ignore[attr-defined]  # for ClientToolServer to find
-        return sequenced_method
+        if isinstance(function, FunctionTool):
+            raise UsageError(
+                f"{function.name} is a tool already: put `@sequencer.function_tool` in the place of `@function_tool`"
+            )
+        return decorate if function is None else decorate(function)
 
     async def snapshot(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
         """Tell what a thread's queue looks like: every call of its plan with its state, in order."""
-        turn = await self._turn(store, thread_id, context)
-        return tuple(_snapshot(call, state, since) for call, state, since in await turn.report())
+        return await self._report(self._steps(store, thread_id, context))
 
     async def cancel(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
-        """Give up what is left of a thread's queue, and return it as it was.
+        """Cancel what is open in a thread, and return those calls as they were.
 
         A pending call is removed from the store; a browser that has it hears of that with the next load, or at once if
         an `action` yields a `ThreadItemRemovedEvent` for it. Required calls stay and go out with the next run. A plan
         that cannot be read is dropped.
         """
-        turn = await self._turn(store, thread_id, context)
-        return tuple(_snapshot(call, state, since) for call, state, since in await turn.cancel())
+        steps = self._steps(store, thread_id, context)
+        try:
+            outcome = await steps.take(Cancelled())
+        except DamagedPlanError as error:
+            logger.warning("thread %s: its unreadable plan is dropped (%s)", printable(thread_id), error.reason)
+            await steps.drop_damaged()
+            outcome = await steps.take(Cancelled())
+        before, policy = outcome.before, self.rules.policy
+        stays = {call.id for call in outcome.after.plan.calls if call.attempt == 1 or call in before.plan.calls}
+        return tuple(
+            _snapshot(call, before.state_at(n, policy.has_failed), before.since(call))
+            for n, call in enumerate(before.plan.calls)
+            if n >= before.settled and call.id not in stays
+        )
 
-    def discard(self, ctx: RunContextWrapper[AgentContext[Any]] | AgentContext[Any]) -> None:
+    def discard(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any]) -> None:
         """Forget what the open run has asked for so far, as for an agent whose output a guardrail has rejected."""
         context = agent_context_of(ctx)
-        run_of(self.rules, context).discard(context)
+        run_of(self.rules, context).queue.discard(context)
 
-    async def _turn(self, store: Store[TContext], thread_id: str, context: TContext) -> Turn:
-        open_run = run_for(thread_id)
-        # the thread object of the run: what ChatKit saves of it at the end must have the plan as it is then
-        thread = open_run.thread if open_run else await store.load_thread(thread_id, context=context)
-        return Turn(self.rules, store, thread, context)
+    def _steps(self, store: Store[TContext], thread_id: str, context: TContext) -> Steps:
+        return Steps(self.rules, store, thread_id, context)
+
+    async def _report(self, steps: Steps) -> tuple[CallSnapshot, ...]:
+        thread, items = await steps.look(whole=True)
+        done = [item for item in items if isinstance(item, ClientToolCallItem) and item.status == "completed"]
+        planned = {call.item_id for call in thread.plan.calls}
+        finished = [item for item in done if item.id not in planned][: thread.plan.finished]
+        has_failed = self.rules.policy.has_failed
+        return (
+            *(self._finished(item) for item in reversed(finished)),
+            *(_snapshot(c, thread.state_at(n, has_failed), thread.since(c)) for n, c in enumerate(thread.plan.calls)),
+        )
+
+    def _finished(self, item: ClientToolCallItem) -> CallSnapshot:
+        """Show a call that has left the plan: its item and its tool say everything."""
+        tool = self.tool(item.name)
+        return CallSnapshot(
+            name=item.name,
+            call_id=item.call_id,
+            item_id=item.id,
+            state=State.FAILED if self.rules.policy.has_failed(item) else State.COMPLETED,
+            since=datetime.fromtimestamp(item.created_at.timestamp(), timezone.utc),
+            answer_wanted=tool.answer_wanted,
+            required=tool.required,
+        )
 
 
 class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
@@ -198,58 +220,9 @@ class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
     def __setattr__(self, name: str, value: object) -> None:
         """Queue what is assigned to the slot."""
         if name == "client_tool_call" and isinstance(value, ClientToolCall):
-            run_of(None, self).ask(self, [value])
+            run_of(None, self).queue.ask(self, [value])
         else:
             super().__setattr__(name, value)
-
-
-async def _events(
-    turn: Turn, run: Run, body: Callable[[], AsyncIterator[ThreadStreamEvent]], subject: Any, *, is_action: bool
-) -> AsyncGenerator[ThreadStreamEvent, None]:
-    """Yield what a run streams: what it begins with, what the body yields, and the next call as the last of all."""
-    if is_action:
-        begun = turn.begin_action()
-    elif subject is None:
-        begun = turn.begin_answer()
-    else:
-        begun = turn.begin_message(subject)
-    opening = await _or_say_why(begun, run)
-    for event in opening.events:
-        yield event
-    if not opening.runs_body:
-        return
-    try:
-        async with aclosing(stepwise(run.open, body)) as events:
-            async for event in events:
-                if not run.holds_back(event):
-                    yield event
-        closing = await _or_say_why(turn.conclude(), run)
-    except Exception:
-        await _give_back(turn, run)
-        raise
-    for event in closing.events:
-        yield event
-
-
-async def _or_say_why(step: Awaitable[Decision], run: Run) -> Decision:
-    """Take a step; if the store does not let us, say so in the chat."""
-    try:
-        return await step
-    except UsageError:
-        raise
-    except Exception as error:
-        told = in_words(error, run.thread.id)
-        if told is error:
-            raise
-        raise told from error
-
-
-async def _give_back(turn: Turn, run: Run) -> None:
-    try:
-        await turn.fail()
-    except Exception as error:  # noqa: BLE001  the body's own error is the one to be raised, and a claim ends with its lease
-        why = type(error).__name__
-        logger.warning("thread %s: what a failed run had claimed is not given back (%s)", run.thread.id, why)
 
 
 def _snapshot(call: PlannedCall, state: State, since: float) -> CallSnapshot:
@@ -277,28 +250,43 @@ def _by_name(tools: Iterable[ClientTool[...]]) -> dict[str, ClientTool[...]]:
     return by_name
 
 
-def _signature(method: Callable[..., Any]) -> tuple[inspect.Signature, bool]:
-    """Return the signature of a `respond` or `action`, and whether it is an action; or say that it is neither."""
-    if inspect.iscoroutinefunction(method):
-        raise UsageError(f"{method.__qualname__} has no `yield`: ChatKit iterates over what it returns")
-    signature = inspect.signature(method)
-    possible = [count for count in (RESPOND_ARGUMENTS, ACTION_ARGUMENTS) if _takes(signature, count)]
-    if not possible:
-        raise UsageError(
-            f"{method.__qualname__} is not a `respond(self, thread, message, context)` or an "
-            "`action(self, thread, action, sender, context)`; only those can be sequenced"
-        )
-    # with optional arguments it could be either
-    return signature, ACTION_ARGUMENTS in possible and (len(possible) == 1 or method.__name__ == "action")
+def _as_transaction(function: ToolFunction[...]) -> ToolFunction[...]:
+    """Wrap a tool's function so that what it has enqueued is dropped if it raises."""
+    name = getattr(function, "__name__", type(function).__name__)
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+            with transaction(name):
+                return await function(*args, **kwargs)
+
+        return asynchronous
+
+    @functools.wraps(function)
+    def synchronous(*args: Any, **kwargs: Any) -> Any:
+        with transaction(name):
+            return function(*args, **kwargs)
+
+    return synchronous
 
 
-def _takes(signature: inspect.Signature, count: int) -> bool:
-    """Whether a function can be called with so many arguments, by position."""
+def _factory_of_locks(lock: Any) -> Any:
+    """Return `lock`, or say that it does not make locks."""
+    if lock is None:
+        return None
+    problem = "cannot be called" if not callable(lock) else "is async" if inspect.iscoroutinefunction(lock) else None
     try:
-        signature.bind(*range(count))
+        takes_thread_id = problem is None and bool(inspect.signature(lock).bind(""))
     except TypeError:
-        return False
-    return True
+        problem, takes_thread_id = "does not take a thread id", False
+    except ValueError:  # a callable without a signature
+        takes_thread_id = True
+    if not takes_thread_id:
+        raise UsageError(
+            f"lock={lock!r} {problem}: it has to be a function that takes a thread id and returns an async context "
+            "manager, as `store.thread_lock` does"
+        )
+    return lock
 
 
 def _synchronous(observers: Iterable[Observer]) -> tuple[Observer, ...]:

@@ -1,77 +1,93 @@
-"""`ClientToolServer`: a `ChatKitServer` whose stream no answer can break, whenever it comes."""
+"""`ClientToolServer`: a `ChatKitServer` that releases queued calls, and whose stream no answer can break."""
 
 from __future__ import annotations
 
+import inspect
 import sys
-from contextlib import aclosing, suppress
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from chatkit.errors import BaseStreamError, CustomStreamError, ErrorCode
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
-from chatkit.types import (
-    ClientToolCallItem,
-    ErrorEvent,
-    ThreadItemDoneEvent,
-    ThreadItemRemovedEvent,
-    is_streaming_req,
-)
+from chatkit.types import ErrorEvent, ThreadItemDoneEvent, ThreadItemRemovedEvent, is_streaming_req
 from typing_extensions import TypeVar
 
-from ._journal import PAGE, Journal
-from ._requests import Posted, Request, kind_of, read_request, serving, stepwise
-from ._turn import Turn
-from .errors import UsageError
+from ._protocol.decide import Answered, Resumed
+from ._step.plans import with_plans
+from ._step.requests import Posted, kind_of, read_request, stepwise
+from ._step.run import Run, current_run
+from .errors import UsageError, printable
 from .observe import in_words, logger
 from .sequencer import ClientToolSequencer
+from .store import refuse_what_is_no_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
+    from chatkit.store import Store
     from chatkit.types import (
         StreamingReq,
-        ThreadItem,
         ThreadMetadata,
         ThreadsAddClientToolOutputReq,
         ThreadsCustomActionReq,
         ThreadStreamEvent,
     )
 
-    from ._rules import Rules
+    from ._step.step import Outcome
 
 TContext = TypeVar("TContext", default=Any)
 
 NEEDED = ("_process_streaming", "_process_streaming_impl", "_process_non_streaming", "_process_events")
-"""The methods of `ChatKitServer` that this builds on. Without them it is a `ChatKitServer`, and says so."""
+"""The methods of `ChatKitServer` that this builds on, though they are private."""
 
-METHODS = ("respond", "action")
-"""What of a server is sequenced."""
+SUPPORTED = "openai-chatkit>=1.4.1,<2"
 
-MARK = "__client_tool_sequencer__"
-"""The attribute of a sequenced method that holds its sequencer."""
+PARAMETERS = {"respond": "thread, input_user_message, context", "action": "thread, action, sender, context"}
+"""What ChatKit calls the application's methods with, by position."""
+
+if missing := [name for name in NEEDED if not hasattr(ChatKitServer, name)]:
+    raise ImportError(
+        f"This version of openai-chatkit has no ChatKitServer.{', ChatKitServer.'.join(missing)}, which "
+        f"chatkit-clienttools builds on. Install {SUPPORTED}, or a newer chatkit-clienttools."
+    )
 
 
 class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
-    """A `ChatKitServer` that takes an answer whenever it comes.
+    """A `ChatKitServer` that releases client tool calls one by one, and takes an answer whenever it comes.
+
+    `client_tools` is the `ClientToolSequencer` that the tools share with the server. Without one, ordinary single
+    client tools are protected just as well.
 
     An answer completes the pending call, wherever in the thread that is; with receipts, only the call that it is for. A
-    repeated or late one changes nothing and ends its stream in good order. What fails before or after `respond` is one
+    repeated or late one is ignored, and the stream closes normally. What fails before or after `respond` is one
     `ErrorEvent` with a sentence that a person can read, and one line in the log.
-
-    `respond` and `action` are sequenced: by the `ClientToolSequencer` that one of them is decorated with, or else by
-    one of the server's own, so that a backend with single client tools is protected just as well.
 
     To derive from instead of `ChatKitServer`, or to put before the class that a server derives from already:
     `class MyServer(ClientToolServer, TheServerIHave)`.
     """
 
-    _sequencer_of_calls: ClassVar[ClientToolSequencer]
+    client_tools: ClientToolSequencer | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls._sequencer_of_calls = _sequencer_of(cls)
-        for name in METHODS:
-            _sequence(cls, name, cls._sequencer_of_calls)
+        _check_sequencer(cls)
+        for name in PARAMETERS:
+            _check_method(cls, name)
+
+    # whatever store is assigned, and whenever: it keeps plans
+    @property
+    def store(self) -> Store[TContext]:
+        """The application's store, which keeps plans: itself, or in an adapter that hides them."""
+        return self._store
+
+    @store.setter
+    def store(self, store: Store[TContext]) -> None:
+        refuse_what_is_no_store(store, f"{type(self).__name__} needs")
+        self._store = with_plans(store, self._alone_on)
+
+    def _alone_on(self, thread_id: str) -> AbstractAsyncContextManager[None]:
+        return _sequencer_of(self).rules.alone_on(thread_id)
 
     async def process(
         self, request: str | bytes | bytearray, context: TContext
@@ -79,87 +95,77 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         """Read a request and answer it; raise `InvalidRequestError` if it is not one of ChatKit's."""
         parsed = read_request(request)
         inherited = super().process
-        if getattr(inherited, "__func__", None) is not ChatKitServer.process or not _has(ChatKitServer, NEEDED):
+        if getattr(inherited, "__func__", None) is not ChatKitServer.process:
             return await inherited(request, context)  # an application's own checks are not to be passed over
         logger.debug("request %s", parsed.type)
         if is_streaming_req(parsed):
             return StreamingResult(self._process_streaming(parsed, context))
         return NonStreamingResult(await self._process_non_streaming(parsed, context))
 
-    async def handle_stream_cancelled(
-        self, thread: ThreadMetadata, pending_items: list[ThreadItem], context: TContext
-    ) -> None:
-        """Keep what was said so far, as ChatKit does; but append nothing behind a call that has just gone out."""
-        newest = Journal((await self.store.load_thread_items(thread.id, None, PAGE, "desc", context)).data)
-        if newest.pending is None or newest.pending is not newest.newest:
-            await super().handle_stream_cancelled(thread, pending_items, context)
-
     async def _process_streaming_impl(
         self, request: StreamingReq, context: TContext
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        here = Request(kind_of(request)) if _has(ChatKitServer, NEEDED) else None
-        stream = stepwise(lambda: serving(here), lambda: self._events(request, here, context))
+        run = Run(_sequencer_of(self).rules, kind_of(request))
+        if request.type == "threads.retry_after_item":
+            run.message = request.params.item_id
+        stream = stepwise(run.serving, lambda: self._events(request, run, context))
         try:
             async with aclosing(stream) as events:
                 async for event in events:
-                    self._note_what_is_stored(event)
-                    for removed in _removed(here):
-                        yield removed
+                    run.note(event)
                     yield _with_a_sentence(event)
         except Exception as error:  # noqa: BLE001  whatever it is, it must not break the stream
-            yield _told(in_words(error, getattr(request.params, "thread_id", None)))
-        for removed in _removed(here):
-            yield removed
+            await run.give_back()
+            for event in _removals(run):
+                yield event
+            yield _error_event(in_words(error, getattr(request.params, "thread_id", None)))
+        finally:
+            run.leave()
 
-    def _events(
-        self, request: StreamingReq, here: Request | None, context: TContext
-    ) -> AsyncIterator[ThreadStreamEvent]:
-        if here and here.posted is Posted.ANSWER:
-            return self._answered(cast("ThreadsAddClientToolOutputReq", request), context)
-        if here and here.posted is Posted.RESUME:
-            return self._resumed(cast("ThreadsCustomActionReq", request), context)
+    def _events(self, request: StreamingReq, run: Run, context: TContext) -> AsyncIterator[ThreadStreamEvent]:
+        match run.posted:
+            case Posted.ANSWER:
+                result = cast("ThreadsAddClientToolOutputReq", request).params.result
+                return self._going_on(request, run, Answered(result, by=run.id), context)
+            case Posted.RESUME:
+                return self._going_on(request, run, Resumed(by=run.id), context)
         return super()._process_streaming_impl(request, context)
 
-    async def _answered(
-        self, request: ThreadsAddClientToolOutputReq, context: TContext
-    ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        """Record an answer, and go on."""
-        thread = await self.store.load_thread(request.params.thread_id, context=context)
-        goes_on = await self._turn(thread, context).take_answer(request.params.result)
-        async for event in self._going_on(thread, context, goes_on=goes_on):
-            yield event
-
-    async def _resumed(
-        self, request: ThreadsCustomActionReq, context: TContext
-    ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        """Send a call that a page may not know of again, or go on where the thread stands."""
-        thread = await self.store.load_thread(request.params.thread_id, context=context)
-        goes_on = await self._turn(thread, context).withdraw()
-        async for event in self._going_on(thread, context, goes_on=goes_on):
-            yield event
-
     async def _going_on(
-        self, thread: ThreadMetadata, context: TContext, *, goes_on: bool
+        self,
+        request: StreamingReq,
+        run: Run,
+        event: Answered | Resumed,
+        context: TContext,
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        """Let `respond` release the next call, or run; if there is nothing to go on with, end in good order."""
-        stream = (lambda: self.respond(thread, None, context)) if goes_on else _nothing
-        async for event in self._process_events(thread, context, stream):
+        """Take an answer, or a page that was loaded, and go on where the thread stands."""
+        params = cast("ThreadsAddClientToolOutputReq | ThreadsCustomActionReq", request).params
+        begun = await run.begin(self.store, params.thread_id, context, event, with_thread=True)
+        if begun.is_noop and isinstance(event, Answered) and not run.runs_body:
+            logger.info("thread %s: %s", printable(params.thread_id), _what_became_of_it(begun))
+        thread = cast("ThreadMetadata", begun.metadata)
+        async for each in self._process_events(thread, context, lambda: self.respond(thread, None, context)):
+            yield each
+
+    async def _process_events(
+        self, thread: ThreadMetadata, context: TContext, stream: Callable[[], AsyncIterator[ThreadStreamEvent]]
+    ) -> AsyncGenerator[ThreadStreamEvent, None]:
+        """Take the step for what was posted, run the body if that says so, and stream the call that goes out last."""
+        run = current_run()
+        if run is None:  # not a request of `process`: it is ChatKit's alone
+            async for event in super()._process_events(thread, context, stream):
+                yield event
+            return
+        begun = run.begun or await run.begin(self.store, thread.id, context, run.event())
+        for event in _removals(run):
             yield event
-
-    def _note_what_is_stored(self, event: ThreadStreamEvent) -> None:
-        """End the claim to a release: ChatKit has stored what it streams, and the client may leave it at that."""
-        match event:
-            case ThreadItemDoneEvent(item=ClientToolCallItem() as item):
-                self._rules.claims.end(item.thread_id, "release", item.id)
-
-    def _turn(self, thread: ThreadMetadata, context: TContext) -> Turn:
-        return Turn(self._rules, self.store, thread, context)
-
-    @property
-    def _rules(self) -> Rules:
-        # a `respond` may have been decorated and put onto the object
-        sequencer: ClientToolSequencer = getattr(self.respond, MARK, self._sequencer_of_calls)
-        return sequencer.rules
+        body = (lambda: run.body(thread, stream)) if run.runs_body else _nothing
+        async for event in super()._process_events(thread, context, body):
+            yield event
+        ended = await run.end() if run.has_ended_well else None
+        await run.give_back()
+        for event in (*_removals(run), *_releases(begun), *_releases(ended)):
+            yield event
 
 
 class _OwnSequencer(ClientToolSequencer):
@@ -167,52 +173,63 @@ class _OwnSequencer(ClientToolSequencer):
 
     def __init__(self) -> None:
         super().__init__(max_queued=sys.maxsize, max_bytes=sys.maxsize)
-        self.rules.stands_in = True
 
 
-def _sequencer_of(server: type) -> ClientToolSequencer:
-    """Return the sequencer that a server, or one that it derives from, is decorated with, or one of its own."""
-    methods = [vars(base).get(name) for base in server.__mro__ for name in METHODS]
-    found = [getattr(method, MARK) for method in methods if hasattr(method, MARK)]
-    given = [sequencer for sequencer in found if not isinstance(sequencer, _OwnSequencer)]
-    return next(iter([*given, *found]), None) or _OwnSequencer()
+_STANDS_IN = _OwnSequencer()
 
 
-def _sequence(server: type, name: str, sequencer: ClientToolSequencer) -> None:
-    """Let a server's method be sequenced, by `sequencer`; what cannot be is left as it is."""
-    method = getattr(server, name)
-    its = getattr(method, MARK, None)
-    if its is sequencer or method is getattr(ChatKitServer, name) or getattr(method, "__isabstractmethod__", False):
-        return
-    if its is not None and not isinstance(its, _OwnSequencer):
-        raise UsageError(f"{server.__name__}: respond and action have two sequencers: share one ClientToolSequencer")
-    # one within the other is one run: what is sequenced already, for want of a better one, needs no undoing
-    if name not in vars(server):
-        method = _inherited(server, name)
-    with suppress(UsageError, TypeError):
-        setattr(server, name, sequencer.sequenced(method))
+def _sequencer_of(server: ClientToolServer[Any]) -> ClientToolSequencer:
+    sequencer = server.client_tools
+    if sequencer is None:
+        return _STANDS_IN
+    _refuse_what_is_no_sequencer(type(server), sequencer)
+    return sequencer
 
 
-def _inherited(server: type, name: str) -> Callable[..., Any]:
-    """Return a method that is the next one in line, whatever class comes to stand there."""
-
-    def method(self: Any, *arguments: Any) -> Any:
-        return getattr(super(server, self), name)(*arguments)
-
-    method.__name__, method.__qualname__ = name, f"{server.__qualname__}.{name}"
-    return method
-
-
-@cache
-def _has(server: type, names: tuple[str, ...]) -> bool:
-    missing = [name for name in names if not hasattr(server, name)]
-    if missing:
-        logger.warning(
-            "this version of openai-chatkit has no %s: ClientToolServer does what ChatKitServer does, and an answer at "
-            "the wrong moment can break its stream. Upgrade chatkit-clienttools.",
-            ", ".join(missing),
+def _check_sequencer(server: type[ClientToolServer[Any]]) -> None:
+    """Refuse a class whose sequencer is none, or that inherits two of them."""
+    own = vars(server).get("client_tools")
+    if own is not None:
+        return _refuse_what_is_no_sequencer(server, own)
+    inherited = {id(value): value for base in server.__mro__ if (value := vars(base).get("client_tools"))}
+    direct = [value for base in server.__bases__ if (value := getattr(base, "client_tools", None))]
+    if len({id(value) for value in direct}) > 1 and len(inherited) > 1:
+        raise UsageError(
+            f"{server.__name__} inherits two ClientToolSequencers: share one between all tools and servers, or say "
+            "which it is, `client_tools = sequencer` in the body of the class"
         )
-    return not missing
+    return None
+
+
+def _refuse_what_is_no_sequencer(server: type, value: object) -> None:
+    if not isinstance(value, ClientToolSequencer):
+        found = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+        raise UsageError(
+            f"{server.__name__}.client_tools is {found}; it has to be the sequencer that your tools use, "
+            "`sequencer = ClientToolSequencer([...])`"
+        )
+
+
+def _check_method(server: type, name: str) -> None:
+    """Refuse a `respond` or `action` that ChatKit could not call, or whose events it could not iterate over."""
+    method = getattr(server, name)
+    if method is getattr(ChatKitServer, name) or getattr(method, "__isabstractmethod__", False):
+        return
+    if not callable(method):  # a property: what it returns is seen when it is asked
+        return
+    where, wanted = f"{server.__name__}.{name}", PARAMETERS[name]
+    if inspect.iscoroutinefunction(method):
+        raise UsageError(f"{where} has no `yield`: ChatKit iterates over what it returns, so it yields events")
+    if inspect.isgeneratorfunction(method):
+        raise UsageError(f"{where} is not async: write `async def {name}(self, {wanted})`")
+    try:
+        takes_self = not isinstance(inspect.getattr_static(server, name), (staticmethod, classmethod))
+        inspect.signature(method).bind(*[None] * (len(wanted.split(", ")) + takes_self))
+    except TypeError:
+        raise UsageError(
+            f"{where} cannot be called as ChatKit calls it, with its arguments by position: "
+            f"`async def {name}(self, {wanted})`"
+        ) from None
 
 
 async def _nothing() -> AsyncGenerator[ThreadStreamEvent, None]:
@@ -220,13 +237,25 @@ async def _nothing() -> AsyncGenerator[ThreadStreamEvent, None]:
     yield
 
 
-def _removed(request: Request | None) -> Iterator[ThreadItemRemovedEvent]:
-    """Tell the browser once of each item that is gone."""
-    while request and request.removed:
-        yield ThreadItemRemovedEvent(item_id=request.removed.popleft())
+def _what_became_of_it(begun: Outcome) -> str:
+    """Say what was done about an answer that changed nothing."""
+    if begun.sent_again:
+        return "an answer is repeated; the call that is pending is streamed once more"
+    why = "another call is pending" if begun.after.pending else "no call is pending"
+    return f"an answer that is repeated or late: {why}; nothing was changed"
 
 
-def _told(error: BaseStreamError) -> ErrorEvent:
+def _removals(run: Run) -> list[ThreadStreamEvent]:
+    """Let the browser hear of each item that is gone."""
+    return [ThreadItemRemovedEvent(item_id=item_id) for item_id in run.removed()]
+
+
+def _releases(outcome: Outcome | None) -> list[ThreadStreamEvent]:
+    """Stream the call that goes out: the step has stored it."""
+    return [ThreadItemDoneEvent(item=outcome.released)] if outcome and outcome.released else []
+
+
+def _error_event(error: BaseStreamError) -> ErrorEvent:
     if isinstance(error, CustomStreamError):
         return ErrorEvent(message=error.message, allow_retry=error.allow_retry)
     return ErrorEvent(code=getattr(error, "code", ErrorCode.STREAM_ERROR), allow_retry=error.allow_retry)

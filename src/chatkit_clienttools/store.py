@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
 from chatkit.store import NotFoundError, Store
 from chatkit.types import ClientToolCallItem
+from pydantic import BaseModel
 from typing_extensions import TypeVar
 
-from ._calls import check_change, check_new, says_the_same, second_pending
-from ._journal import PAGE
-from ._plans import METADATA_KEY, plans_of, put_plan, revision_in
-from .errors import LifecycleViolationError, UsageError
+from ._locks import ThreadLocks
+from ._protocol.guards import check_change, check_new, says_the_same, second_pending
+from .errors import LifecycleViolationError, StoreUnavailableError, UsageError, printable
 from .observe import logger
 
 if TYPE_CHECKING:
@@ -23,10 +23,19 @@ if TYPE_CHECKING:
     from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 
 TContext = TypeVar("TContext", default=Any)
+TValue = TypeVar("TValue", bound=BaseModel)
 
 
 METHODS = Store.__abstractmethods__
 """What every store has to have."""
+
+PAGE = 20
+"""How many items are looked through for another pending call: as many as ChatKit itself looks through."""
+
+AWAY = (OSError, TimeoutError, asyncio.TimeoutError, StoreUnavailableError)
+"""What a store raises that cannot be asked just now: that says nothing about what it has."""
+
+_named: WeakSet[type[Exception]] = WeakSet()
 
 
 class StoreWrapper(Store[TContext], Generic[TContext]):
@@ -36,14 +45,7 @@ class StoreWrapper(Store[TContext], Generic[TContext]):
     """
 
     def __init__(self, inner: Store[TContext]) -> None:
-        if isinstance(inner, type):
-            raise UsageError(
-                f"{type(self).__name__} wraps a store, and {inner.__name__} is a class: {inner.__name__}(...)"
-            )
-        if missing := missing_methods(inner):
-            raise UsageError(
-                f"{type(self).__name__} wraps a store, and {type(inner).__name__} has no {', '.join(missing)}"
-            )
+        refuse_what_is_no_store(inner, f"{type(self).__name__} wraps")
         self.inner = inner
 
     def __getattr__(self, name: str) -> Any:
@@ -103,8 +105,7 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
 
     A call enters a thread as `pending`, under an id that is new to it, while no other call is pending. It changes only
     from `pending` to `completed`, once, and only in `status` and `output`; after that it never changes. Saving it
-    unchanged, or adding the same pending call again, is allowed and writes nothing. A plan in the thread's metadata
-    survives a save of an older copy of the thread.
+    unchanged, or adding the same pending call again, is allowed and writes nothing.
 
     Whatever comes in or goes out is copied: what the caller does with it afterwards does not change the store.
 
@@ -119,10 +120,10 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
             raise UsageError(f"mode must be 'strict' or 'observe', not {mode!r}")
         super().__init__(inner)
         self.mode = mode
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = ThreadLocks()
 
     async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
-        return (await super().load_thread(thread_id, context)).model_copy(deep=True)
+        return _copied(await super().load_thread(thread_id, context))
 
     async def load_threads(self, limit: int, after: str | None, order: str, context: TContext) -> Page[ThreadMetadata]:
         return (await super().load_threads(limit, after, order, context)).model_copy(deep=True)
@@ -133,7 +134,7 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
         return (await super().load_thread_items(thread_id, after, limit, order, context)).model_copy(deep=True)
 
     async def load_item(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem:
-        return (await super().load_item(thread_id, item_id, context)).model_copy(deep=True)
+        return _copied(await super().load_item(thread_id, item_id, context))
 
     async def load_attachment(self, attachment_id: str, context: TContext) -> Attachment:
         return (await super().load_attachment(attachment_id, context)).model_copy(deep=True)
@@ -142,58 +143,31 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
         await super().save_attachment(attachment.model_copy(deep=True), context)
 
     async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
-        copy = thread.model_copy(deep=True)
-        async with self._lock(thread.id):
-            if plans_of(self) is None:
-                await self._keep_newer_plan(copy, context)
-            await super().save_thread(copy, context)
-
-    async def write_plan_into_thread(self, thread_id: str, document: object, context: TContext) -> None:
-        """Put the document of a plan into a thread's metadata, in one step: what others save meanwhile is not lost."""
-        async with self._lock(thread_id):
-            thread = (await super().load_thread(thread_id, context)).model_copy(deep=True)
-            put_plan(thread, document)
-            await super().save_thread(thread, context)
+        await super().save_thread(thread.model_copy(deep=True), context)
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         copy = item.model_copy(deep=True)
-        async with self._lock(thread_id):
+        async with self._locks.held(thread_id):
             if await self._may_write(thread_id, copy, context):
                 await super().add_thread_item(thread_id, copy, context)
 
     async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         copy = item.model_copy(deep=True)
-        async with self._lock(thread_id):
+        async with self._locks.held(thread_id):
             if await self._may_write(thread_id, copy, context):
                 await super().save_item(thread_id, copy, context)
 
     async def delete_thread(self, thread_id: str, context: TContext) -> None:
-        async with self._lock(thread_id):
+        async with self._locks.held(thread_id):
             await super().delete_thread(thread_id, context)
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: TContext) -> None:
-        async with self._lock(thread_id):
+        async with self._locks.held(thread_id):
             await super().delete_thread_item(thread_id, item_id, context)
-
-    def _lock(self, thread_id: str) -> asyncio.Lock:
-        return self._locks.setdefault(thread_id, asyncio.Lock())
-
-    async def _keep_newer_plan(self, thread: ThreadMetadata, context: TContext) -> None:
-        try:
-            stored = await super().load_thread(thread.id, context)
-        except NotFoundError:
-            return
-        if stored is None:  # some stores return that, whatever their signature says
-            return
-        if METADATA_KEY not in stored.metadata:
-            return
-        if METADATA_KEY not in thread.metadata or revision_in(thread) < revision_in(stored):
-            logger.debug("thread %s: an older copy of it is saved; its plan is kept", thread.id)
-            put_plan(thread, stored.metadata[METADATA_KEY])
 
     async def _may_write(self, thread_id: str, item: ThreadItem, context: TContext) -> bool:
         """Whether there is something to write; raises (or logs, in observe mode) if it must not be written."""
-        known = await self._known(thread_id, item.id, context)
+        known = await find_item(self.inner, thread_id, item.id, context)
         if not isinstance(item, ClientToolCallItem) and not isinstance(known, ClientToolCallItem):
             return True
         if says_the_same(known, item):
@@ -209,12 +183,6 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
             logger.warning("%s", error)
         return True
 
-    async def _known(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem | None:
-        try:
-            return await super().load_item(thread_id, item_id, context)
-        except NotFoundError:
-            return None
-
     async def _check_new(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         call = cast("ClientToolCallItem", item)  # nothing else is checked under an id that is new
         check_new(thread_id, call)
@@ -224,6 +192,81 @@ class ValidatingStore(StoreWrapper[TContext], Generic[TContext]):
                 raise second_pending(thread_id, call, other)
 
 
+def _copied(value: TValue) -> TValue:
+    """Return a copy of what a store has loaded; some stores return None for what they do not have."""
+    return value and value.model_copy(deep=True)
+
+
+def refuse_what_is_no_store(store: object, who_wants: str) -> None:
+    """Raise `UsageError` for a class where a store is needed, and for what lacks a method of a store."""
+    if isinstance(store, type):
+        raise UsageError(f"{who_wants} a store, and {store.__name__} is a class: {store.__name__}(...)")
+    if missing := missing_methods(store):
+        raise UsageError(f"{who_wants} a store, and {type(store).__name__} has no {', '.join(missing)}")
+
+
 def missing_methods(thing: object, methods: Collection[str] = METHODS) -> list[str]:
     """Return the names of the methods that something lacks."""
     return sorted(name for name in methods if not callable(getattr(thing, name, None)))
+
+
+async def find_item(store: Store[Any], thread_id: str, item_id: str, context: object) -> ThreadItem | None:
+    """Load an item, or return None if there is none, however the store reports that.
+
+    Real stores raise ChatKit's `NotFoundError`, `ValueError` or a class of their own, or return None. An error counts
+    as absence only if the newest items can be read, and the item is not among them.
+    """
+    try:
+        return await store.load_item(thread_id, item_id, context=context)
+    except NotFoundError:
+        return None
+    except AWAY:
+        raise
+    except Exception as error:
+        page = await store.load_thread_items(thread_id, None, PAGE, "desc", context)
+        if any(item.id == item_id for item in page.data):
+            raise
+        _name_once(store, "load_item", error)
+        return None
+
+
+async def find_thread(store: Store[Any], thread_id: str, context: object) -> ThreadMetadata | None:
+    """Load a thread, or return None if there is none, however the store reports that.
+
+    An error counts as absence only if the thread's items can be read, and there are none, or if reading them fails with
+    the same kind of error. A database that is away is no absence.
+    """
+    try:
+        return await store.load_thread(thread_id, context=context)
+    except NotFoundError:
+        return None
+    except AWAY:
+        raise
+    except Exception as error:  # noqa: BLE001  real stores have classes of their own for what they do not have
+        try:
+            page = await store.load_thread_items(thread_id, None, 1, "desc", context)
+        except Exception as other:
+            if not isinstance(other, (NotFoundError, type(error))):
+                raise
+        else:
+            if page.data:
+                raise
+        _name_once(store, "load_thread", error)
+        return None
+
+
+def _name_once(store: Store[Any], method: str, error: Exception) -> None:
+    kind = type(error)
+    if kind in _named:
+        return
+    _named.add(kind)
+    while isinstance(store, StoreWrapper):
+        store = store.inner
+    logger.warning(
+        "%s.%s raised %s.%s for what it does not have. It is taken for absent; ChatKit itself expects "
+        "chatkit.store.NotFoundError: raise that, or derive the class from it.",
+        type(store).__name__,
+        method,
+        kind.__module__,
+        printable(kind.__qualname__),
+    )

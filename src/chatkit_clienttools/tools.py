@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientEffectEvent
@@ -12,15 +12,16 @@ from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import ParamSpec
 
 from .errors import InvalidArgumentsError, UsageError
-from .observe import loud
+from .observe import log_and_return
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from agents import RunContextWrapper
     from pydantic_core import ErrorDetails
 
 P = ParamSpec("P")
+TAgentContext = TypeVar("TAgentContext", bound=AgentContext[Any])
 
 
 class _Declared(Generic[P]):
@@ -38,7 +39,7 @@ class _Declared(Generic[P]):
         return f"{type(self).__name__}({self.name!r})"
 
     def _refusal(self, problems: list[str], kinds: Sequence[str] = ()) -> InvalidArgumentsError:
-        return loud(InvalidArgumentsError(self.name, problems, kind=self._kind, kinds=kinds))
+        return log_and_return(InvalidArgumentsError(self.name, problems, kind=self._kind, kinds=kinds))
 
     def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -51,7 +52,12 @@ class _Declared(Generic[P]):
             kinds = [f"{each['loc'][0] if each['loc'] else 'value'} ({each['type']})" for each in error.errors()]
             raise self._refusal(_problems(error), kinds) from None
         except PydanticSerializationError as error:  # a field that takes anything has got what is not JSON
-            raise self._refusal([f"arguments are not JSON: {error}"]) from None
+            raise self._refusal(_not_json(fields) or [f"value: not JSON ({error})"]) from None
+
+    def _by_name(self, what: str) -> InvalidArgumentsError:
+        fields = {} if self._model is None else getattr(self._model, "model_fields", {})
+        names = [field.alias or name for name, field in fields.items()] or ["field"]
+        return self._refusal([f"{what} are given by name: {', '.join(f'{name}=...' for name in names)}"])
 
 
 class ClientTool(_Declared[P]):
@@ -88,7 +94,7 @@ class ClientTool(_Declared[P]):
     def __call__(self, /, *args: P.args, **arguments: P.kwargs) -> ClientToolCall:
         """Return a call of this tool; raise `InvalidArgumentsError` if its arguments are wrong."""
         if args:
-            raise self._refusal(["arguments are given by name"])
+            raise self._by_name("arguments")
         return ClientToolCall(name=self.name, arguments=self._validated(arguments))
 
     def params_schema(self, **options: Any) -> dict[str, Any]:
@@ -101,20 +107,53 @@ class ClientTool(_Declared[P]):
         return self._answer.json_schema(mode="validation", **options)
 
     def problem_with(self, answer: object) -> str | None:
-        """Say why `answer` is none, or None if it is one.
+        """Return why `answer` is invalid, or None.
 
-        It is none when it is an error report, an object with one field, `error`, that holds a text; or when it does
-        not fit the declared type.
+        It is invalid if it is an error report, an object with one field, `error`, that holds a text; or if it does not
+        fit the declared type.
         """
+        error = self._error_in(answer)
+        if isinstance(error, ValidationError):
+            return f"the browser's answer does not fit: {'; '.join(_problems(error))}"
+        return None if error is None else self._in_short(error)
+
+    def why_it_failed(self, answer: object) -> str | None:
+        """Return the same for a log: which fields do not fit, and not what is in them."""
+        error = self._error_in(answer)
+        if isinstance(error, ValidationError):
+            return f"the answer does not fit the tool's result type: {', '.join(self._misfits(error))}"
+        return None if error is None else self._in_short(error)
+
+    def _error_in(self, answer: object) -> Exception | None:
         if is_error_report(answer):
-            return "the browser reported an error"
+            return _ReportedError()
         try:
             self._answer.validate_json(to_json(answer))
-        except ValidationError as error:
-            return f"the browser's answer does not fit: {'; '.join(_problems(error))}"
         except Exception as error:  # noqa: BLE001  a validator of the application may raise anything
-            return f"the browser's answer could not be checked: {type(error).__name__}"
+            return error
         return None
+
+    @staticmethod
+    def _in_short(error: Exception) -> str:
+        if isinstance(error, _ReportedError):
+            return "the browser reported an error"
+        return f"the browser's answer could not be checked: {type(error).__name__}"
+
+    def _misfits(self, error: ValidationError) -> list[str]:
+        """Name each field that does not fit. Keys of dictionaries are what users said: they are left out."""
+        try:
+            declared = _property_names(self.result_schema())
+        except Exception:  # noqa: BLE001  a type without a JSON schema
+            declared = set()
+        misfits = []
+        for each in error.errors(include_input=False, include_context=False, include_url=False):
+            path = ".".join(str(part) for part in each["loc"] if isinstance(part, int) or part in declared)
+            misfits.append(f"{path or 'value'} ({each['type']})")
+        return misfits
+
+
+class _ReportedError(Exception):
+    """The browser's handler has failed."""
 
 
 class ClientEffect(_Declared[P]):
@@ -135,13 +174,13 @@ class ClientEffect(_Declared[P]):
     def __call__(self, /, *args: P.args, **data: P.kwargs) -> ClientEffectEvent:
         """Return an event of this effect; raise `InvalidArgumentsError` if its data are wrong."""
         if args:
-            raise self._refusal(["data are given by name"])
+            raise self._by_name("data")
         return ClientEffectEvent(name=self.name, data=self._validated(data))
 
 
 @asynccontextmanager
 async def showing(
-    ctx: RunContextWrapper[AgentContext[Any]] | AgentContext[Any], begin: ClientEffectEvent, end: ClientEffectEvent
+    ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], begin: ClientEffectEvent, end: ClientEffectEvent
 ) -> AsyncGenerator[None, None]:
     """Stream `begin` at once, and `end` afterwards, whatever happens in between.
 
@@ -160,14 +199,20 @@ def agent_context_of(ctx: object) -> AgentContext[Any]:
     """Return the `AgentContext` that a tool's `ctx` carries."""
     inner = ctx if isinstance(ctx, AgentContext) else getattr(ctx, "context", None)
     if not isinstance(inner, AgentContext):
-        found = type(ctx if inner is None else inner).__name__
-        cure = (
-            "`ctx` comes first, as in enqueue(ctx, ...)"
-            if isinstance(ctx, ClientToolCall)
-            else "run the agent with `context=AgentContext(thread=thread, store=self.store, request_context=context)`"
-        )
-        raise loud(UsageError(f"A RunContextWrapper[AgentContext] or an AgentContext is needed, not a {found}: {cure}"))
+        raise log_and_return(UsageError(_without_a_context(ctx, inner)))
     return inner
+
+
+def _without_a_context(ctx: object, inner: object) -> str:
+    run = "run the agent with `context=AgentContext(thread=thread, store=self.store, request_context=context)`"
+    if inner is None and hasattr(ctx, "context"):
+        return (
+            f"The agent run that this tool belongs to has no context: {run}, and an agent inside a tool with "
+            "`Runner.run(agent, ..., context=ctx.context)`"
+        )
+    cure = "`ctx` comes first, as in enqueue(ctx, ...)" if isinstance(ctx, ClientToolCall) else run
+    found = type(ctx if inner is None else inner).__name__
+    return f"A RunContextWrapper[AgentContext] or an AgentContext is needed, not a {found}: {cure}"
 
 
 def is_error_report(answer: object) -> bool:
@@ -183,6 +228,24 @@ def _strict_about_names(name: str, model: Callable[P, BaseModel]) -> Callable[..
         return model
     said = {"__doc__": model.__doc__, "__module__": model.__module__}
     return type(model.__name__, (model,), {**said, "model_config": ConfigDict(extra="forbid")})
+
+
+def _not_json(fields: Mapping[str, object]) -> list[str]:
+    """Say for each field that is not JSON why."""
+    problems = []
+    for name, value in fields.items():
+        try:
+            to_json(value, inf_nan_mode="strings")
+        except PydanticSerializationError as error:
+            problems.append(f"{name}: not JSON ({error})")
+    return problems
+
+
+def _property_names(schema: object) -> set[str]:
+    """Collect the names of all declared fields in a JSON schema."""
+    names = set(schema.get("properties", ())) if isinstance(schema, dict) else set[str]()
+    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    return names.union(*map(_property_names, parts))
 
 
 def _problems(error: ValidationError) -> list[str]:

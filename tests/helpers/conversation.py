@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from chatkit.server import ChatKitServer, StreamingResult
+from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,6 +45,20 @@ class Conversation:
 
     async def rename(self, title: str) -> None:
         await self.server.process(self._request("threads.update", title=title), self.context)
+
+    async def thread(self) -> Wire:
+        """The thread as a page that loads it gets it."""
+        return await self._read(self._request("threads.get_by_id"))
+
+    async def threads(self) -> Wire:
+        """The list of threads as a page gets it."""
+        return await self._read(json.dumps({"type": "threads.list", "params": {}}))
+
+    async def _read(self, request: str) -> Wire:
+        result = await self.server.process(request, self.context)
+        assert isinstance(result, NonStreamingResult)
+        answer: Wire = json.loads(result.json)
+        return answer
 
     async def stream(self, request: str) -> AsyncIterator[Wire]:
         """Post a request and take its events one by one."""

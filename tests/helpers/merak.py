@@ -11,7 +11,7 @@ from chatkit.agents import AgentContext, ClientToolCall, simple_to_agent_input, 
 from chatkit.server import ChatKitServer
 from pydantic import BaseModel
 
-from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
+from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer, ClientToolServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -80,8 +80,8 @@ class PlainServer(ChatKitServer[Any]):
         return await simple_to_agent_input(items)
 
 
-class SequencedServer(PlainServer):
-    """The same, with two lines more."""
+class SequencedServer(ClientToolServer[Any], PlainServer):
+    """The same, with two lines changed."""
 
     def __init__(
         self,
@@ -93,9 +93,8 @@ class SequencedServer(PlainServer):
         **options: Any,
     ) -> None:
         super().__init__(store, steps, tools)
-        self.sequencer = sequencer or ClientToolSequencer(TOOLS, **options)
+        self.client_tools = self.sequencer = sequencer or ClientToolSequencer(TOOLS, **options)
         self.converter = ClientToolConverter(self.sequencer)
-        self.respond = self.sequencer.sequenced(super().respond.__func__).__get__(self)  # type: ignore[attr-defined, method-assign]
 
     async def to_input(self, items: list[Any]) -> Any:
         return await self.converter.to_agent_input(items)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatkit.store import NotFoundError, Store
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from chatkit.types import Attachment, ThreadItem, ThreadMetadata
 
-    from chatkit_clienttools._plans import StoredPlan
+    from chatkit_clienttools._step.plans import StoredPlan
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -78,10 +79,13 @@ class PlainStore(Store[Any]):
         return value.model_copy(deep=True)
 
     def _page(self, values: list[Any], limit: int, after: str | None, order: str) -> Page[Any]:
-        values = values if order == "asc" else list(reversed(values))
-        start = [value.id for value in values].index(self._known(values, after)) + 1 if after else 0
-        shown = values[start : start + limit]
-        has_more = start + limit < len(values)
+        ordered = iter(values) if order == "asc" else reversed(values)
+        if after:
+            self._known(values, after)
+            next(value for value in ordered if value.id == after)
+        shown = list(islice(ordered, limit + 1))
+        has_more = len(shown) > limit
+        shown = shown[:limit]
         return Page(data=[self._out(v) for v in shown], has_more=has_more, after=shown[-1].id if has_more else None)
 
     @staticmethod

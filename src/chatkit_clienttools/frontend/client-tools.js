@@ -2,8 +2,9 @@
  * The browser's half of chatkit-clienttools: every client tool call is run once, however often it is delivered.
  *
  * A call may come again: its stream broke, or the page or the thread was loaded again. With receipts the server puts
- * the call's own id into its params, as `_receipt`. What was answered under a receipt is answered again from memory;
- * what is still being executed is waited for; nothing is executed a second time.
+ * a text into its params, as `_receipt`, which names the thread and the call: "thread:call_0123...". What was answered
+ * under a receipt is answered again from memory; what is still being executed is waited for; nothing is executed a
+ * second time. Two calls never have one receipt, even if a provider gives the same id to a call in another thread.
  *
  * One receipt is one key of sessionStorage, not an entry of one index: a write costs one answer, a damaged entry or one
  * that does not fit leaves the others alone, and tabs that share a storage do not overwrite one another's index.

@@ -1,27 +1,28 @@
-"""What the browser has posted: read, or refused in words, and made known to the run that it starts.
-
-ChatKit calls `respond(thread, None, context)` for an answer and for a form that was filled in, and an application may
-do so by itself. `ClientToolServer` knows which it is; a run under plain `ChatKitServer` has to find out from the items.
-"""
+"""What the browser has posted: read, or refused with words that help."""
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from chatkit.types import ChatKitReq, ThreadsAddClientToolOutputReq, ThreadsCustomActionReq
+from chatkit.types import (
+    ChatKitReq,
+    ThreadsAddClientToolOutputReq,
+    ThreadsAddUserMessageReq,
+    ThreadsCreateReq,
+    ThreadsCustomActionReq,
+    ThreadsRetryAfterItemReq,
+)
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import InvalidRequestError, UsageError, printable
+from chatkit_clienttools.errors import InvalidRequestError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
+    from contextvars import ContextVar
 
     from chatkit.types import StreamingReq
     from pydantic_core import ErrorDetails
@@ -32,7 +33,7 @@ RESUME = "chatkit_clienttools.resume"
 """The type of the action that a page sends when it has loaded a thread."""
 
 MAX_PROBLEMS = 5
-"""How many problems of a request are told."""
+"""How many problems of a request are listed."""
 
 
 class Posted(Enum):
@@ -40,30 +41,9 @@ class Posted(Enum):
 
     ANSWER = "answer"
     RESUME = "resume"
+    MESSAGE = "message"
     FORM = "form"
     OTHER = "other"
-
-
-@dataclass(eq=False)
-class Request:
-    """A streaming request to a `ClientToolServer`."""
-
-    posted: Posted
-    removed: deque[str] = field(default_factory=deque)
-    """Items that are deleted, and of which the browser has to hear."""
-
-
-_request: ContextVar[Request | None] = ContextVar("chatkit_clienttools_request", default=None)
-
-
-def request_here() -> Request | None:
-    """Return the request that is being served, if by a `ClientToolServer`; None under any other server."""
-    return _request.get()
-
-
-def serving(request: Request | None) -> AbstractContextManager[None]:
-    """Let what runs inside know the request, or that nobody does."""
-    return setting(_request, request)
 
 
 def kind_of(request: StreamingReq) -> Posted:
@@ -73,7 +53,9 @@ def kind_of(request: StreamingReq) -> Posted:
             return Posted.ANSWER
         case ThreadsCustomActionReq() if request.params.action.type == RESUME:
             return Posted.RESUME
-    # not by its class: older ChatKits have none
+        case ThreadsCreateReq() | ThreadsAddUserMessageReq() | ThreadsRetryAfterItemReq():
+            return Posted.MESSAGE
+    # the class has another name in older versions of ChatKit, or is not there
     return Posted.FORM if request.type == "threads.add_structured_input" else Posted.OTHER
 
 
@@ -107,13 +89,13 @@ def _problem(error: ErrorDetails) -> str:
                 "threads.create, in a new thread, or as threads.add_user_message; process() routes them all"
             )
         case "union_tag_invalid":  # pydantic's own sentence quotes the value
-            said = f"none of {context['expected_tags']}"
+            problem = f"none of {context['expected_tags']}"
         case "union_tag_not_found":
-            said = "Field required"
+            problem = "Field required"
         case _:
-            said = printable(error["msg"])
+            problem = printable(error["msg"])
     where = _field(error)
-    return f"{where}: {said}" if where else said
+    return f"{where}: {problem}" if where else problem
 
 
 def _field(error: ErrorDetails) -> str | None:
@@ -129,7 +111,7 @@ def setting(variable: ContextVar[T], value: T) -> Iterator[None]:
     try:
         yield
     finally:
-        # a step that was abandoned may be closed from another context, where there is nothing to undo
+        # what was abandoned may be closed from another context, where there is nothing to undo
         with suppress(ValueError):
             variable.reset(token)
 
@@ -149,6 +131,11 @@ async def stepwise(
                     return
             yield event
     finally:
-        close = getattr(events, "aclose", None)
-        if close is not None:
-            await close()
+        await close(events)
+
+
+async def close(events: AsyncIterator[object]) -> None:
+    """Close an iterator, if it is one that can be closed."""
+    aclose = getattr(events, "aclose", None)
+    if aclose is not None:
+        await aclose()

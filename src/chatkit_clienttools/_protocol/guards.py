@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 from chatkit.types import ClientToolCallItem
 
-from ._lifecycle import TRANSITIONS, Event, State
-from .errors import LifecycleViolationError, printable
+from chatkit_clienttools.errors import LifecycleViolationError, printable
+
+from .states import TRANSITIONS, Change, State
 
 if TYPE_CHECKING:
     from chatkit.types import ThreadItem
@@ -50,7 +51,7 @@ def check_change(thread_id: str, known: ThreadItem, item: ThreadItem) -> None:
     if _fixed(known) != _fixed(item):
         cure = "Only status and output of a call ever change: add another call under an id of its own."
         raise violation(thread_id, item, known.status, f"{item.status} with other contents", cure)
-    if TRANSITIONS[State(known.status)].get(Event.ANSWER) != State(item.status):
+    if TRANSITIONS[State(known.status)].get(Change.ANSWER) != State(item.status):
         becomes = item.status if item.status != known.status else f"{item.status} with another output"
         raise late_answer(thread_id, item, known.status, becomes)
 

@@ -1,0 +1,296 @@
+"""What has to become of a thread when something happens to it: `Policy.decide`, from one value to another.
+
+Each event is one method. The way of an answer: `_answered` completes the item, and `_go_on` adds the item of the next
+call, or claims the body for this run when no call is left and the model wants to know an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chatkit_clienttools.receipts import answer_of, opened, receipt_for, receipt_of, stamped
+
+from .plan import BODY_SECONDS, Body, PlannedCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chatkit.types import ClientToolCallItem
+
+    from .thread import Thread
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The browser has posted an answer."""
+
+    result: Any
+    by: str
+    is_recorded: bool = False
+    """Whether it is in its call already, and the thread has only to go on."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A page was loaded, and may not know of the call that is pending."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """The user has written, or wants a message answered again."""
+
+    message: str | None
+    by: str
+
+
+@dataclass(frozen=True)
+class Acted:
+    """The user has pressed a button. What the application does then need not tell the model anything."""
+
+
+@dataclass(frozen=True)
+class FilledIn:
+    """The user has filled in a form, and the model runs."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A body has ended well."""
+
+    by: str
+    sees: int
+    """How many wanted answers the model had before it when it began."""
+    calls: tuple[PlannedCall, ...] = ()
+    """What it asked for."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A body has failed, or was cut off."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The application cancels what is open."""
+
+
+def recorded(event: Event) -> Event:
+    """Return the event as it is decided again when the store holds already what it brings."""
+    match event:
+        case Ended():
+            return replace(event, calls=())
+        case Answered():
+            return replace(event, is_recorded=True)
+    return event
+
+
+Event = Answered | Resumed | Wrote | Acted | FilledIn | Ended | Stopped | Cancelled
+
+
+class Tool(Protocol):
+    """What has to be known of a client tool."""
+
+    @property
+    def answer_wanted(self) -> bool:
+        """Whether the model gets the answer."""
+        ...
+
+    def problem_with(self, answer: object) -> str | None:
+        """Why an answer is invalid; None if it is valid."""
+        ...
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of one sequencer."""
+
+    tool: Callable[[str], Tool] = field(repr=False)
+    keeps: bool
+    """Whether calls stay open when the user writes."""
+    aborts: bool
+    """Whether a call that fails cancels those behind it."""
+    receipts: bool
+
+    def decide(self, thread: Thread, event: Event) -> Thread:  # noqa: PLR0911  one for each event
+        """Return the thread as it has to be after the event; the same value if nothing has to change."""
+        thread = thread.without_strays().without_finished()
+        match event:
+            case Answered():
+                return self._answered(thread, event)
+            case Resumed():
+                return self._resumed(thread, event)
+            case Wrote():
+                return self._wrote(thread, event)
+            case FilledIn():
+                return _telling(thread, event.by)
+            case Ended():
+                return self._ended(thread, event)
+            case Stopped():
+                return _without_body(thread, event.by)
+            case Cancelled():
+                return self._cancelled(thread)
+        return thread  # an action leaves the open calls alone
+
+    def has_failed(self, item: ClientToolCallItem) -> bool:
+        """Whether the answer of a call is invalid: the item does not say, its tool does."""
+        return self.tool(item.name).problem_with(answer_of(item)) is not None
+
+    def _answered(self, thread: Thread, event: Answered) -> Thread:
+        if event.is_recorded:
+            return self._go_on(thread, event.by)
+        call = thread.pending
+        item = thread.item(call) if call else None
+        if call is None or item is None:
+            return self._go_on(thread, event.by) if self._concerns(thread, event.result) else thread
+        receipt = receipt_of(item)
+        answer = opened(event.result) if receipt is not None or self.receipts else None
+        if answer is not None and answer.receipt not in {None, receipt}:
+            return thread
+        output = event.result if answer is None else answer.output
+        item = item.model_copy(update={"status": "completed", "output": output})
+        thread = thread.completing(item)
+        if self.aborts and self.has_failed(item):
+            thread = _cancelling(thread, lambda call: not call.required)
+        return self._go_on(thread, event.by)
+
+    def _resumed(self, thread: Thread, event: Resumed) -> Thread:
+        call = thread.pending
+        item = thread.item(call) if call else None
+        return self._go_on(thread if item is None else thread.withdrawing(item), event.by)
+
+    def _wrote(self, thread: Thread, event: Wrote) -> Thread:
+        def is_retried(call: PlannedCall) -> bool:
+            return call.turn is not None and (call.turn == event.message or call.turn in thread.gone)
+
+        goes = is_retried if self.keeps else lambda call: is_retried(call) or not call.required
+        thread = _cancelling(thread, goes)
+        call = thread.pending
+        item = thread.item(call) if call and not self.keeps else None
+        if item is not None:
+            thread = thread.withdrawing(item)
+        waiting = thread.plan.calls[thread.settled :]
+        # with "keep" nothing is pending only if a retry, or an older ChatKit, took it away: then the next has to go
+        holds = () if self.keeps and thread.pending else tuple(call.id for call in waiting)
+        return _claiming(thread, event.by, holds) if holds or thread.has_news else thread
+
+    def _ended(self, thread: Thread, event: Ended) -> Thread:
+        thread = _without_body(thread, event.by)
+        plan = thread.plan
+        told = min(max(plan.told, event.sees), thread.answers)
+        if told != plan.told:
+            thread = thread.planning(told=told)
+        if event.calls:
+            # an item that has to go is no mark: it may be there again later, and be newer than these calls
+            newest = thread.newest.id if thread.newest and thread.newest.id not in plan.removed else plan.mark
+            mark = plan.mark if plan.calls[thread.settled :] else newest
+            thread = thread.planning(calls=plan.calls.adding(_with_free_ids(thread, event.calls)), mark=mark)
+        return self._release(thread)
+
+    def _cancelled(self, thread: Thread) -> Thread:
+        thread = _cancelling(thread, lambda call: not call.required)
+        call = thread.pending
+        item = thread.item(call) if call else None
+        thread = thread if item is None else thread.withdrawing(item)
+        return thread.planning(told=thread.answers) if thread.has_news else thread
+
+    def sends_again(self, thread: Thread, event: Event) -> ClientToolCallItem | None:
+        """Return the pending item that has to be streamed once more, if any.
+
+        The response to the answer before it was lost, and the page has posted that answer again. With receipts this
+        does no harm: a page that has the call already answers from its memory.
+        """
+        call = thread.pending
+        is_repeat = isinstance(event, Answered) and not event.is_recorded and self._is_last(thread, event.result)
+        return thread.item(call) if call and is_repeat else None
+
+    def _concerns(self, thread: Thread, result: Any) -> bool:
+        """Whether an answer that finds nothing pending may be the one after which the thread has to go on.
+
+        The next call may have been out already, and withdrawn for another attempt that a failing store has prevented.
+        """
+        if not self.receipts or opened(result).receipt is None or self._is_last(thread, result):
+            return True
+        return thread.next is not None and _is_for(thread, thread.next.id, result)
+
+    def _is_last(self, thread: Thread, result: Any) -> bool:
+        """Whether an answer carries the receipt of the call that was answered last."""
+        last = thread.plan.last
+        return self.receipts and last is not None and _is_for(thread, last, result)
+
+    def _go_on(self, thread: Thread, by: str) -> Thread:
+        """Release the next call; if there is none, let a body tell the model what it does not know."""
+        if thread.pending or thread.next:
+            return self._release(thread)
+        body = thread.plan.body
+        is_being_told = body is not None and body.is_alive(thread.now) and body.sees >= thread.answers
+        return _claiming(thread, by) if thread.has_news and not is_being_told else thread
+
+    def _release(self, thread: Thread) -> Thread:
+        call, body = thread.next, thread.plan.body
+        if call is None or (body is not None and body.is_alive(thread.now) and call.id in body.holds):
+            return thread
+        receipt = receipt_for(thread.id, call.id)
+        return thread.releasing(call, stamped(call.arguments, receipt) if self.receipts else call.arguments)
+
+
+def _is_for(thread: Thread, call_id: str, result: Any) -> bool:
+    return opened(result).receipt == receipt_for(thread.id, call_id)
+
+
+def _with_free_ids(thread: Thread, calls: tuple[PlannedCall, ...]) -> list[PlannedCall]:
+    """Return the calls, each under ids that the thread does not have: a provider, or a store, may repeat its own."""
+    known = [*thread.plan.calls]
+    item_ids = {item.id for item in thread.items} | {call.item_id for call in known} | {*thread.plan.removed}
+    call_ids = {item.call_id for item in thread.items} | {call.call_id for call in known}
+    free: list[PlannedCall] = []
+    for call in calls:
+        item_id = call.id if call.base_item_id in item_ids else call.base_item_id
+        call_id = call.id if call.call_id in call_ids else call.call_id
+        item_ids.add(item_id)
+        call_ids.add(call_id)
+        free.append(call.model_copy(update={"base_item_id": item_id, "call_id": call_id}))
+    return free
+
+
+def _telling(thread: Thread, by: str) -> Thread:
+    """Return the thread with a body that tells the model what it does not know, unless a body is at work."""
+    body = thread.plan.body
+    is_at_work = body is not None and body.is_alive(thread.now)
+    return _claiming(thread, by) if thread.has_news and not is_at_work else thread
+
+
+def _claiming(thread: Thread, by: str, holds: tuple[str, ...] = ()) -> Thread:
+    body = Body(by=by, until=thread.now + BODY_SECONDS, sees=thread.answers, holds=holds)
+    return thread.planning(body=body)
+
+
+def _without_body(thread: Thread, by: str) -> Thread:
+    body = thread.plan.body
+    return thread.planning(body=None) if body is not None and body.by == by else thread
+
+
+def _cancelling(thread: Thread, goes: Callable[[PlannedCall], bool]) -> Thread:
+    """Return the thread without the open calls for which `goes` is true.
+
+    The first call that waits may be on its way into the store, if a write outlasts its lease. So its item has to go
+    too, should it appear.
+    """
+    pending, first = thread.pending, thread.next
+    if pending is not None and goes(pending):
+        item = thread.item(pending)
+        thread = thread if item is None else thread.withdrawing(item)
+    if first is not None and goes(first):
+        thread = thread.planning(removed=thread.plan.removing(first.item_id).removed)
+    done = thread.settled
+    calls = thread.plan.calls
+    open_calls = calls[done:].keeping(lambda call: not goes(call))
+    if len(open_calls) == len(calls) - done:
+        return thread
+    return thread.planning(calls=calls[:done].adding(open_calls))

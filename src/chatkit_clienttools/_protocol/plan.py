@@ -1,0 +1,243 @@
+"""The plan of a thread: the calls that are not finished, in order, and which body is at work.
+
+A plan is stored as text. Its first line is a JSON object, and each further line is one call. A step looks at the first
+calls only, so the others stay text: reading a plan of sixty calls costs about as much as reading one of three.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chatkit_clienttools.errors import DamagedPlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+VERSION: Literal[2] = 2
+"""The format of the document. A document with another version is refused, never guessed at."""
+
+BODY_SECONDS = 120.0
+"""How long a body may be at work before others take it for dead."""
+
+CLOCK_SKEW_SECONDS = 5.0
+"""How far the clocks of two workers may be apart. A body that claims more time than it has has a wrong clock."""
+
+REMOVED_KEPT = 8
+"""How many items that have to go a plan remembers."""
+
+
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class _Frozen(BaseModel):
+    # a field that this version does not know would be lost with the next write: refuse the document instead
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlannedCall(_Frozen):
+    """One call, with the ids it will have when it is released."""
+
+    id: str
+    """The call's own id: random, chosen by us, the same for every attempt. It is what a receipt carries."""
+    name: str
+    arguments: dict[str, Any]
+    base_item_id: str
+    call_id: str
+    wanted: bool
+    """Whether the model gets the answer."""
+    required: bool = False
+    """Whether it stays when the rest of the plan is cancelled."""
+    turn: str | None = None
+    """The user message under which it was asked for. A retry of that message starts over without the call."""
+    at: float
+    """When it was asked for, in seconds since the epoch."""
+    attempt: int = 1
+
+    @property
+    def item_id(self) -> str:
+        """The id of its item: another one for each attempt, so that the page takes it for a new call."""
+        return self.base_item_id if self.attempt == 1 else f"{self.base_item_id}-{self.attempt}"
+
+    def new_attempt(self) -> PlannedCall:
+        """Return the call as it goes out once more."""
+        return self.model_copy(update={"attempt": self.attempt + 1})
+
+
+class Calls(Sequence[PlannedCall]):
+    """The calls of a plan. Each is a line of text until it is looked at."""
+
+    def __init__(self, entries: Iterable[str | PlannedCall] = (), thread_id: str = "") -> None:
+        self._entries = list(entries)
+        self._thread_id = thread_id
+        self._places: dict[str, int | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> PlannedCall: ...
+    @overload
+    def __getitem__(self, index: slice) -> Calls: ...
+    def __getitem__(self, index: int | slice) -> PlannedCall | Calls:
+        if isinstance(index, slice):
+            return Calls(self._entries[index], self._thread_id)
+        entry = self._entries[index]
+        if isinstance(entry, str):
+            entry = self._entries[index] = _parsed(PlannedCall, entry, self._thread_id)
+        return entry
+
+    def __iter__(self) -> Iterator[PlannedCall]:
+        return (self[n] for n in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Calls) and (self._entries == other._entries or self.lines() == other.lines())
+
+    __hash__ = None  # type: ignore[assignment]  # it holds what was parsed so far
+
+    def lines(self) -> list[str]:
+        """Return each call as a line of text."""
+        return [e if isinstance(e, str) else e.model_dump_json(exclude_defaults=True) for e in self._entries]
+
+    @cached_property
+    def size(self) -> int:
+        """How large they are, in bytes."""
+        return sum(len(line.encode()) for line in self.lines())
+
+    @cached_property
+    def _text(self) -> str:
+        """What has not been looked at, in one piece: most items are in none of the lines."""
+        return "\n".join(entry for entry in self._entries if isinstance(entry, str))
+
+    def position(self, item_id: str) -> int | None:
+        """Return the place of the call that has, or will have, the item `item_id`."""
+        if item_id not in self._places:
+            self._places[item_id] = self._position(item_id)
+        return self._places[item_id]
+
+    def _position(self, item_id: str) -> int | None:
+        # the number of an attempt is not in the text
+        known = [_quoted(each) for each in (item_id, item_id.rpartition("-")[0]) if each]
+        is_in_text = any(each in self._text for each in known)
+        for n, entry in enumerate(self._entries):
+            may_be = isinstance(entry, PlannedCall) or (is_in_text and any(each in entry for each in known))
+            if may_be and self[n].item_id == item_id:
+                return n
+        return None
+
+    def keeping(self, keep: Callable[[PlannedCall], bool]) -> Calls:
+        """Return the calls for which `keep` is true."""
+        return Calls([call for call in self if keep(call)], self._thread_id)
+
+    def replacing(self, position: int, call: PlannedCall, *, at: int) -> Calls:
+        """Return the calls without the one at a place, and with another one, which then is at the place `at`."""
+        rest = [*self._entries[:position], *self._entries[position + 1 :]]
+        return Calls([*rest[:at], call, *rest[at:]], self._thread_id)
+
+    def with_inserted(self, position: int, calls: Iterable[PlannedCall]) -> Calls:
+        """Return the calls with more of them before a place."""
+        return Calls([*self._entries[:position], *calls, *self._entries[position:]], self._thread_id)
+
+    def adding(self, calls: Iterable[PlannedCall]) -> Calls:
+        """Return the calls with more of them at the end."""
+        return Calls([*self._entries, *calls], self._thread_id)
+
+
+class Body(_Frozen):
+    """The body that is at work: the application's `respond`, for a message or after the last answer."""
+
+    by: str
+    """The run whose body it is."""
+    until: float
+    """When others may take it for dead, in seconds since the epoch."""
+    sees: int
+    """How many of the thread's wanted answers it shows to the model."""
+    holds: tuple[str, ...] = ()
+    """The calls that are not released before it has ended."""
+
+    def is_alive(self, now: float) -> bool:
+        """Whether it may still be at work; one that claims too much time was written by a clock that is ahead."""
+        return now < self.until <= now + BODY_SECONDS + CLOCK_SKEW_SECONDS
+
+
+class Plan(_Frozen):
+    """What a thread still has to do."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    version: Literal[2] = VERSION
+    calls: Calls = Field(default_factory=Calls, exclude=True)
+    finished: int = 0
+    """How many calls have left the plan since it was last empty."""
+    answers: int = 0
+    """How many wanted answers the calls that have left brought, ever."""
+    told: int = 0
+    """How many of the wanted answers the model has been told, ever."""
+    last: str | None = None
+    """The id of the call that was answered last: what a repeated answer to it is known by."""
+    turn: str | None = None
+    """The user message under which that call was asked for."""
+    mark: str | None = None
+    """An item that is older than every item of these calls: reading further back is of no use."""
+    removed: tuple[str, ...] = ()
+    """The latest items that had to go. One of them that is pending is deleted, whenever it appears."""
+    body: Body | None = None
+    lease: str | None = None
+    """The worker whose step is writing items at this moment."""
+    writer: str = ""
+    """The worker that wrote this revision."""
+
+    def but(self, **changes: Any) -> Plan:
+        """Return this plan with changes."""
+        return self.model_copy(update=changes)
+
+    def removing(self, *item_ids: str) -> Plan:
+        """Return this plan with more items that have to go; one that goes again counts as new."""
+        others = [each for each in self.removed if each not in item_ids]
+        return self.but(removed=(*others, *item_ids)[-REMOVED_KEPT:])
+
+    def is_same_as(self, other: Plan) -> bool:
+        """Whether writing this plan over `other` would change nothing but its writer."""
+        return self == other.but(writer=self.writer)
+
+    def to_text(self) -> str:
+        """Return the document to be stored."""
+        head = {"version": self.version, **self.model_dump(exclude_defaults=True)}
+        return "\n".join([json.dumps(head, separators=(",", ":")), *self.calls.lines()])
+
+    @classmethod
+    def from_text(cls, document: object, thread_id: str) -> Plan:
+        """Read a stored document, or raise `DamagedPlanError` and name the thread."""
+        if not isinstance(document, str):
+            raise DamagedPlanError(thread_id, f"it is a {type(document).__name__}, not text")
+        head, *lines = document.split("\n")
+        _check_version(head, thread_id)
+        plan: Plan = _parsed(cls, head, thread_id)
+        return plan.but(calls=Calls(lines, thread_id))
+
+
+def _check_version(head: str, thread_id: str) -> None:
+    try:
+        fields = json.loads(head)
+    except (ValueError, RecursionError):
+        raise DamagedPlanError(thread_id, "it is not JSON") from None
+    if not isinstance(fields, dict):
+        raise DamagedPlanError(thread_id, f"it is a {type(fields).__name__}, not a JSON object")
+    version = fields.get("version")
+    if version != VERSION:
+        found = version if isinstance(version, int) else f"a {type(version).__name__}"
+        raise DamagedPlanError(thread_id, f"its format version is {found}, and this code knows {VERSION}")
+
+
+def _parsed(model: type[Any], line: str, thread_id: str) -> Any:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        # name the first damaged field without its value: a plan holds what users did
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedPlanError(thread_id, f"{where}: {first['msg']}" if where else first["msg"]) from None

@@ -1,0 +1,175 @@
+"""What the body of one request asks for: the calls, in order, and what stands in ChatKit's slot meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chatkit.agents import AgentContext, ClientToolCall
+from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
+from pydantic_core import from_json, to_json
+
+from chatkit_clienttools._protocol.plan import Calls
+from chatkit_clienttools.errors import InvalidArgumentsError, QueueFullError
+from chatkit_clienttools.observe import log_and_return
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chatkit.types import ThreadStreamEvent
+
+    from .rules import Rules
+
+
+class Invocation:
+    """One call of a server tool that takes back what it has asked for if it raises."""
+
+    def __init__(self, within: Invocation | None) -> None:
+        self.within = within
+
+    def covers(self, other: Invocation | None) -> bool:
+        """Whether `other` is this one, or was started inside it."""
+        while other is not None and other is not self:
+            other = other.within
+        return other is self
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call that a run has asked for."""
+
+    call: ClientToolCall
+    size: int
+    at: float
+    tool_call_id: str | None = None
+    """The model's call of the server tool that asked."""
+    item: ClientToolCallItem | None = None
+    """The item that ChatKit, or the body itself, has already made for it."""
+    invocation: Invocation | None = None
+
+
+current_invocation: ContextVar[Invocation | None] = ContextVar("chatkit_clienttools_invocation", default=None)
+
+
+class Queue:
+    """The calls that a body has asked for so far, within the limits of its sequencer."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.asked: list[Asked] = []
+        self.open = Calls()
+        """The calls that wait in the thread already: they count for the limits."""
+        self.thread = ""
+        """The id of the thread, as errors show it."""
+        self._rules = rules
+        self._lock = threading.Lock()
+        self._contexts: list[AgentContext[Any]] = []
+        self._in_slots: list[ClientToolCall] = []
+        self._streamed: list[ClientToolCall] = []
+
+    def ask(self, context: AgentContext[Any], calls: Iterable[ClientToolCall], tool_call_id: str | None = None) -> None:
+        """Queue `calls`, after one that was put into the slot directly, and leave the first of all in the slot."""
+        with self._lock:  # synchronous tools run in threads, several at a time
+            self._accept([*self._put_into_slot(context), *calls], tool_call_id)
+            self._fill_slot(context)
+
+    def discard(self, context: AgentContext[Any]) -> None:
+        """Forget what was asked for."""
+        with self._lock:
+            self.asked = []
+            self._fill_slot(context)
+
+    def take_back(self, invocation: Invocation) -> int:
+        """Forget what one tool has asked for; return how many calls that were."""
+        with self._lock:
+            before = len(self.asked)
+            self.asked = [each for each in self.asked if not invocation.covers(each.invocation)]
+            for context in self._contexts:
+                if any(context.client_tool_call is ours for ours in self._in_slots):
+                    self._fill_slot(context)
+            return before - len(self.asked)
+
+    def holds_back(self, event: ThreadStreamEvent) -> bool:
+        """Whether the event releases a call: the step that ends the run stores and streams it."""
+        match event:
+            case ThreadItemDoneEvent(item=ClientToolCallItem(status="pending") as item):
+                call = ClientToolCall(name=item.name, arguments=item.arguments)
+                if call not in self._in_slots:  # otherwise it is in the queue already
+                    self._streamed.append(call)
+                    self._accept([call], item=item)
+                return True
+        return False
+
+    def collect(self) -> None:
+        """Take the calls that were put into slots since the last `ask`."""
+        for context in self._contexts:
+            self._accept(self._put_into_slot(context))
+
+    def _accept(
+        self, calls: list[ClientToolCall], tool_call_id: str | None = None, item: ClientToolCallItem | None = None
+    ) -> None:
+        """Take all of `calls`, or none."""
+        now, invocation = self._rules.clock(), current_invocation.get()
+        new = [Asked(*_measured(call), now, tool_call_id, item, invocation) for call in calls]
+        asked = [*self.asked, *new]
+        count = len(self.open) + len(asked)
+        if count > self._rules.max_queued:
+            raise log_and_return(
+                QueueFullError(
+                    f"Thread {self.thread} would have {count} client tool calls waiting; at most "
+                    f"{self._rules.max_queued} are allowed (ClientToolSequencer(max_queued=...))"
+                )
+            )
+        size = self.open.size + sum(each.size for each in asked)
+        if size > self._rules.max_bytes:
+            raise log_and_return(
+                QueueFullError(
+                    f"The client tool calls of thread {self.thread} would take {size:,} bytes; at most "
+                    f"{self._rules.max_bytes:,} are allowed (ClientToolSequencer(max_bytes=...)). "
+                    "Send an id, and let the frontend fetch what is large."
+                )
+            )
+        self.asked = asked
+
+    def _put_into_slot(self, context: AgentContext[Any]) -> list[ClientToolCall]:
+        """Return the call that somebody else has put into the slot of `context`, if there is one that is new."""
+        inside = context.client_tool_call
+        if inside is None or any(inside is ours for ours in self._in_slots) or inside in self._streamed:
+            return []
+        self._in_slots.append(inside)
+        return [inside]
+
+    def _fill_slot(self, context: AgentContext[Any]) -> None:
+        """Leave the first call of the queue in ChatKit's slot, or nothing."""
+        first = self.asked[0].call if self.asked else None
+        AgentContext.__setattr__(context, "client_tool_call", first)
+        if first is not None:
+            self._in_slots.append(first)
+        if not any(context is known for known in self._contexts):
+            self._contexts.append(context)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _measured(call: ClientToolCall) -> tuple[ClientToolCall, int]:
+    """Take the call as it is now, and its size, or refuse it: later it has to be JSON, for ChatKit too."""
+    problems = [problem for problem in map(_json_problem, call.arguments.items()) if problem]
+    if problems:
+        raise log_and_return(InvalidArgumentsError(call.name, problems)) from None
+    taken = ClientToolCall(name=call.name, arguments=json.loads(to_json(call.arguments)))
+    return taken, len(taken.model_dump_json().encode())
+
+
+def _json_problem(field: tuple[str, object]) -> str | None:
+    """Why an argument cannot be sent; None if it can. Whatever ChatKit could store goes, but NaN and infinity."""
+    name, value = field
+    try:
+        json.loads(to_json(value), parse_constant=_refuse)
+        from_json(to_json([[[[value]]]]))  # pydantic reads no deep nesting, and the value is inside a call, in a page
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"{name}: not JSON ({error})"
+    return None

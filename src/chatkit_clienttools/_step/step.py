@@ -1,0 +1,337 @@
+"""One step: read a thread, decide, write the difference, announce it. The unit of work; one for each event.
+
+The order of writes is the plan first, if it holds anything new, then the items, then the plan as it is at rest. In a
+store that compares before it saves, the first write takes the lease and the last one drops it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from chatkit.types import ClientToolCallItem
+
+from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed, Wrote, recorded
+from chatkit_clienttools._protocol.plan import Plan
+from chatkit_clienttools._protocol.states import State
+from chatkit_clienttools._protocol.thread import Thread, Transition, Write, transitions
+from chatkit_clienttools.errors import ContendedPlanError, DamagedPlanError, LifecycleViolationError, printable
+from chatkit_clienttools.observe import LifecycleEvent, announce, logger
+from chatkit_clienttools.receipts import answer_of
+from chatkit_clienttools.store import find_item
+
+from .exclusion import LEASE_SECONDS, Patience, to_the_end
+from .plans import keeper
+
+if TYPE_CHECKING:
+    from chatkit.store import Store
+    from chatkit.types import ThreadItem, ThreadMetadata
+
+    from .plans import PlanKeeper
+    from .rules import Rules
+
+ATTEMPTS = 20
+"""How often a step is tried against other writers."""
+
+HANDFUL = 5
+"""How many items are read at first: the pending call is the newest one, as a rule."""
+
+PAGE = 20
+"""How many items are read at once beyond that, and how far a pending call is looked for that nobody planned."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step has done."""
+
+    before: Thread
+    after: Thread
+    metadata: ThreadMetadata | None = None
+    """The thread as ChatKit knows it, if it was loaded."""
+
+    writes: tuple[Write, ...] = ()
+    """What was done to the items."""
+    sent_again: ClientToolCallItem | None = None
+    """The pending call, if the page has lost the response in which it was."""
+
+    @property
+    def is_noop(self) -> bool:
+        """Whether the event changes nothing."""
+        return self.after is self.before and not self.writes
+
+    @property
+    def released(self) -> ClientToolCallItem | None:
+        """The call to be streamed; one that was added, unless another worker has removed it meanwhile."""
+        added = [write.item for write in self.writes if write.kind == "add"]
+        there = {item.id for item in self.after.items}
+        return next((item for item in added if item.id in there), self.sent_again)
+
+
+class Steps:
+    """The steps that one request takes on one thread."""
+
+    def __init__(self, rules: Rules, store: Store[Any], thread_id: str, context: object) -> None:
+        self._rules = rules
+        self._store = store
+        self._thread_id = thread_id
+        self._context = context
+        self.has_written = False
+        """Whether anything was written, or may have been."""
+        self.removed: list[str] = []
+        """The items that are gone, of which the browser has to hear, also if a step fails after that."""
+
+    async def take(self, event: Event, *, with_thread: bool = False) -> Outcome:
+        """Take the step for one event. Once begun it comes to its end, even if the request is cancelled."""
+        return await to_the_end(self._take(event, with_thread=with_thread))
+
+    async def look(self, *, whole: bool = False) -> tuple[Thread, list[ThreadItem]]:
+        """Read the thread without changing anything; `whole` goes back as far as the plan's finished calls."""
+        plans = keeper(self._store, self._thread_id, self._context)
+        found = await plans.load(with_thread=False)
+        plan = Plan.from_text(found.plan.document, self._thread_id) if found.plan else Plan()
+        items = await self._items(plan, depth=PAGE, finished=plan.finished if whole else 0)
+        return await self._thread(plan, items, check_turns=False), items
+
+    async def newest_message(self) -> str | None:
+        """Look for the newest user message further back than a step has to read."""
+        page = await self._store.load_thread_items(self._thread_id, None, PAGE, "desc", self._context)
+        return next((item.id for item in page.data if item.type == "user_message"), None)
+
+    async def drop_damaged(self) -> None:
+        """Put an empty plan in the place of one that cannot be read."""
+        async with self._rules.alone_on(self._thread_id):
+            plans = keeper(self._store, self._thread_id, self._context)
+            try:
+                found = await plans.load(with_thread=False)
+                plan = Plan.from_text(found.plan.document, self._thread_id) if found.plan else Plan()
+                list(plan.calls)
+            except DamagedPlanError:
+                await plans.save(Plan(writer=self._rules.worker).to_text())
+
+    async def _take(self, event: Event, *, with_thread: bool) -> Outcome:
+        drafts: list[_Draft] = []
+        try:
+            async with self._rules.alone_on(self._thread_id):
+                return await self._carry_out(event, drafts, with_thread=with_thread)
+        finally:  # an observer is code of the application: it is called when nothing is held any more
+            for draft in drafts:
+                self._announce_all(draft)
+
+    async def _carry_out(self, event: Event, drafts: list[_Draft], *, with_thread: bool) -> Outcome:
+        """Decide and write, and again from what has been done if another worker comes in between."""
+        depth = PAGE if isinstance(event, (Answered, Resumed)) else HANDFUL
+        refusal: BaseException | None = None
+        for _ in range(ATTEMPTS):
+            draft = await self._decided(event, depth, with_thread=with_thread)
+            # what is not in the table raises here, before anything is written
+            changes = list(transitions(draft.before, draft.after, self._rules.policy.has_failed))
+            drafts.append(draft)
+            try:
+                await self._write(draft)
+                draft.changes = changes
+            except _OvertakenError as overtaken:
+                refusal = overtaken.__cause__
+                depth *= 10  # what is in the way may be further back
+                event = draft.rest_of(event)
+            else:
+                writes = tuple(write for each in drafts for write in each.done)
+                again = self._rules.policy.sends_again(draft.after, event)
+                return Outcome(draft.before, draft.after, draft.metadata, writes, again)
+        raise refusal or ContendedPlanError(self._thread_id, ATTEMPTS)
+
+    async def _decided(self, event: Event, depth: int, *, with_thread: bool) -> _Draft:
+        """Read the thread, and decide what the event makes of it."""
+        plans = keeper(self._store, self._thread_id, self._context)
+        stored, metadata = await self._load(plans, with_thread=with_thread)
+        items = await self._items(stored, depth=depth)
+        thread = await self._thread(stored.but(lease=None), items, check_turns=isinstance(event, Wrote))
+        before = thread.adopting_stranger(lambda name: self._rules.tool(name).answer_wanted)
+        return _Draft(plans, stored, before, self._rules.policy.decide(before, event), metadata)
+
+    # reading
+
+    async def _load(self, plans: PlanKeeper, *, with_thread: bool) -> tuple[Plan, ThreadMetadata | None]:
+        """Load the plan, once no other worker's step is at work on it."""
+        patience = Patience(self._rules.monotonic)
+        while True:
+            found = await plans.load(with_thread=with_thread)
+            plan = Plan.from_text(found.plan.document, self._thread_id) if found.plan else Plan()
+            if not plans.compares and not self._rules.lock:
+                self._rules.warn_about_others(self._thread_id, plan)
+            # what was written under a lease of our own is over: a lock keeps those steps apart
+            if plan.lease in {None, self._rules.holder} or await patience.is_over((plan.lease, plans.revision)):
+                return plan, found.thread
+
+    async def _items(self, plan: Plan, *, depth: int, finished: int = 0) -> list[ThreadItem]:
+        """Read the newest items, newest first, as far as it takes to see how far the plan has come.
+
+        Without a plan a pending call is looked for among the newest `depth` items.
+        """
+        items: dict[str, ThreadItem] = {}
+        after: str | None = None
+        limit = HANDFUL
+        while True:
+            page = await self._store.load_thread_items(self._thread_id, after, limit, "desc", self._context)
+            older = {item.id: item for item in page.data if item.id not in items}
+            items.update(older)
+            calls = [item for item in items.values() if isinstance(item, ClientToolCallItem)]
+            is_enough = _shows(plan, items, calls, depth) and _completed(calls) >= finished
+            # a store whose cursor starts over brings nothing new: do not follow it for ever
+            if not page.has_more or not older or is_enough:
+                return list(items.values())
+            after, limit = page.after, PAGE
+
+    async def _thread(self, plan: Plan, items: list[ThreadItem], *, check_turns: bool) -> Thread:
+        seen = {item.id for item in items}
+        turns = {call.turn for call in plan.calls if call.turn} - seen if check_turns else set()
+        gone = [turn for turn in turns if not await self._exists(turn)]
+        return Thread.read(self._thread_id, plan, items, self._rules.clock(), frozenset(gone))
+
+    async def _exists(self, item_id: str) -> bool:
+        return await find_item(self._store, self._thread_id, item_id, self._context) is not None
+
+    # writing
+
+    async def _write(self, draft: _Draft) -> None:
+        """Write what differs, or raise `_OvertakenError`: then everything has to be read again."""
+        writes = draft.after.writes_after(draft.before)
+        if not writes:
+            await self._save(draft.plans, draft.stored, draft.after.at_rest)
+            draft.is_recorded = True
+            return
+        is_leasing = draft.plans.compares and self._rules.lock is None
+        plan = draft.after.plan.but(lease=self._rules.holder if is_leasing else None)
+        is_first = is_leasing or _has_news(plan, draft.stored)
+        if is_first:
+            await self._save(draft.plans, draft.stored, plan)
+            draft.is_recorded = True
+        deadline = self._rules.monotonic() + LEASE_SECONDS if is_leasing else inf
+        try:
+            for write in writes:
+                if self._rules.monotonic() > deadline:
+                    raise _OvertakenError  # noqa: TRY301  whoever comes next gives the lease back
+                await self._put(write)
+                draft.done.append(write)
+        except LifecycleViolationError as error:
+            logger.info("thread %s: somebody else was quicker: %s", printable(self._thread_id), error)
+            await self._give_back(draft.plans, plan)
+            raise _OvertakenError from error
+        except BaseException:
+            await self._give_back(draft.plans, plan)
+            raise
+        await self._save(draft.plans, plan if is_first else draft.stored, draft.after.at_rest)
+
+    async def _save(self, plans: PlanKeeper, stored: Plan, plan: Plan) -> None:
+        plan = plan.but(writer=self._rules.worker)
+        if plan.is_same_as(stored):
+            return
+        self.has_written = True
+        if not await plans.save(plan.to_text()):
+            raise _OvertakenError
+
+    async def _put(self, write: Write) -> None:
+        self.has_written = True
+        match write.kind:
+            case "delete":
+                await self._store.delete_thread_item(self._thread_id, write.item.id, context=self._context)
+                self.removed.append(write.item.id)
+            case "complete":
+                await self._store.save_item(self._thread_id, write.item, context=self._context)
+            case _:
+                await self._store.add_thread_item(self._thread_id, write.item, context=self._context)
+
+    async def _give_back(self, plans: PlanKeeper, plan: Plan) -> None:
+        """Drop the lease of a step that has failed, so that nobody waits for it."""
+        if plan.lease is None:
+            return
+        try:
+            await self._save(plans, plan, plan.but(lease=None))
+        except _OvertakenError:
+            return  # another worker has written since: the lease is gone
+        except Exception as error:  # noqa: BLE001  the step's own error is the one to be raised; the lease runs out
+            why = type(error).__name__
+            logger.warning("thread %s: the lease of a failed step stays (%s)", printable(self._thread_id), why)
+
+    # announcing
+
+    def _announce_all(self, draft: _Draft) -> None:
+        """Announce what was done, also when the step did not come to its end."""
+        reached, changes = draft.after, draft.changes
+        if changes is None:
+            reached = draft.reached
+            changes = list(transitions(draft.before, reached, self._rules.policy.has_failed))
+        for change in changes:
+            self._announce(change, reached)
+
+    def _announce(self, change: Transition, after: Thread) -> None:
+        waited = 0.0 if change.previous is None else after.now - change.since
+        item, is_failed = after.item(change.call), change.state is State.FAILED
+        event = LifecycleEvent(
+            thread_id=self._thread_id,
+            call_id=change.call.call_id,
+            item_id=change.call.item_id,
+            tool=change.call.name,
+            position=change.position,
+            attempt=change.call.attempt,
+            previous=change.previous,
+            state=change.state,
+            waited_ms=max(0, round(waited * 1000)),
+            reason=self._rules.tool(item.name).why_it_failed(answer_of(item)) if item and is_failed else None,
+        )
+        announce(event, self._rules.observers)
+
+
+@dataclass
+class _Draft:
+    """What was read, what was decided about it, and how much of that is written."""
+
+    plans: PlanKeeper
+    stored: Plan
+    before: Thread
+    after: Thread
+    metadata: ThreadMetadata | None
+    is_recorded: bool = False
+    """Whether the plan is written."""
+    done: list[Write] = field(default_factory=list)
+    """What was done to the items."""
+    changes: list[Transition] | None = None
+    """What is to be announced, once all of it is written."""
+
+    def rest_of(self, event: Event) -> Event:
+        """What is left to do of an event, when this much of it is written."""
+        is_completed = any(write.kind == "complete" for write in self.done)
+        is_planned = self.is_recorded and isinstance(event, Ended)
+        return recorded(event) if is_planned or is_completed else event
+
+    @property
+    def reached(self) -> Thread:
+        """The thread as far as it is written."""
+        return self.before.having(self.after.plan if self.is_recorded else self.before.plan, self.done)
+
+
+class _OvertakenError(Exception):
+    """Another worker has come in between."""
+
+
+def _shows(plan: Plan, items: dict[str, ThreadItem], calls: list[ClientToolCallItem], depth: int) -> bool:
+    """Whether these items show how far a plan has come, or, without one, that nothing is pending.
+
+    A pending call is all there is to know. Without one a whole page is looked at, since some stores order items by the
+    second, and give the oldest ones of it first.
+    """
+    if any(item.status == "pending" for item in calls):
+        return not plan.calls or any(plan.calls.position(item.id) is not None for item in calls)
+    if not plan.calls:
+        return len(items) >= depth
+    is_located = plan.mark in items or any(plan.calls.position(item.id) is not None for item in calls)
+    return is_located and len(items) >= PAGE
+
+
+def _completed(calls: list[ClientToolCallItem]) -> int:
+    return sum(item.status == "completed" for item in calls)
+
+
+def _has_news(plan: Plan, stored: Plan) -> bool:
+    """Whether the plan holds what must be known before the items are written."""
+    return plan.calls != stored.calls or plan.removed != stored.removed

@@ -10,7 +10,7 @@ from agents import set_tracing_disabled
 
 from . import counts
 from .ablations import ABLATIONS, CLEANUP
-from .scenarios import HAZARDS, LONG, QUICK
+from .scenarios import ALL_PAIRS, HAZARDS, LONG, PAIRS, QUICK
 from .schedule import readable
 from .search import Search
 
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def rows(*, long: bool, limit: int) -> list[Row]:
-    clean = [*QUICK, *LONG] if long else QUICK
+    clean = [*QUICK, *PAIRS, *LONG, *ALL_PAIRS] if long else [*QUICK, *PAIRS]
     return [
         *(Row(s.name, Search(s, limit=limit).run, ()) for s in clean),
         *(Row(s.name, Search(s, until=s.shows).run, s.shows) for s in HAZARDS),

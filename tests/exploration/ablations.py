@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock, patch
 
-from chatkit_clienttools._lifecycle import State
-from chatkit_clienttools._plan import Plan, Progress
+from chatkit_clienttools import StoreWrapper
+from chatkit_clienttools._protocol import decide
 
 from .scenario import Scenario
 from .scenarios import CALLS, METADATA, SWEEP, TWO
 from .search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
+
+    from chatkit.types import ClientToolCallItem
+
+    from chatkit_clienttools._protocol.decide import Policy
+    from chatkit_clienttools._protocol.thread import Thread
 
     from .search import Found
 
 
-def by_the_plan_alone(plan: Plan, items: Mapping[str, State]) -> Progress:
-    """Stand for `reconcile`: what is not pending waits, whatever the items say."""
-    return Progress(
-        plan,
-        tuple(State.PENDING if items.get(c.item_id) is State.PENDING else State.QUEUED for c in plan.calls),
-    )
+def by_the_plan_alone(thread: Thread) -> dict[int, ClientToolCallItem]:
+    """Stand for `Thread._in_sight`: what is not pending waits, whatever the items say."""
+    places = [(thread.plan.calls.position(item.id), item) for item in thread.items if item.status == "pending"]
+    return {place: item for place, item in places if place is not None}
+
+
+def going_on_beside_others(policy: Policy, thread: Thread, by: str) -> Thread:
+    """Stand for `Policy._go_on`: whether another body tells the model already is not looked at."""
+    if thread.pending or thread.next:
+        return policy._release(thread)
+    return decide._claiming(thread, by) if thread.has_news else thread
+
+
+@asynccontextmanager
+async def alone_with_others(_rules: Any, _thread_id: str) -> AsyncIterator[None]:
+    """Stand for `Rules.alone_on`: nobody is kept out."""
+    yield
 
 
 @dataclass(frozen=True)
@@ -69,26 +85,26 @@ ABLATIONS = [
     Ablation(
         "reconcile",
         SWEEP.but(calls=CALLS[2], crashes=1),
-        instead={"_turn.reconcile": by_the_plan_alone, "_decide.reconcile": by_the_plan_alone},
-        finds="a broken stream",
+        instead={"_protocol.thread.Thread._in_sight": property(by_the_plan_alone)},
+        finds="stuck",
     ),
     Ablation("write before emit", SWEEP.but(calls=CALLS[2], crashes=1), without={"around": "late"}, finds="stuck"),
     Ablation(
         "compare-and-set",
         TWO.but(calls=CALLS[2], repeats=1, store="dicts, plans"),
         without={"store": "plans, no comparison"},
-        finds="emitted twice",
+        finds="a model run too many",
     ),
     Ablation(
         "the lease",
         SWEEP.but(calls=CALLS[2], crashes=1),
-        instead={"_rules.RELEASE_LEASE_SECONDS": inf, "_rules.LEASE_SECONDS": inf},
+        instead={"_step.exclusion.LEASE_SECONDS": inf},
         finds="stuck",
     ),
     Ablation(
         "merge",
         Scenario(calls=CALLS[2], store=METADATA, around="validating", renames=1),
-        without={"around": "nothing"},
+        instead={"_step.plans.PlansInMetadata.save_thread": StoreWrapper.save_thread},
         finds="stuck",
     ),
     Ablation(
@@ -97,11 +113,29 @@ ABLATIONS = [
         without={"subject": "holding"},
         finds="stuck",
     ),
+    Ablation(
+        "the lock of a thread",
+        Scenario(calls=CALLS[2], store="dicts", repeats=1),
+        instead={"_step.rules.Rules.alone_on": alone_with_others},
+        finds="a model run too many",
+    ),
+    Ablation(
+        "the claim of the body",
+        Scenario(calls=CALLS[1], opened=True, repeats=1),
+        instead={"_protocol.decide.Policy._go_on": going_on_beside_others},
+        finds="a model run too many",
+    ),
+    Ablation(
+        "items that have to go are remembered",
+        SWEEP.but(calls=("stops",), messages=1, crashes=1),
+        instead={"_protocol.plan.Plan.removing": lambda plan, *_: plan},
+        finds="recorded twice",
+    ),
 ]
 
 CLEANUP = Ablation(
     "all code that cleans up",
     SWEEP.but(calls=CALLS[2], cancels=1, freezes=1),
-    instead={"sequencer._give_back": AsyncMock(), "_runs.RunStream._end": lambda _, *, early: None},
+    instead={"_step.run.Run.leave": lambda _: None, "_step.run.Run.give_back": AsyncMock()},
 )
 """Nothing rests on it: without it nothing is lost, and nobody is kept waiting longer than a lease."""

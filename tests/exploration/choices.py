@@ -70,13 +70,23 @@ def choices(world: World) -> list[Choice]:
 
 
 def _steps(world: World, live: list[Request]) -> Iterator[Choice]:
+    points = [point for request in live for point in request.points]
+    if points and all(_waits_for_lease(world, point) for point in points):
+        yield Choice.of("a dead step's lease runs out", world.outlast)
     for request in live:
         for point in request.points:
+            if _waits_for_lease(world, point):
+                continue
             text = f"{request.name}: {point}"
             reads, writes = TOUCHED.get(point.name, (set(), set()))
             alone = world.scenario.locked or point.name not in TOUCHED
             step = Step(text, None if alone else request.worker, frozenset(reads), frozenset(writes))
             yield Choice(text, partial(world.let, request, point, Verdict.GO), step)
+
+
+def _waits_for_lease(world: World, point: Point) -> bool:
+    """Whether a request waits for another worker's step, and nothing has changed since."""
+    return point.name == "pause" and point.seen == world.durable and point.now == world.now
 
 
 def _browser(world: World, live: list[Request]) -> Iterator[Choice]:
@@ -101,11 +111,13 @@ def _user(world: World) -> Iterator[Choice]:
         ("messages", "writes", world.write),
         ("retries", "retries", world.retry),
         ("actions", "presses", world.act),
+        ("forms", "fills in", world.fill_in),
         ("resumes", "resumes", world.resume),
         ("renames", "renames", world.rename),
     )
+    possible = {"retries": world.last_message, "forms": world.open_form}
     for budget, verb, doing in doings:
-        if world.left[budget] and (budget != "retries" or world.last_message):
+        if world.left[budget] and possible.get(budget, True):
             for worker in world.workers:
                 yield _spending(world, budget, f"user: {verb} at {worker}", partial(doing, worker))
 
@@ -121,7 +133,7 @@ def _faults(world: World, live: list[Request]) -> Iterator[Choice]:
             yield from _cancels(world, request)
         for point in request.points:
             if point.event is None:
-                if point.name != "lock":
+                if point.name not in ("lock", "pause"):
                     yield from _store_faults(world, request, point)
             elif world.left["freezes"]:
                 yield from _freezes(world, request, point)
@@ -146,6 +158,9 @@ def _cancels(world: World, request: Request) -> Iterator[Choice]:
         if point.is_write:
             late = partial(world.let, request, point, Verdict.CANCEL_AFTER)
             yield _spending(world, "cancels", f"{at} CANCELLED, DONE", late)
+            if point.is_own:  # a step runs to its end anyway
+                later = partial(world.let, request, point, Verdict.CANCEL_BEFORE)
+                yield _spending(world, "cancels", f"{at} CANCELLED, DONE LATER", later)
 
 
 def _freezes(world: World, request: Request, point: Point) -> Iterator[Choice]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("counts.json")
 COUNTED = ("executions", "states", "durable", "crash_points")
 
+OF_A_PAIR = ("states",)
+"""What is counted of a scenario whose executions are taken at random: there are hundreds of them."""
+
 Pinned = dict[str, dict[str, int]]
 """By the name of the scenario, what was counted when it was pinned."""
 
@@ -26,8 +29,13 @@ def load() -> Pinned:
 def pin(seen: Mapping[str, Found]) -> None:
     """Write down what was seen; what was not explored this time stays as it is."""
     known = load() if FILE.exists() else {}
-    known |= {name: {count: getattr(found, count) for count in COUNTED} for name, found in seen.items()}
-    FILE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    known |= {name: {count: getattr(found, count) for count in _counted(found)} for name, found in seen.items()}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(known[name], sort_keys=True)}" for name in sorted(known))
+    FILE.write_text(f"{{\n{lines}\n}}\n")
+
+
+def _counted(found: Found) -> tuple[str, ...]:
+    return OF_A_PAIR if found.scenario.at_random else COUNTED
 
 
 def shrunk(pinned: Pinned, name: str, found: Found) -> list[str]:

@@ -44,11 +44,14 @@ class Request:
         self.cut = False
         self.disturbed = False
         self.saw_store_fail = False
+        self.pauses = 0
         self.task: asyncio.Task[None]
+        self.tasks: list[asyncio.Task[Any]] = []
+        """Its own task, and the steps that run to their end without it."""
 
     @property
     def is_over(self) -> bool:
-        return self.dead or (self.task.done() and not self.points)
+        return self.dead or (not self.points and all(task.done() for task in self.tasks))
 
     @property
     def has_ended_well(self) -> bool:
@@ -61,7 +64,7 @@ class Request:
     @property
     def is_blocked(self) -> bool:
         """Whether it waits for something inside its worker: a lock that another request holds."""
-        return not self.points and not self.task.done()
+        return not self.points and not all(task.done() for task in self.tasks)
 
     @property
     def error(self) -> BaseException | None:
@@ -71,7 +74,8 @@ class Request:
     @property
     def key(self) -> tuple[Any, ...]:
         waits = tuple(str(point) for point in self.points)
-        return (self.name, self.history, waits, self.frozen, self.cut, self.disturbed, self.saw_store_fail)
+        steps = tuple(task.done() for task in self.tasks)
+        return (self.name, self.history, waits, steps, self.frozen, self.cut, self.disturbed, self.saw_store_fail)
 
     def note(self, *what: object) -> None:
         self.history = hash((self.history, self.world.now, *what))
@@ -80,17 +84,35 @@ class Request:
         """Wait until the controller says how it goes on."""
         if self.world.is_over:
             raise Buried
-        if self.cut:
+        if self.cut and asyncio.current_task() is self.task:
             raise asyncio.CancelledError
         if not self.world.is_gated or (name == "load_thread" and self.world.scenario.threads_stand_still):
             return Verdict.GO
         self.note(name, what)
-        point = Point(name, what, is_write, self.world.loop.create_future(), event)
+        future, is_own = self.world.loop.create_future(), asyncio.current_task() is self.task
+        point = Point(name, what, is_write, future, event, self.world.durable, self.world.now, is_own)
         self.points.append(point)
         try:
             return await point.future
         finally:
             self.points.remove(point)
+
+
+MOST_PAUSES = 20
+"""How often a request looks at the same lease in a recovery before it is called stuck."""
+
+
+async def gated_pause(_seconds: float) -> None:
+    """Stand for the wait for another worker's lease: it is over when the plan has changed, or the time has passed."""
+    request = current.get()
+    world = request.world
+    if world.is_gated or world.is_over:
+        await request.wait("pause", "")
+        return
+    request.pauses += 1
+    if request.pauses > MOST_PAUSES:
+        await world.loop.create_future()
+    world.now += 1
 
 
 class GatedStore(StoreWrapper[Any]):
@@ -113,6 +135,10 @@ class GatedStore(StoreWrapper[Any]):
         async def gated(*args: Any, **kwargs: Any) -> Any:
             request: Request = kwargs["context"] if "context" in kwargs else args[-1]
             verdict = await request.wait(name, _subject(args), is_write=is_write)
+            if verdict is Verdict.CANCEL_BEFORE:
+                # a database may go on with a statement whose request is gone
+                request.world.loop.create_task(gated(*args, **kwargs))
+                raise asyncio.CancelledError
             if verdict is Verdict.FAIL or request.world.store_is_down:
                 request.note(name, "down")
                 request.saw_store_fail = True
@@ -127,7 +153,9 @@ class GatedStore(StoreWrapper[Any]):
                 request.saw_store_fail = True
                 raise StoreDownError
             if verdict is Verdict.CANCEL_AFTER:
-                raise asyncio.CancelledError
+                if asyncio.current_task() is request.task:
+                    raise asyncio.CancelledError
+                request.task.cancel()
             return result
 
         return gated

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
 
 class SteppedLoop(asyncio.BaseEventLoop):
@@ -22,6 +22,8 @@ class SteppedLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.set_exception_handler(lambda _loop, _context: None)  # a task that was buried has nobody to tell
+        self.owner: Callable[[], list[asyncio.Task[Any]] | None] = lambda: None
+        """Where the tasks are kept of the request that starts one."""
 
     def run_until_quiet(self) -> None:
         ready = self._ready
@@ -30,6 +32,13 @@ class SteppedLoop(asyncio.BaseEventLoop):
                 handle = ready.popleft()
                 if not handle.cancelled():
                     handle._run()
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = super().create_task(coro, **options)
+        tasks = self.owner()
+        if tasks is not None:
+            tasks.append(task)
+        return task
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -57,6 +66,7 @@ class Verdict(Enum):
     FAIL = "fails"
     FAIL_AFTER = "is done, and fails"
     CANCEL_AFTER = "is done, and cancelled"
+    CANCEL_BEFORE = "is cancelled, and done later"
 
 
 @dataclass(eq=False)
@@ -68,12 +78,17 @@ class Point:
     is_write: bool
     future: asyncio.Future[Verdict]
     event: dict[str, Any] | None = None
+    seen: Any = None
+    """What the store held when it began to wait."""
+    now: float = 0.0
+    is_own: bool = False
+    """Whether the request itself waits, and not a step that runs to its end without it."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.what}".rstrip()
 
 
-class StoreDownError(Exception):
+class StoreDownError(ConnectionError):
     """What a store raises when it fails."""
 
 

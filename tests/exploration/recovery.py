@@ -27,11 +27,15 @@ def recover_here(world: World) -> None:
     if world.scenario.recovery == "nothing":
         return
     world.is_gated = world.store_is_down = False
-    world.pass_leases()
+    all_ended_well = all(request.has_ended_well for request in world.requests)
+    if not all_ended_well:
+        world.pass_leases()
     for worker in world.workers:
         _settle(world, worker)
         _asks(world)(worker)  # also when there is nothing to be asked for: no worker may be deaf to the thread
         _settle(world, worker)
+    if all_ended_well and any(request.pauses for request in world.requests):
+        raise Violation("a needless wait", "every request has ended well, and the next one waits for a lease")
 
 
 def _asks(world: World) -> Callable[[str], None]:

@@ -149,4 +149,49 @@ add_thread_item | load_thread
 emit tool_call-message1-3
         """,
     ),
+    Regression(
+        "a model run too many",
+        "a rename at one worker saves the thread with a plan that another worker has replaced meanwhile: the lock that "
+        "the workers share was held for steps only, and not for saving a thread",
+        TWO.but(calls=("gets", "stops"), store="tied timestamps", locked=True, renames=1),
+        """
+        browser: answers message1.0 to A
+        answer message1.0: lock | load_thread | load_thread_items | save_item | add_thread_item | save_thread | \
+emit tool_call-message1-7
+        browser: answers message1.1 to B
+        answer message1.1: lock | load_thread | load_thread_items
+        user: renames at A
+        answer message1.1: save_item | save_thread | add_thread_item | lock | load_thread
+        rename1: load_thread | load_thread
+        answer message1.1: load_thread_items | save_thread
+        rename1: save_thread
+        """,
+    ),
+    Regression(
+        "emitted twice",
+        "a store that orders by the second gives the oldest of many items first, and the pending call was looked for "
+        "among the newest five only",
+        TWO.but(
+            workers=1,
+            calls=("gets", "stops"),
+            store="tied timestamps",
+            locked=True,
+            then=("gets",),
+            actions=1,
+            repeats=1,
+        ),
+        """
+        browser: answers message1.0 to A
+        answer message1.0: lock | load_thread | load_thread_items | save_item | add_thread_item | save_thread | \
+emit tool_call-message1-7
+        browser: answers message1.1 to A
+        answer message1.1: lock | load_thread | load_thread_items | save_item | save_thread | add_thread_item | lock | \
+load_thread | load_thread_items | save_thread | add_thread_item | emit tool_call-answer message1.1-4
+        browser: answers answer message1.1.0 to A
+        answer answer message1.1.0: lock
+        browser: answers message1.1 to A again
+        answer answer message1.1.0: load_thread | load_thread_items
+        answer message1.1 again1: lock | load_thread | load_thread_items | add_thread_item
+        """,
+    ),
 ]

@@ -49,6 +49,8 @@ class Scenario:
     """Whether the exploration begins when the first call is out, and not with the user's message."""
     most: int = 1_000_000
     """How many executions are enough, where all of them are too many."""
+    at_random: bool = False
+    """Whether the executions are taken at random, with a seed, and not depth first: if not all of them are taken."""
     recovery: Literal["resume", "message", "repeat", "again", "nothing"] = "resume"
     """What the user does when everything has come to a stop, for all to be settled: "again" is to post the last answer
     again, and to resume only where a call is pending that the page may not have."""
@@ -59,6 +61,7 @@ class Scenario:
     messages: int = 0
     retries: int = 0
     actions: int = 0
+    forms: int = 0
     resumes: int = 0
     renames: int = 0
     # what may go wrong, at most so often

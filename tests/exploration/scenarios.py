@@ -1,9 +1,13 @@
-"""The scenarios. `QUICK` is part of the suite, `LONG` takes minutes; `HAZARDS` show what is known to go wrong."""
+"""The scenarios. `QUICK` and `PAIRS` are part of the suite, `LONG` and `ALL_PAIRS` take much longer.
+
+`HAZARDS` show what is known to go wrong.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from .pairs import every_row, one_row_each
 from .scenario import Scenario
 
 CALLS = {
@@ -96,6 +100,9 @@ QUICK = [
     named(TWO.but(crashes=1), "two workers, a crash: 2 calls, memory"),
 ]
 
+PAIRS = one_row_each(25)
+"""One row of each pair of what can happen: these are part of the suite too."""
+
 LONG = [
     *(scenario for scenario in (*crashes((1, 2, 3, 4), KINDS, 2), *faults(KINDS, 2)) if scenario not in QUICK),
     *crashes((3,), ODD, 1),
@@ -130,6 +137,9 @@ LONG = [
     ),
 ]
 
+ALL_PAIRS = every_row(25)
+"""Every row of each pair."""
+
 NAIVE = Scenario(
     subject="naive", receipts=False, store="dicts", recovery="nothing", calls=("gets", "gets"), opened=True
 )
@@ -150,10 +160,6 @@ HAZARDS = [
     named(
         NAIVE.but(recovery="repeat", crashes=1, shows=("a broken stream",), one_at_a_time=True),
         "plain ChatKit, a naive queue: a crash",
-    ),
-    named(
-        Scenario(subject="sequenced", receipts=False, recovery="message", repeats=1, shows=("a broken stream",)),
-        "sequenced, on a plain ChatKitServer: a repeat",
     ),
     named(
         TWO.but(store="dicts", calls=("shows", "shows"), repeats=1, shows=("a final state changed",)),

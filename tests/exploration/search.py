@@ -7,9 +7,11 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from .choices import Step, choices
+from .gates import current
 from .loop import SteppedLoop
 from .properties import Violation
 from .recovery import recover_elsewhere, recover_here
@@ -17,6 +19,7 @@ from .standing import standing
 from .world import World
 
 if TYPE_CHECKING:
+    from asyncio import Task
     from collections.abc import Iterable, Iterator
 
     from .choices import Choice
@@ -62,6 +65,7 @@ class Search:
         self.limit = min(limit, scenario.most)
         self.until = frozenset(until)
         self.found = Found(scenario)
+        self._random = Random(scenario.name)
         self._seen: dict[int, frozenset[str]] = {}
         self._recovered: set[int] = set()
         self._stack: list[tuple[Schedule, Sleep]] = [((), ())]
@@ -71,12 +75,16 @@ class Search:
         began = time.perf_counter()
         with stepped() as loop:
             while self._stack and self._goes_on():
-                self._execute(loop, *self._stack.pop())
+                self._execute(loop, *self._stack.pop(self._next()))
                 if self.found.executions % COLLECT_EVERY == 0:
                     collect(loop)
         self.found.is_complete = not self._stack or self.found.executions >= self.scenario.most
         self.found.seconds = time.perf_counter() - began
         return self.found
+
+    def _next(self) -> int:
+        """Return which execution is next: the last that was left, or any one."""
+        return self._random.randrange(len(self._stack)) if self.scenario.at_random else -1
 
     def _goes_on(self) -> bool:
         has_seen_enough = bool(self.until) and self.until <= self.found.kinds.keys()
@@ -156,12 +164,19 @@ class Search:
 def stepped() -> Iterator[SteppedLoop]:
     """Make a loop for executions in which time stands still."""
     loop = SteppedLoop()
+    loop.owner = tasks_here
     try:
         with standing():
             yield loop
             collect(loop)
     finally:
         loop.close()
+
+
+def tasks_here() -> list[Task[Any]] | None:
+    """Return where the tasks of the request are kept that runs here."""
+    request = current.get(None)
+    return None if request is None else request.tasks
 
 
 def collect(loop: SteppedLoop) -> None:

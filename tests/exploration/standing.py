@@ -15,7 +15,9 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from .gates import current
+from chatkit_clienttools._step import exclusion
+
+from .gates import current, gated_pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +71,7 @@ def standing() -> Iterator[None]:
             stack.enter_context(patch("chatkit.server.datetime", _Standing))
             stack.enter_context(patch("chatkit.agents.datetime", _Standing))
             stack.enter_context(patch("chatkit.server.TypeAdapter", _BuiltOnce))
+            stack.enter_context(patch.object(exclusion, "pause", gated_pause))
             for module in package:
                 if hasattr(module, "uuid4"):
                     stack.enter_context(patch.object(module, "uuid4", numbered_uuid))

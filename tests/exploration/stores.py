@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from chatkit.store import Store
 
-    from chatkit_clienttools._plans import StoredPlan
+    from chatkit_clienttools._step.plans import StoredPlan
 
 THREAD = "thr"
 
@@ -130,7 +130,11 @@ def durable(store: Store[Any]) -> Durable:
 
 def copied(store: Store[Any]) -> Store[Any]:
     """Return a store that holds the same, and shares nothing with this one."""
-    return copy.deepcopy(store)
+    if not isinstance(store, MemoryStore):
+        return copy.deepcopy(store)
+    other = type(store)()
+    other._owned = copy.deepcopy(store._owned)
+    return other
 
 
 @lru_cache(maxsize=4096)

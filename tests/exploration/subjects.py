@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import chatkit.types
 from agents import Agent, RunContextWrapper, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from chatkit.agents import AgentContext, stream_agent_response
@@ -48,14 +49,15 @@ class Model:
         self.world = world
 
     def begins(self, request: Request, message: Any) -> Run:
-        kind = "continue" if message is None else "action" if request.name.startswith("action") else "message"
+        kind = request.name.rstrip("0123456789")
+        kind = kind if kind in ("action", "form") else "continue" if message is None else "message"
         return self.world.monitor.run_begins(request, kind, self.world)
 
     def calls(self, request: Request) -> list[Any]:
         """Return what it asks for in the run that `request` begins."""
         scenario = self.world.scenario
         kind = request.name.rstrip("0123456789")
-        asked = {"message": scenario.later, "action": scenario.later, "retry": scenario.calls}
+        asked = {"message": scenario.later, "action": scenario.later, "form": scenario.later, "retry": scenario.calls}
         tools = scenario.calls if request.name == "message1" else asked.get(kind, self._then())
         self.world.monitor.asked[request.name] = tools
         return [TOOLS[t](label=f"{request.name}.{n}", n=n) for n, t in enumerate(tools)]
@@ -63,7 +65,7 @@ class Model:
     def _then(self) -> tuple[str, ...]:
         """Return what it asks for after the last answer: once, and not again after those answers."""
         calls = calls_in(durable(self.world.store).items)
-        is_first = all(call.turn.startswith(("message", "retry", "action")) for call in calls)
+        is_first = all(call.turn.startswith(("message", "retry", "action", "form")) for call in calls)
         return self.world.scenario.then if is_first else ()
 
     def ends(self, run: Run) -> None:
@@ -82,6 +84,18 @@ def said(server: ChatKitServer[Any], thread: Any, request: Request) -> ThreadIte
             thread_id=thread.id,
             created_at=standing_time(EPOCH),
             content=[AssistantMessageContent(text="I see.", annotations=[])],
+        )
+    )
+
+
+def form(server: ChatKitServer[Any], thread: Any, request: Request) -> ThreadItemDoneEvent:
+    """Return a form that the user can fill in."""
+    return ThreadItemDoneEvent(
+        item=chatkit.types.StructuredInputItem(
+            id=server.store.generate_item_id("message", thread, request),
+            thread_id=thread.id,
+            created_at=standing_time(EPOCH),
+            inputs=[],
         )
     )
 
@@ -128,7 +142,7 @@ def sequencer_for(world: World, name: str) -> ClientToolSequencer:
         lock=world.lock if scenario.locked else None,
         clock=world.clock,
     )
-    sequencer.rules._name = name  # which is random, and stands in the plan
+    sequencer.rules.name = name  # which is random, and stands in the plan
     return sequencer
 
 
@@ -136,18 +150,20 @@ def _on_top_of(base: Any) -> Subject:
     """Return the server that people write, derived from `base`."""
 
     def make(world: World, name: str, store: Store[Any]) -> ChatKitServer[Any]:
-        sequencer, model = sequencer_for(world, name), Model(world)
+        sequencer, model, scenario = sequencer_for(world, name), Model(world), world.scenario
 
         class Server(base):  # type: ignore[misc]
-            @sequencer.sequenced
+            client_tools = sequencer
+
             async def respond(self, thread: Any, message: Any, context: Any) -> AsyncIterator[Any]:
                 run = model.begins(context, message)
                 agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
                 sequencer.enqueue(agent_context, *model.calls(context))
                 yield said(self, thread, context)
+                if scenario.forms and context.name == "message1":
+                    yield form(self, thread, context)
                 model.ends(run)
 
-            @sequencer.sequenced
             async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
                 async for event in self.respond(thread, action, context):
                     yield event
@@ -162,6 +178,7 @@ async def ask(ctx: RunContextWrapper[AgentContext[Any]]) -> str:
     """Ask the browser for what the scenario says."""
     request: Request = ctx.context.request_context
     server = request.world.workers[request.worker].server
+    assert isinstance(server, ClientToolServer)
     sequencer_of(server).enqueue(ctx, *Model(request.world).calls(request))
     return "asked"
 
@@ -171,7 +188,8 @@ def agent_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[An
     sequencer, model = sequencer_for(world, name), Model(world)
 
     class Server(ClientToolServer[Any]):
-        @sequencer.sequenced
+        client_tools = sequencer
+
         async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
             run = model.begins(context, input_user_message)
             asks = function_call("ask", {}, call_id=f"call-{context.name}", item_id=f"fc-{context.name}")
@@ -207,22 +225,13 @@ class HoldingServer(ClientToolServer[Any]):
 
 SUBJECTS: dict[str, Subject] = {
     "naive": NaiveServer,
-    "sequenced": _on_top_of(ChatKitServer),
     "protected": _on_top_of(ClientToolServer),
     "agent": agent_server,
     "holding": _on_top_of(HoldingServer),
 }
 
 
-def sequencer_of(server: ChatKitServer[Any]) -> ClientToolSequencer:
-    """Return the sequencer that a server's `respond` is decorated with."""
-    sequencer: ClientToolSequencer = server.respond.__client_tool_sequencer__  # type: ignore[attr-defined]
-    return sequencer
-
-
-def memory_of(server: ChatKitServer[Any]) -> tuple[Any, ...]:
-    """Return what a worker remembers between requests: who has claimed what."""
-    if isinstance(server, NaiveServer):
-        return ()
-    holders = sequencer_of(server).rules.claims._holders.items()
-    return tuple(sorted((*what[1:], stream._busy_until) for what, stream in holders))
+def sequencer_of(server: ClientToolServer[Any]) -> ClientToolSequencer:
+    """Return the sequencer of a server."""
+    assert server.client_tools is not None
+    return server.client_tools

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from chatkit.server import StreamingResult
 from chatkit.types import ThreadMetadata
 
-from chatkit_clienttools._runs import LEASE_SECONDS
+from chatkit_clienttools._protocol.plan import BODY_SECONDS
+from chatkit_clienttools._step.exclusion import LEASE_SECONDS
 
 from .browser import Answer, Browser
 from .gates import GatedLock, GatedStore, Request, current
@@ -18,7 +19,7 @@ from .loop import Verdict
 from .properties import Monitor, calls_in
 from .standing import EPOCH, standing_time
 from .stores import AROUND, STORES, THREAD, copied, durable, read
-from .subjects import SUBJECTS, memory_of
+from .subjects import SUBJECTS
 
 if TYPE_CHECKING:
     from chatkit.server import ChatKitServer
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .scenario import Scenario
 
 BUDGETS = (
-    *("repeats", "drops", "messages", "retries", "actions", "resumes", "renames"),
+    *("repeats", "drops", "messages", "retries", "actions", "forms", "resumes", "renames"),
     *("crashes", "errors", "outages", "cancels", "freezes", "lapses"),
 )
 
@@ -61,7 +62,7 @@ class World:
             self.browser = Browser(failing=scenario.failing, remembers=scenario.remembers)
             self.monitor = Monitor(scenario)
         else:
-            self.now = after.now + LEASE_SECONDS + 1
+            self.now = after.now + BODY_SECONDS + 1
             self.store = copied(after.store)
             self.browser = after.browser.copy()
             self.monitor = after.monitor.after_all_died()
@@ -96,7 +97,7 @@ class World:
             self.lock.key,
             tuple(request.name for request in self.blocked),
             tuple(sorted(request.key for request in self.requests if not request.is_over)),
-            tuple((worker.generation, memory_of(worker.server)) for worker in self.workers.values()),
+            tuple(worker.generation for worker in self.workers.values()),
             self.monitor.key,
         )
 
@@ -105,6 +106,12 @@ class World:
         """The id of the user's last message."""
         ids = [read(item)["id"] for item in self.durable.items if '"user_message"' in item]
         return ids[-1] if ids else None
+
+    @property
+    def open_form(self) -> str | None:
+        """The id of a form that waits for the user."""
+        forms = [read(item) for item in self.durable.items if '"structured_input"' in item]
+        return next((form["id"] for form in forms if form["status"] == "pending"), None)
 
     # what the browser and the user do
 
@@ -123,6 +130,10 @@ class World:
 
     def act(self, worker: str = "A") -> None:
         self._post(worker, "action", "threads.custom_action", action={"type": "press", "payload": {}})
+
+    def fill_in(self, worker: str = "A") -> None:
+        submission = {"status": "answered", "answers": {}}
+        self._post(worker, "form", "threads.add_structured_input", item_id=self.open_form, input=submission)
 
     def resume(self, worker: str = "A") -> None:
         self.browser.reload()
@@ -149,7 +160,7 @@ class World:
 
     def let(self, request: Request, point: Point, verdict: Verdict) -> None:
         """Let a request go on from a point, to the next one."""
-        request.disturbed |= verdict is Verdict.CANCEL_AFTER
+        request.disturbed |= verdict in (Verdict.CANCEL_AFTER, Verdict.CANCEL_BEFORE)
         point.future.set_result(verdict)
         self.settle_down()
 
@@ -182,9 +193,16 @@ class World:
 
     def pass_leases(self) -> None:
         """Time goes by."""
-        self.now += LEASE_SECONDS + 1
+        self.now += BODY_SECONDS + 1
         for request in self.live:
             request.disturbed = True
+        self.settle_down()
+
+    def outlast(self) -> None:
+        """Nobody can go on but those who wait for the lease of a step that will never end: they see it run out."""
+        self.now += LEASE_SECONDS
+        for point in [point for request in self.live for point in request.points]:
+            point.future.set_result(Verdict.GO)
         self.settle_down()
 
     def settle_down(self) -> None:
@@ -199,7 +217,7 @@ class World:
         """End the execution: what is still under way ends, and writes nothing."""
         self.is_over = True
         for _ in range(20):
-            open_tasks = [request.task for request in self.requests if not request.task.done()]
+            open_tasks = [task for request in self.requests for task in request.tasks if not task.done()]
             if not open_tasks:
                 break
             for task in open_tasks:
@@ -224,6 +242,7 @@ class World:
         self.monitor.posted(request)
         self.requests.append(request)
         request.task = self.loop.create_task(self._serve(request))
+        request.tasks.append(request.task)
         self.settle_down()
 
     async def _serve(self, request: Request) -> None:

@@ -37,6 +37,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools._step.exclusion import left_behind
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser, FaultError, HandlerError, MissingHandlerError
@@ -320,7 +321,7 @@ class TestErrorsOfHandlers:
         ):
             await browser.send("Go")
 
-    async def test_a_test_that_gives_up_in_a_handler_has_given_up(self) -> None:
+    async def test_a_test_that_fails_in_a_handler_has_failed(self) -> None:
         """`pytest.fail` and `pytest.skip` are no errors of the page."""
 
         def fails(params: Any) -> None:
@@ -521,7 +522,7 @@ class TestAnswering:
         assert ["This is run 1.", "This is run 2."] == browser.texts
 
     async def test_a_call_that_is_no_longer_there(self) -> None:
-        """A late answer to a call that was given up meanwhile."""
+        """A late answer to a call that was cancelled meanwhile."""
         browser = FakeBrowser(rehearsal(MemoryStore(), time.time, receipts=True), answering="when told")
         await browser.send("show one")
         await browser.send("say something")
@@ -572,6 +573,20 @@ class TestAnswering:
 
 
 class TestStop:
+    async def test_what_a_server_has_begun_to_write_is_written(self) -> None:
+        """A step that has begun comes to its end: who looks at the store afterwards does not race with it."""
+        counts = []
+        for events in range(1, 4):
+            server = rehearsal(PlainStore(), time.time, receipts=True)
+            browser = FakeBrowser(server)
+            await browser.send("say something")
+            browser.stop(events, if_reached=True)
+
+            await browser.send("show, show and stop")
+            counts.append(len(left_behind()))
+
+        assert [0, 0, 0] == counts
+
     async def test_the_server_is_cancelled_where_it_waits(self) -> None:
         """As by a web server; what it would have sent is not seen, and what it sent is not acted upon."""
         reached = []

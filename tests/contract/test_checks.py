@@ -282,7 +282,7 @@ class TestTheList:
         """README.md says how many rules there are."""
         readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
-        assert f"hold your own store to {len(CHECKS)} rules" in readme
+        assert f"your own store against {len(CHECKS)} rules" in readme
 
     def test_every_check_says_its_rule(self) -> None:
         """Each check has a rule and what breaks without it, both whole sentences."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chatkit.store import NotFoundError
 
-from chatkit_clienttools._plans import StoredPlan, plans_of
+from chatkit_clienttools._step.plans import StoredPlan, plans_of
 
 from ._check_threads import thread_is_kept
 from ._rules import NotOfferedError, check, expect
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from chatkit.types import ThreadMetadata
 
-    from chatkit_clienttools._plans import SupportsPlans
+    from chatkit_clienttools._step.plans import SupportsPlans
 
     from ._bench import Bench
 

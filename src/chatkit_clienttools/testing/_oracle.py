@@ -103,7 +103,7 @@ class Oracle:
         return change
 
     def begins(self, *, retried: bool = False) -> Change:
-        """The run of a message has begun: what was open is given up, or kept."""
+        """The run of a message has begun: what was open is cancelled, or kept."""
 
         def change(world: World) -> Iterable[World]:
             older = tuple(call for call in world.waiting if not call.is_recent)
@@ -122,16 +122,14 @@ class Oracle:
         return change
 
     def cut_message(self, world: World) -> Iterable[World]:
-        """A message was stored, and the request cut off: before calls were given up, before the run, or in it."""
+        """A message was stored, and the request cut off: before calls were cancelled, before the run, or in it.
+
+        Cancelling is one step, and a step that has begun comes to its end.
+        """
         yield world.aged
         yield replace(world.aged, is_out=False)  # older ChatKits remove a pending call themselves
-        if world.is_out and not self._keeps:  # the rest was given up, and the item that is pending not yet removed
-            first, *rest = world.aged.waiting
-            given_up = replace(world.aged, waiting=(first, *(call for call in rest if self._is_required(call))))
-            yield given_up
-            yield replace(given_up, told=True)  # this run was to tell the model
         for begun in self.begins()(world):
-            yield replace(begun, runs=world.runs)
+            yield replace(begun, runs=world.runs, told=world.told)
             yield replace(begun, told=world.told)  # what a run should have told the model is not told by half of it
             yield begun
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from chatkit_clienttools._requests import RESUME
+from chatkit_clienttools._step.requests import RESUME
 from chatkit_clienttools.server import ClientToolServer
 
 from ._failures import BrokenLifecycleError
@@ -99,6 +100,8 @@ class Play:
 
     async def retry(self) -> None:
         """Have the last message answered again."""
+        if not self._is_certain:
+            await self.page.reload()  # one that was cut off may be stored without the page having seen it
         last = [item for item in self.page.items if item["type"] == "user_message"][-1]
         asked = self._script.messages[last["content"][0]["text"]]
         self._final.clear()  # what came after the message is removed
@@ -120,7 +123,7 @@ class Play:
         posts = asyncio.gather(*(self.page.answer(number) for _ in range(times)))
         recorded = self.oracle.cut_answer(key_of(call), fails=failed)
         done = self.oracle.answer(key_of(call), fails=failed, may_be_told=self._may_be_claimed)
-        await self._step(posts, done, cut, recorded)
+        await self._step(posts, done, cut, recorded, times=times)
 
     async def resume(self) -> None:
         """Ask for a pending call again."""
@@ -168,6 +171,7 @@ class Play:
         cut_off: Change | None = None,
         *,
         again: bool = False,
+        times: int = 1,
     ) -> None:
         given = len(self.page.delivered)
         self._was_cut_off = False
@@ -178,10 +182,13 @@ class Play:
         self._is_certain = self._is_certain and not self._was_cut_off
         self.oracle.became(done, cut_off=cut_off if self._was_cut_off else None)
         came = self.page.delivered[given:]
-        if len({call.item_id for call in came}) < len(came):
+        # who repeats an answer is shown the call that is pending: once in each response
+        if any(count > times for count in Counter(call.item_id for call in came).values()):
             self._break(f"the page was given a call twice: {[f'{call.name} ({call.item_id})' for call in came]}")
         for call in came:
             self._give(call, again=again)
+            if times > 1:  # what was sent again for one of the posts may have been answered by the next
+                self.oracle.became(done, cut_off=done)
         await self._look()
 
     def _give(self, call: Delivery, *, again: bool) -> None:

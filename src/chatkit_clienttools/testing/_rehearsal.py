@@ -1,4 +1,4 @@
-"""A sequenced server on any store, that asks for what it is told to: for a store's own trial."""
+"""A server on any store, that asks for what it is told to: for a store's own trial."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from chatkit.agents import AgentContext
 from chatkit.types import AssistantMessageContent, AssistantMessageItem, ThreadItemDoneEvent
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, StoreWrapper
-from chatkit_clienttools._plans import WRITER
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.store import METHODS
 
@@ -45,23 +44,18 @@ def rehearsal(store: Store[Any], clock: Callable[[], float], **options: Any) -> 
     sequencer = ClientToolSequencer(TOOLS, clock=clock, **options)
 
     class Rehearsal(RehearsalServer):
-        @sequencer.sequenced
+        client_tools = sequencer
+
         async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
             said = input_user_message.content[0].text if input_user_message else None
             async for event in self.run(sequencer, thread, context, MESSAGES[said] if said else ()):
                 yield event
 
-        @sequencer.sequenced
         async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002
             async for event in self.run(sequencer, thread, context, ACTIONS[action.type]):
                 yield event
 
-    return Rehearsal(unhurried(store))
-
-
-def unhurried(store: Store[Any]) -> Unhurried:
-    """Return a store that suspends in each operation; of the same kind, for those who keep plans in it."""
-    return UnhurriedWriter(store) if hasattr(type(store), WRITER) else Unhurried(store)
+    return Rehearsal(Unhurried(store))
 
 
 class Unhurried(StoreWrapper[Any]):
@@ -97,19 +91,8 @@ class Unhurried(StoreWrapper[Any]):
         return waiting
 
 
-class UnhurriedWriter(Unhurried):
-    """The same of a store that puts a plan into its thread in one step: its class has to have the method."""
-
-    async def write_plan_into_thread(self, thread_id: str, document: object, context: object) -> None:
-        """Put the document of a plan into a thread's metadata, in one step."""
-        await self.wait()
-        await getattr(self.inner, WRITER)(thread_id, document, context)
-
-
 class RehearsalServer(ClientToolServer[Any]):
     """Says something in each run, and counts the runs."""
-
-    store: Unhurried
 
     def __init__(self, store: Unhurried) -> None:
         super().__init__(store)

@@ -14,6 +14,7 @@ import anyio
 from chatkit.server import NonStreamingResult, StreamingResult
 from chatkit.types import NonStreamingReq
 
+from chatkit_clienttools._step.exclusion import left_behind
 from chatkit_clienttools.errors import UsageError
 
 from ._loop import generators_closed
@@ -176,6 +177,9 @@ class _InProcessStream(Stream):
         for generator in self._generators:
             await generator.aclose()
         await generators_closed()
+        # a step that has begun comes to its end, whatever becomes of its request
+        if steps := left_behind():
+            await asyncio.wait(steps)
 
 
 def _refuse_after(ends: float) -> None:

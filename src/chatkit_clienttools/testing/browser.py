@@ -8,7 +8,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from chatkit_clienttools._requests import RESUME
+from chatkit_clienttools._step.requests import RESUME
 from chatkit_clienttools.errors import UsageError
 
 from ._connection import Connection, Told, beside, both, unheard

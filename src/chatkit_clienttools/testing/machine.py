@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from chatkit.store import Store
 
     from chatkit_clienttools import ClientTool
+
+    from ._rehearsal import Unhurried
 
 __all__ = ["BrokenLifecycleError", "LifecycleMachine"]
 
@@ -254,7 +256,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Press Stop at an event; it takes hold when the server has done so much more with our own slow store."""
         self.play.page.stop(events, if_reached=True)
         if isinstance(self.server, RehearsalServer):
-            store = self.server.store
+            store = cast("Unhurried", self.server.store)
             self.play.stopped = lambda: store.hurry(operations)
 
     def _close(self) -> None:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 show = ClientTool("show", result=None)
 ask = ClientTool("ask", result=dict[str, str])  # the model gets the answer
-TOOLS = {tool.name: tool for tool in (show, ask)}
+stop = ClientTool("stop", result=None, required=True)  # goes out even if the user writes first
+TOOLS = {tool.name: tool for tool in (show, ask, stop)}
 
 THINKING_SECONDS = 0.01
 """How long the model takes before it says something, and again before it asks for client tools."""
@@ -81,7 +82,8 @@ def server(setup: Setup, store: SQLStore[Any], ledger: Ledger) -> ClientToolServ
     sequencer = setup.sequencer()
 
     class Obedient(ClientToolServer[Posting]):
-        @sequencer.sequenced
+        client_tools = sequencer
+
         async def respond(self, thread: Any, input_user_message: Any, context: Posting) -> AsyncIterator[Any]:
             items = (await self.store.load_thread_items(thread.id, None, PAGE, "desc", context)).data
             message = next(item for item in items if item.type == "user_message")
@@ -89,7 +91,9 @@ def server(setup: Setup, store: SQLStore[Any], ledger: Ledger) -> ClientToolServ
             after = None if input_user_message else answered[-1].id if answered else NOTHING
             run = uuid4().hex
             context.runs.append(run)
-            ledger.write(kind="run", id=run, thread_id=thread.id, message=message.id, after=after, pid=os.getpid())
+            asks = json.loads(message.content[0].text)["calls"] if input_user_message else []
+            place = {"thread_id": thread.id, "message": message.id, "after": after, "pid": os.getpid()}
+            ledger.write(kind="run", id=run, asks=asks, **place)
             await asyncio.sleep(THINKING_SECONDS)
             yield says(answers_among(answered), thread.id)
             await asyncio.sleep(THINKING_SECONDS)

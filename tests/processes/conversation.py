@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser
-from tests.processes.application import PAGE, ask, show
+from tests.processes.application import PAGE, TOOLS, stop
 from tests.processes.properties import (
     calls_among,
     finals,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
 
-    from chatkit.types import ThreadItem
+    from chatkit.types import ClientToolCallItem, ThreadItem
 
     from chatkit_clienttools import ClientToolSequencer
     from chatkit_clienttools.stores.sql import SQLStore
@@ -39,6 +39,9 @@ MAX_MESSAGES = 3
 """How many messages a user writes, not counting those that are posted again."""
 
 ANSWERING: tuple[Answering, ...] = ("once", "once", "at once", "twice", "twice at once")
+
+CROSSING = 0.3
+"""How often a user writes again before anything has come of the message before."""
 
 ROUNDS = 4 * MAX_CALLS + 4
 """How often a page may be loaded, with no worker killed meanwhile, until a thread is settled."""
@@ -82,6 +85,9 @@ class Conversation:
         self._world = world
         self._rng = rng
         self._given_up: set[str] = set()
+        self._crossed: dict[str, ModelRun] = {}
+        """The runs whose calls a message has crossed."""
+        self._settled: list[ClientToolCallItem] = []
         self._finals: Finals = {}
         self.threads: set[str] = set()
         self._browser = FakeBrowser(
@@ -92,11 +98,39 @@ class Conversation:
     async def hold(self) -> None:
         """Write a few messages, each when all that the last one has led to is done."""
         for number in range(self._rng.randint(1, MAX_MESSAGES)):
-            tools = [self._rng.choice((show, ask)).name for _ in range(self._rng.randint(1, MAX_CALLS))]
-            await self._write(json.dumps({"number": number, "calls": tools}))
+            if number and self._rng.random() < CROSSING:
+                await self._write_and_go_on(self._message(f"{number} crossed"))
+            await self._write(self._message(str(number)))
+            self._check_required()
         # a message that has begun a thread, and is posted again, begins another one
         for thread_id in self.threads - {self._thread_id}:
             await self.take_over(thread_id)
+
+    def _message(self, number: str) -> str:
+        tools = [self._rng.choice(list(TOOLS)) for _ in range(self._rng.randint(1, MAX_CALLS))]
+        return json.dumps({"number": number, "calls": tools})
+
+    async def _write_and_go_on(self, text: str) -> None:
+        """Write a message, and do not wait for what comes of it: the next message crosses its calls."""
+        answering, self._browser.answering = self._browser.answering, "when told"
+        try:
+            await self._browser.send(text)
+        except BrokenStreamError:
+            if self._world.workers.broken_alive:
+                raise self._violation("a stream of a living worker is broken") from None
+        self._browser.answering = answering
+        self._world.ledger.read_on()
+        for run in self._asking(self._thread_id):
+            self._crossed.setdefault(run.id, run)
+        self._given_up |= self._crossed.keys()
+
+    def _check_required(self) -> None:
+        """Check that a message that came early has cancelled no required call of a run that ended well."""
+        for run in self._crossed.values():
+            required = [n for n, name in enumerate(run.asks, 1) if run.is_over and name == stop.name]
+            missing = set(required) - set(numbers_of(run.id, self._settled))
+            if missing:
+                raise self._violation(f"required calls of {run.id} are lost: {sorted(missing)}")
 
     async def take_over(self, thread_id: str) -> None:
         """Open a thread that was left behind."""
@@ -153,7 +187,8 @@ class Conversation:
         if problems or self._browser.errors:
             raise self._violation(f"{problems} {self._browser.errors}")
         self._finals = finals(items)
-        self._world.recorded |= {mark_of(call) for call in settled_among(items)}
+        self._settled = settled_among(items)
+        self._world.recorded |= {mark_of(call) for call in self._settled}
         return items
 
     def _is_answered(self, message_id: str, items: list[ThreadItem]) -> bool:
@@ -185,6 +220,7 @@ class Conversation:
     def _give_up(self) -> None:
         self._world.ledger.read_on()
         self._given_up |= {run.id for run in self._world.ledger.by_thread[self._thread_id]}
+        self._crossed.clear()  # a retry starts over, also without what is required
         self._finals = {}
 
     async def _load(self) -> None:

@@ -12,9 +12,11 @@ from chatkit.server import ChatKitServer, StreamingResult
 from chatkit.types import ProgressUpdateEvent
 
 from chatkit_clienttools import ClientToolSequencer, ClientToolServer
-from chatkit_clienttools._runs import RunStream
+from chatkit_clienttools import server as server_module
+from chatkit_clienttools._step import requests, run
+from chatkit_clienttools._step.run import Run
 from tests.helpers.merak import TOOLS, profiles, selection
-from tests.test_sequencer import message
+from tests.helpers.scripted import message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,7 +65,8 @@ def searching(store: Store[Any], clock: Clock) -> tuple[Searching, ClientToolSeq
     sequencer = ClientToolSequencer(TOOLS, receipts=True, clock=clock)
 
     class Sequenced(Searching):
-        @sequencer.sequenced
+        client_tools = sequencer
+
         async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
             await self.store.load_thread_items(thread.id, None, 10, "desc", context)  # what a model is given
             yield self.says("Wait." if input_user_message else "You chose well.", thread)
@@ -82,12 +85,15 @@ class Point:
         self.reached = asyncio.Event()
         self.ended = asyncio.Event()
         """Set when the server has done with the request."""
+        self.gone = asyncio.Event()
+        """Set when the client has gone: whatever waits for the store then goes on."""
         self._left: float = float("inf")
 
     def arm(self, nth: int) -> None:
         self._left = nth
         self.reached.clear()
         self.ended.clear()
+        self.gone.clear()
 
     def disarm(self) -> None:
         self._left = float("inf")
@@ -132,7 +138,7 @@ class InAnAwait(Wire):
 
     async def _waits(self, _operation: str, _arguments: tuple[Any, ...]) -> None:
         if self.point.is_here():
-            await asyncio.Event().wait()
+            await self.point.gone.wait()
 
 
 class AtAYield(Wire):
@@ -186,10 +192,10 @@ def without_cleanup(server: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
     server.kept = []
-    monkeypatch.setattr(RunStream, "_end", lambda _, *, early: None)
-    monkeypatch.setattr(RunStream, "aclose", nothing)
-    monkeypatch.setattr("chatkit_clienttools.sequencer._give_back", nothing)
-    monkeypatch.setattr("chatkit_clienttools.sequencer.aclosing", nullcontext)
-    monkeypatch.setattr("chatkit_clienttools.server.aclosing", nullcontext)
+    monkeypatch.setattr(Run, "leave", lambda _: None)
+    monkeypatch.setattr(Run, "give_back", nothing)
+    monkeypatch.setattr(requests, "close", nothing)
+    monkeypatch.setattr(run, "close", nothing)
+    monkeypatch.setattr(server_module, "aclosing", nullcontext)
     for its in (ClientToolServer, ChatKitServer):
         monkeypatch.setattr(its, "handle_stream_cancelled", nothing)

@@ -44,6 +44,8 @@ class ModelRun:
     message: str
     after: str | None
     pid: int
+    asks: list[str]
+    """The client tools that it asks for, in order."""
     is_over: bool = False
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chatkit_clienttools._runs import LEASE_SECONDS
+from chatkit_clienttools._protocol.plan import BODY_SECONDS
 from tests.processes.application import PAGE, Setup
 from tests.processes.conversation import Conversation, ViolationError, World
 from tests.processes.ledger import Reading
@@ -22,7 +22,7 @@ PATIENCE = 60.0
 """How many seconds the conversations may take to end once nobody kills any more."""
 
 PACE = 40.0
-"""How much faster the clock of the workers is: the lease of a model run, 120 seconds, is over after three of ours."""
+"""How much faster the clock of the workers is: the claim of a body, 120 seconds, is over after three of ours."""
 
 STEPS = 10
 """How many requests and events there are for each call, roughly."""
@@ -85,7 +85,7 @@ class Trial:
         workers = Workers(self._setup)
         ledger = Reading(self._setup.ledger)
         self._setup.ledger.touch()
-        lease = LEASE_SECONDS / PACE
+        lease = BODY_SECONDS / PACE
         self._world = World(workers, store, self._setup.sequencer(), ledger, lease)
         try:
             await asyncio.wait_for(self._go_on(), self._goal.seconds + PATIENCE)

@@ -1,4 +1,4 @@
-"""Run it with `make mutants`; `make mutants MODULES='store _plan'` tries only those."""
+"""Run it with `make mutants`; `make mutants MODULES='store _protocol.plan'` tries only those."""
 
 from __future__ import annotations
 
@@ -8,26 +8,37 @@ import time
 from collections import Counter
 
 from .changes import Mutant, mutants_of
-from .trials import ROOT, SOURCES, take_baseline, try_all
+from .trials import ROOT, source_of, take_baseline, try_all
 
-SERVER = [
+PROTOCOL = ["tests/protocol"]
+CONVERSATIONS = [
+    "tests/server",
+    "tests/test_announcements.py",
+    "tests/test_enqueue.py",
+    "tests/test_leases.py",
+    "tests/test_loops.py",
+    "tests/test_messages.py",
+    "tests/test_runs.py",
     "tests/test_sequencer.py",
-    "tests/test_server.py",
-    "tests/test_conversations.py",
-    "tests/test_observe.py",
+    "tests/test_transactions.py",
     "tests/test_workers.py",
 ]
 TESTS = {
-    "_lifecycle": ["tests/test_lifecycle.py"],
-    "_plan": ["tests/test_plan.py"],
-    "store": ["tests/test_validating_store.py"],
-    "sequencer": SERVER,
+    "_protocol.states": PROTOCOL,
+    "_protocol.plan": PROTOCOL,
+    "_protocol.thread": PROTOCOL,
+    "_protocol.decide": PROTOCOL,
+    "_protocol.guards": [*PROTOCOL, "tests/test_validating_store.py"],
+    "_step.asked": CONVERSATIONS,
+    "_step.exclusion": CONVERSATIONS,
+    "_step.plans": CONVERSATIONS,
+    "_step.requests": CONVERSATIONS,
+    "_step.rules": CONVERSATIONS,
+    "_step.run": CONVERSATIONS,
+    "_step.step": CONVERSATIONS,
+    "store": ["tests/test_validating_store.py", "tests/server/test_stores.py"],
+    "sequencer": CONVERSATIONS,
 }
-MORE = {
-    "_decide": ["tests/test_decide.py", *SERVER],
-    "_intake": ["tests/test_decide.py", *SERVER],
-}
-"""Tried only when they are named: their survivors are not on the page."""
 PAGE = ROOT / "docs" / "proof.md"
 
 
@@ -43,10 +54,10 @@ def main(modules: list[str]) -> int:
 def survivors_of(module: str) -> list[Mutant]:
     """Try the mutants of a module, say which survive, and print a line of figures."""
     begun = time.perf_counter()
-    mutants = list(mutants_of(module, (SOURCES / f"{module}.py").read_text("utf-8")))
+    mutants = list(mutants_of(module, source_of(module).read_text("utf-8")))
     count: Counter[str] = Counter()
     survivors = []
-    for mutant, end in try_all(mutants, take_baseline(module, (TESTS | MORE)[module]), os.cpu_count() or 1):
+    for mutant, end in try_all(mutants, take_baseline(module, TESTS[module]), os.cpu_count() or 1):
         count[end] += 1
         if end == "survived":
             survivors.append(mutant)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 STATES = ("QUEUED", "PENDING", "COMPLETED", "FAILED", "CANCELLED")
-EVENTS = ("RELEASE", "ANSWER", "FAIL", "CANCEL")
+EVENTS = ("RELEASE", "ANSWER", "FAIL", "CANCEL", "WITHDRAW", "SEND_AGAIN")
 ANOTHER = {name: names[n - 1] for names in (STATES, EVENTS) for n, name in enumerate(names)}
 FOR_TYPE_CHECKERS = {"TypeVar", "ParamSpec", "cast"}
 

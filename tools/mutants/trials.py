@@ -47,6 +47,11 @@ ENDS = {
 }
 
 
+def source_of(module: str) -> Path:
+    """Return the file of a module, `_protocol.plan` for example."""
+    return SOURCES.joinpath(*module.split(".")).with_suffix(".py")
+
+
 @dataclass
 class Baseline:
     """What the tests do with the unchanged module: which of them come past a line, and how long they take."""
@@ -112,7 +117,7 @@ class Changed(importlib.abc.SourceLoader):
 
     def get_filename(self, fullname: str) -> str:  # noqa: ARG002
         """Say where the module would be."""
-        return str(SOURCES / f"{self.mutant.module}.py")
+        return str(source_of(self.mutant.module))
 
     def get_data(self, path: object) -> bytes:  # noqa: ARG002
         """Return the changed source."""
@@ -132,7 +137,7 @@ def take_baseline(module: str, files: list[str]) -> Baseline:
     import_what_tests_import(files)
     with tempfile.TemporaryDirectory() as directory:
         kept = Path(directory, "baseline")
-        process = _forked(_watch, SOURCES / f"{module}.py", files, kept)
+        process = _forked(_watch, source_of(module), files, kept)
         process.join()
         if process.exitcode != PASSED:
             sys.exit(f"The tests of {module} do not pass as they are: pytest {' '.join(files)}")

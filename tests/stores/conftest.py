@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from chatkit_clienttools.stores.sql import SQLStore
 from tests.stores.values import by_user
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class Place(NamedTuple):
@@ -103,6 +104,12 @@ async def store(place: Place) -> AsyncIterator[SQLStore[Any]]:
     await made.create_schema()
     yield made
     await made.close()
+
+
+async def turns_until(is_so: Callable[[], bool]) -> None:
+    """Let the others in this event loop go on until something is so."""
+    while not is_so():  # noqa: ASYNC110  what is looked at tells nobody
+        await asyncio.sleep(0)
 
 
 @pytest_asyncio.fixture

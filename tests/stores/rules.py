@@ -26,7 +26,7 @@ from chatkit.widgets import Card, Text
 from pydantic import TypeAdapter
 
 from chatkit_clienttools import ClientToolSequencer, ValidatingStore
-from chatkit_clienttools._plans import StoredPlan, plans_of
+from chatkit_clienttools._step.plans import StoredPlan, plans_of
 from chatkit_clienttools.errors import (
     LifecycleViolationError,
     StoreUnavailableError,
@@ -35,6 +35,7 @@ from chatkit_clienttools.errors import (
 )
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import THREE, TOOLS, animation, anything, profiles, selection
+from tests.helpers.scripted import Scripted, asks, says
 from tests.stores.values import (
     ADA,
     BOB,
@@ -50,7 +51,6 @@ from tests.stores.values import (
     thread,
     thread_ids,
 )
-from tests.test_sequencer import Scripted, asks, says
 
 FORGED = "thr_\n\x1b[31mERROR forged"
 """An id that would add a red line of its own to the log."""

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
-from chatkit_clienttools._plans import StoredPlan
+from chatkit_clienttools._step.plans import StoredPlan
 from chatkit_clienttools.errors import (
     DamagedDocumentError,
     LifecycleViolationError,
@@ -320,7 +320,7 @@ class TestStatements:
         await store.delete_thread("thr", ADA)
 
         data = [(s, p) for s, p in sent if s not in {"BEGIN IMMEDIATE", "COMMIT"}]
-        assert len(data) > 30
+        assert len(data) >= 30
         assert [] == [s for s, p in data if "owner" not in s or "ada" not in p]
 
     async def test_what_a_request_costs(self, store: SQLStore[Any]) -> None:
@@ -333,7 +333,7 @@ class TestStatements:
             await attempt
             return len([s for s, _ in sent if s not in {"BEGIN IMMEDIATE", "COMMIT"}])
 
-        assert [1, 1, 1, 3, 3, 2, 1] == [
+        assert [1, 1, 1, 2, 1 if store._database.is_postgres else 2, 2, 1] == [
             await cost(store.load_thread("thr", ADA)),
             await cost(store.load_thread_items("thr", None, 1, "desc", ADA)),
             await cost(store.load_item("thr", "tc", ADA)),

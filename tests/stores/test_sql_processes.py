@@ -14,8 +14,8 @@ from chatkit_clienttools import ClientToolSequencer
 from chatkit_clienttools.errors import LifecycleViolationError
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, selection
+from tests.helpers.scripted import Scripted, asks, says
 from tests.stores.values import ADA, answered, call, filled, item_ids, note, thread
-from tests.test_sequencer import Scripted, asks, says
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

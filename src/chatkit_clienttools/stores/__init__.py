@@ -3,7 +3,7 @@
 `MemoryStore` for development and tests; `chatkit_clienttools.stores.sql.SQLStore` for everything else.
 """
 
-from chatkit_clienttools._plans import StoredPlan
+from chatkit_clienttools._step.plans import StoredPlan
 
 from .memory import MemoryStore
 

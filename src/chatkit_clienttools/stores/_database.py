@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from time import monotonic as _now
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
@@ -21,10 +22,10 @@ from chatkit_clienttools.errors import StoreUnavailableError, UsageError
 from ._locks import DatabaseLocks, LocalLocks
 from ._loops import OneLoop
 from ._schema import VERSION
+from ._writers import Work, Writers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from ._schema import Tables
 
 T = TypeVar("T")
-
-Work = Callable[["Connection"], T]
-"""What is done with a connection: one step, without waiting for anything but the database."""
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _EXTRAS = {"sqlite": "sql", "postgresql": "postgres"}
@@ -45,6 +43,16 @@ _AWAY_STATES = {"08", "28", "3D", "40", "53", "55", "57", "58"}
 BUSY_SHARE = 0.45
 """Which share of the time limit SQLite itself may wait for its lock: it has to be the first to give up, since a wait in
 its thread cannot be cut off. As much again is for the queue of this process."""
+
+QUEUE_SHARE = 0.5
+"""Which share of the time limit a writer may wait for the other writers of this process."""
+
+IDLE_SECONDS = 10.0
+"""How long a connection to PostgreSQL may be idle before it is asked whether it still works. To ask each time would
+take as long as most of what it is used for; that the server has closed it is known without asking."""
+
+POOL_SIZE = 10
+"""How many connections to PostgreSQL are kept."""
 
 RETRY_SECONDS = 0.01
 """How soon to try again what SQLite does not wait for."""
@@ -58,10 +66,18 @@ _TWO_LOOPS = (
 class _Home:
     """What the connections of a pool belong to, whichever store objects share them."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.loop = OneLoop(_TWO_LOOPS)
-        self.gate = asyncio.Lock()
-        """Who may use the only connection of an in-memory database."""
+        self._places = 1 if isinstance(pool, StaticPool) else pool.size() if isinstance(pool, QueuePool) else 0
+        self.open_gate()
+
+    def open_gate(self) -> None:
+        """Let as many in at a time as the pool keeps connections, in the order in which they come.
+
+        The queue of a pool has no order: who has just given a connection back takes it again before those who wait.
+        And what a pool opens beyond those that it keeps costs more to open than to wait for.
+        """
+        self.gate = asyncio.Semaphore(self._places) if self._places else nullcontext()
 
 
 _homes: WeakKeyDictionary[Pool, _Home] = WeakKeyDictionary()
@@ -86,7 +102,28 @@ def open_engine(url: str | URL, time_limit: float, options: dict[str, Any]) -> A
             # a commit does not wait for the disk: a power cut may lose the last ones, but damages nothing
             connection.execute("PRAGMA synchronous = NORMAL")
 
+    else:
+        _check_connections(engine)
     return engine
+
+
+def _check_connections(engine: AsyncEngine) -> None:
+    """See to it that a connection works before it is used."""
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def begin_to_idle(_connection: Any, record: Any) -> None:
+        record.info["idle since"] = _now()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def check(connection: Any, record: Any, _proxied: Any) -> None:
+        idle = _now() - record.info.get("idle since", _now())
+        if connection.driver_connection.is_closed():
+            raise InvalidatePoolError
+        if idle > IDLE_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except Exception as error:
+                raise InvalidatePoolError from error
 
 
 class Database:
@@ -112,7 +149,7 @@ class Database:
 
     def _begin(self) -> None:
         """Make what belongs to an event loop."""
-        self._writers = asyncio.Lock()
+        self._writers = Writers(self._do, self._time_limit * QUEUE_SHARE)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._locks_engine: AsyncEngine | None = None
         local = LocalLocks(self.name, self._time_limit)
@@ -130,12 +167,22 @@ class Database:
     async def read(self, tried: str, work: Work[T]) -> T:
         """Do something that only reads."""
         await self._enter_loop()
-        return await self._limited(tried, self._read(self._checked(work)))
+        return await self._limited(tried, self._do(self._checked(work)))
 
     async def write(self, tried: str, work: Work[T]) -> T:
         """Do something in one transaction: all of it, or nothing."""
         await self._enter_loop()
         return await self._limited(tried, self._write(self._checked(work)))
+
+    async def compare_and_set(self, tried: str, work: Work[T]) -> T:
+        """Do something whose only change is one statement, which changes nothing but what it expects.
+
+        On PostgreSQL that needs no transaction, which would be two more trips to the server and back. What is given up
+        on may still be done there, as after a commit whose answer is lost: that is why it has to compare.
+        """
+        await self._enter_loop()
+        doing = self._do if self.is_postgres else self._write
+        return await self._limited(tried, doing(self._checked(work)))
 
     async def create_schema(self) -> None:
         """Make the tables unless they are there, whoever else does the same at this moment."""
@@ -152,8 +199,8 @@ class Database:
     async def close(self) -> None:
         """Let what is under way end, then close the connections that are ours."""
         await self._enter_loop()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._time_limit)
+        if under_way := self._tasks | self._writers.tasks:
+            await asyncio.wait(under_way, timeout=self._time_limit)
         if isinstance(self._locks, DatabaseLocks):
             await self._locks.close()
         if self._locks_engine is not None:
@@ -167,12 +214,16 @@ class Database:
             self._begin()
         home = self._home()
         if home.loop.has_changed():
-            home.gate = asyncio.Lock()
+            home.open_gate()
             if not self._is_shared_connection:
                 await self._leave_connections(home)
 
     def _home(self) -> _Home:
-        return _homes.setdefault(self.engine.pool, _Home())
+        pool = self.engine.pool
+        home = _homes.get(pool)
+        if home is None:
+            home = _homes[pool] = _Home(pool)
+        return home
 
     async def _leave_connections(self, home: _Home) -> None:
         """Give the engine a new pool: nobody can use the connections of a closed loop, except those of SQLite."""
@@ -223,22 +274,16 @@ class Database:
 
         return checked
 
-    def _alone(self) -> AbstractAsyncContextManager[Any]:
-        """Keep the others off the only connection, if there is only one."""
-        if not self._is_shared_connection:
-            return nullcontext()
-        return self._home().gate
-
     @asynccontextmanager
     async def _connected(self, isolation_level: str) -> AsyncGenerator[AsyncConnection, None]:
-        async with self._alone(), self.engine.connect() as connection:
+        async with self._home().gate, self.engine.connect() as connection:
             if self.is_own and not self.is_postgres:
                 yield connection  # it has the level already
             else:
                 # said for each connection: the engine may be the application's, with a level of its own
                 yield await connection.execution_options(isolation_level=isolation_level)
 
-    async def _read(self, work: Work[T]) -> T:
+    async def _do(self, work: Work[T]) -> T:
         async with self._connected("AUTOCOMMIT") as connection:
             return await self._run(connection, work)
 
@@ -246,37 +291,23 @@ class Database:
         if self.is_postgres:
             async with self._connected("READ COMMITTED") as connection, connection.begin():
                 return await self._run(connection, work)
-        async with self._turn(), self._connected("AUTOCOMMIT") as connection:
-            return await self._run(connection, partial(_in_transaction, work))
+        return await self._writers.write(work)
 
     async def _run(self, connection: AsyncConnection, work: Work[T]) -> T:
         """Do all of `work` at once: the driver of SQLite would go to its thread and back for every statement."""
         proxied: Any = await connection.get_raw_connection()
-        driver = proxied.driver_connection
-        if self.is_postgres or not hasattr(driver, "_execute"):
+        driver = _driver_of(proxied)
+        if driver is None:
             return await connection.run_sync(work)
-        # aiosqlite has no public way to run a function in its thread
-        in_thread = partial(_in_thread, cast("Connection", connection.sync_connection), proxied, driver._conn, work)  # noqa: SLF001
-        running = asyncio.ensure_future(driver._execute(in_thread))  # noqa: SLF001
+        in_thread = partial(_in_thread, cast("Connection", connection.sync_connection), proxied, driver, work)
+        running = asyncio.ensure_future(driver.execute(in_thread))
         try:
             return cast("T", await asyncio.shield(running))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # pragma: no cover  the step itself is cut off with its event loop only
             # what is in the thread cannot be cut off, and the connection is not to be touched before it has ended
             await asyncio.wait({running})
             self._has_ended(running)
             raise
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None, None]:
-        """Let one writer of this process at a time go on: they queue here, and do not poll for SQLite's only lock."""
-        try:
-            await asyncio.wait_for(self._writers.acquire(), self._time_limit / 2)
-        except asyncio.TimeoutError:
-            raise TimeoutError("the other writers of this process have not come to an end") from None
-        try:
-            yield
-        finally:
-            self._writers.release()
 
     async def _create_schema(self) -> None:
         if not self.is_postgres and self.is_own:
@@ -303,9 +334,9 @@ class Database:
             try:
                 await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             except OperationalError:
-                if clock() > give_up:
+                if clock() > give_up:  # pragma: no branch  whether others do it at this moment is up to chance
                     raise
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)  # pragma: no cover
             else:
                 return
 
@@ -346,25 +377,32 @@ class Database:
         )
 
 
-def _in_transaction(work: Work[T], connection: Connection) -> T:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    try:
-        done = work(connection)
-        connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        connection.rollback()
-        raise
-    return done
+class _Driver(NamedTuple):
+    """What is private in aiosqlite, which has no public way to run a function in the thread of a connection."""
+
+    execute: Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
+    connection: sqlite3.Connection
 
 
-def _in_thread(connection: Connection, proxied: Any, raw: Any, work: Work[T]) -> T:
+def _driver_of(proxied: Any) -> _Driver | None:
+    """Return the driver of a connection to SQLite; None if it is another one, or is not made as we know it."""
+    aiosqlite = proxied.driver_connection
+    execute, connection = getattr(aiosqlite, "_execute", None), getattr(aiosqlite, "_conn", None)
+    is_known = asyncio.iscoroutinefunction(execute) and isinstance(connection, sqlite3.Connection)
+    return _Driver(execute, connection) if execute and connection and is_known else None
+
+
+def _in_thread(connection: Connection, proxied: Any, driver: _Driver, work: Work[T]) -> T:
     """Do `work`, in the thread that SQLite's connection belongs to, with that connection itself."""
     adapted = proxied.dbapi_connection
-    proxied.dbapi_connection = raw
+    proxied.dbapi_connection = driver.connection
     try:
         return work(connection)
     finally:
-        proxied.dbapi_connection = adapted
+        try:
+            connection.rollback()  # nothing is open any more; later it would be another way to the thread and back
+        finally:
+            proxied.dbapi_connection = adapted
 
 
 _ADVISORY_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
@@ -377,13 +415,15 @@ def _options_for(url: URL, time_limit: float, given: dict[str, Any]) -> dict[str
     if url.get_driver_name() == "aiosqlite":
         options["connect_args"] = {"timeout": time_limit * BUSY_SHARE}
         given = {**given, "isolation_level": "AUTOCOMMIT"}
-    if url.get_backend_name() != "sqlite":
-        options["pool_pre_ping"] = True
     if "pool" not in given:
+        if url.get_driver_name() == "aiosqlite":
+            options["pool_reset_on_return"] = None  # `_in_thread` has done that
         # said for each database: what SQLAlchemy takes for SQLite depends on its version
         options["poolclass"] = given.get("poolclass", StaticPool if _is_in_memory(url) else AsyncAdaptedQueuePool)
         if issubclass(options["poolclass"], QueuePool):
             options["pool_timeout"] = time_limit
+            if url.get_backend_name() != "sqlite":
+                options["pool_size"] = POOL_SIZE
     return {**options, **given}
 
 

@@ -10,7 +10,7 @@ from chatkit.store import Store
 from chatkit.types import ClientToolCallItem, Page
 from typing_extensions import TypeVar, override
 
-from chatkit_clienttools._calls import check_new, has_to_be_written, second_pending
+from chatkit_clienttools._protocol.guards import check_new, has_to_be_written, second_pending
 
 from ._documents import (
     ATTACHMENTS,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chatkit.store import StoreItemType
     from chatkit.types import Attachment, ThreadItem, ThreadMetadata
 
-    from chatkit_clienttools._plans import StoredPlan
+    from chatkit_clienttools._step.plans import StoredPlan
 
 TContext = TypeVar("TContext", default=Any)
 

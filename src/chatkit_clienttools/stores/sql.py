@@ -9,13 +9,13 @@ from chatkit.types import ClientToolCallItem, Page
 from typing_extensions import TypeVar, override
 
 try:
-    from sqlalchemy import BigInteger, Text, and_, delete, literal, select, text, update
+    from sqlalchemy import BigInteger, Text, and_, delete, literal, select, update
     from sqlalchemy.dialects import postgresql, sqlite
 except ImportError as error:
     raise ImportError("SQLStore needs SQLAlchemy: pip install 'chatkit-clienttools[sql]'") from error
 
-from chatkit_clienttools._calls import check_new, has_to_be_written, late_answer, second_pending
-from chatkit_clienttools._plans import StoredPlan
+from chatkit_clienttools._protocol.guards import check_new, has_to_be_written, late_answer, second_pending
+from chatkit_clienttools._step.plans import StoredPlan
 
 from ._database import Database, open_engine
 from ._documents import (
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Executable, Table
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from chatkit_clienttools.errors import LifecycleViolationError
 
 TContext = TypeVar("TContext", default=Any)
 
@@ -150,7 +148,7 @@ class SQLStore(Store[TContext], Generic[TContext]):
 
         def work(connection: Connection) -> None:
             while (known := connection.scalar(stored)) is None:
-                if self._create_thread(connection, mine, thread.id, document):
+                if self._create_thread(connection, mine, thread.id, document):  # pragma: no branch  another was first
                     return
             check_thread(known, document, thread.id)
             connection.execute(update(threads).where(is_it).values(document=document))
@@ -282,7 +280,7 @@ class SQLStore(Store[TContext], Generic[TContext]):
                 raise not_found(thread_id, "Thread")
             return False
 
-        return await self._database.write(f"save the plan of thread {thread_id}", work)
+        return await self._database.compare_and_set(f"save the plan of thread {thread_id}", work)
 
     def _of(self, context: TContext) -> Owned:
         return Owned(self._tables, owner_key(self._owner, context))
@@ -317,44 +315,64 @@ class SQLStore(Store[TContext], Generic[TContext]):
         seq: int = (connection.execute(counts.returning(owners.c.last_thread))).scalar_one()
         return seq
 
-    def _next_item(self, connection: Connection, mine: Owned, thread_id: str) -> int:
-        """Count the thread's items; the others who write to the thread wait here until this transaction has ended."""
-        threads = self._tables.threads
-        counts = update(threads).where(mine.thread(thread_id)).values(last_item=threads.c.last_item + 1)
-        seq: int | None = (connection.execute(counts.returning(threads.c.last_item))).scalar_one_or_none()
-        if seq is None:
-            raise not_found(thread_id, "Thread")
-        return seq
-
     def _write_item(self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem, document: str) -> None:
+        """Write an item. Each statement is right by itself, whatever others have done since the one before it."""
         items, is_it = self._tables.items, mine.item(thread_id, item.id)
-        seq = self._next_item(connection, mine, thread_id)
-        status = item.status if isinstance(item, ClientToolCallItem) else None
-        known = connection.scalar(select(items.c.document).where(is_it))
-        if known is None:
-            check_new(thread_id, item)
-            new = {"owner": mine.owner, "thread_id": thread_id, "id": item.id, "seq": seq}
-            insert = self._insert(items).values({**new, "call_status": status, "document": document})
-            unless_one_is_pending = insert.on_conflict_do_nothing(
-                index_elements=[items.c.owner, items.c.thread_id], index_where=text("call_status = 'pending'")
-            )
-            if not connection.execute(unless_one_is_pending).rowcount:
-                raise self._second_pending(connection, mine, thread_id, item)
-        elif has_to_be_written(thread_id, ITEMS.read(known, item.id), item):
-            change = update(items).where(is_it).values(call_status=status, document=document)
-            if not isinstance(item, ClientToolCallItem):
-                connection.execute(change)
-            elif not (connection.execute(change.where(items.c.call_status == "pending"))).rowcount:
-                raise late_answer(thread_id, item, "completed", item.status)
+        status = _status_of(item)
+        seen: str | None = None
+        while True:
+            if status != "completed" and self._insert_item(connection, mine, thread_id, item, document):
+                return
+            known = connection.scalar(select(items.c.document).where(is_it))
+            if known is None:
+                self._check_new(connection, mine, thread_id, item)
+                continue  # pragma: no cover  what was in the way has gone at this very moment
+            if not has_to_be_written(thread_id, ITEMS.read(known, item.id), item):
+                return
+            if isinstance(item, ClientToolCallItem):
+                if known == seen:  # and yet it is not pending any more
+                    raise late_answer(thread_id, item, "completed", item.status)
+                is_as_seen = and_(items.c.call_status == "pending", items.c.document == known)
+            else:
+                is_as_seen = items.c.call_status.is_(None)
+            change = update(items).where(is_it, is_as_seen).values(call_status=status, document=document)
+            if connection.execute(change).rowcount:
+                return
+            seen = known
 
-    def _second_pending(
-        self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem
-    ) -> LifecycleViolationError:
+    def _insert_item(
+        self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem, document: str
+    ) -> bool:
+        """Add an item unless it is there, or another call is pending, or there is no thread; say whether it was added.
+
+        The thread counts its items: the others who write to it wait here until this transaction has ended.
+        """
+        items, threads = self._tables.items, self._tables.threads
+        count = update(threads).where(mine.thread(thread_id)).values(last_item=threads.c.last_item + 1)
+        counted = count.returning(threads.c.last_item)
+        columns = ["owner", "thread_id", "id", "call_status", "document", "seq"]
+        values = [mine.owner, thread_id, item.id, _status_of(item), document]
+        if self._database.is_postgres:
+            numbers = counted.cte("counted")
+            row = select(*[literal(value, Text) for value in values], numbers.c.last_item)
+            insert = self._insert(items).from_select(columns, row)
+        else:
+            seq = connection.execute(counted).scalar_one_or_none()
+            if seq is None:
+                return False
+            insert = self._insert(items).values(dict(zip(columns, [*values, seq], strict=True)))
+        return bool(connection.execute(insert.on_conflict_do_nothing()).rowcount)
+
+    def _check_new(self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem) -> None:
+        """Raise what is wrong with an item that is not there and could not be added."""
+        if not self._has_thread(connection, mine, thread_id):
+            raise not_found(thread_id, "Thread")
+        check_new(thread_id, item)
         items = self._tables.items
         is_pending = and_(mine.of_thread(items, thread_id), items.c.call_status == "pending")
-        key, document = (connection.execute(select(items.c.id, items.c.document).where(is_pending))).one()
-        other = ITEMS.read(document, key)
-        return second_pending(thread_id, cast("ClientToolCallItem", item), cast("ClientToolCallItem", other))
+        row = connection.execute(select(items.c.id, items.c.document).where(is_pending)).one_or_none()
+        if row is not None and isinstance(item, ClientToolCallItem):  # pragma: no branch  it has gone since
+            raise second_pending(thread_id, item, cast("ClientToolCallItem", ITEMS.read(row.document, row.id)))
 
     def _has_thread(self, connection: Connection, mine: Owned, thread_id: str) -> bool:
         threads = self._tables.threads
@@ -373,6 +391,10 @@ class SQLStore(Store[TContext], Generic[TContext]):
         plans = self._tables.plans
         is_expected = and_(mine.of_thread(plans, thread_id), plans.c.revision == expected)
         return update(plans).where(is_expected).values(revision=plan.revision, document=plan.document)
+
+
+def _status_of(item: ThreadItem) -> str | None:
+    return item.status if isinstance(item, ClientToolCallItem) else None
 
 
 class _Span:

@@ -16,7 +16,7 @@ try:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    from . import play, site
+    from . import guard, play, site
     from .demo import NAMES, CannotRunError, Demo, demos
     from .offline import has_key
 except ModuleNotFoundError as missing:
@@ -52,6 +52,7 @@ def serve(host: str, port: int, workers: int) -> None:
     """Serve all demos until Ctrl-C."""
     with closing(_listening(host, port)) as listening:
         os.environ[site.WORKERS] = str(workers)
+        os.environ[guard.HOSTS] = ",".join(filter(None, [os.environ.get(guard.HOSTS), host]))
         asyncio.run(_try_out())
         print(_welcome(host, listening.getsockname()[1], workers), flush=True)
         config = uvicorn.Config(

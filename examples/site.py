@@ -5,20 +5,19 @@ from __future__ import annotations
 import html
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
 
 from .demo import Demo, app_of, demos
+from .guard import Guard
 from .offline import has_key
+from .web import WEB, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-WEB = Path(__file__).parent / "web"
 WORKERS = "DEMO_WORKERS"
 """The environment variable that tells each worker how many there are."""
 
@@ -48,8 +47,9 @@ def application() -> FastAPI:
             yield
 
     site = FastAPI(lifespan=lifespan, openapi_url=None)
+    site.add_middleware(Guard)
     site.add_api_route("/", lambda: HTMLResponse(_index(known)))
-    site.mount("/web", StaticFiles(directory=WEB))
+    serve(site, {})
     for name, app in apps.items():
         site.mount(f"/{name}", app)
     return site

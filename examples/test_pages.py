@@ -155,14 +155,14 @@ async def test_a_double_click_sends_once(calm: Page, url: str) -> None:
 
 async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop ends the answer at once and the search with it, the page says so, and the next message is answered."""
-    searching, given_up, forever = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    searching, stopped, forever = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow(_query: str) -> Any:
         searching.set()
         try:
             await forever.wait()
         finally:
-            given_up.set()
+            stopped.set()
 
     monkeypatch.setattr(tools, "find", slow)
     await opened(calm, url)
@@ -173,7 +173,7 @@ async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.Monk
 
     await expect(calm.get_by_text("Stopped. Write to go on.")).to_be_visible()
     await expect(calm.locator("#ours .stage")).to_have_attribute("data-state", "idle")
-    await given_up.wait()
+    await stopped.wait()
     monkeypatch.setattr(tools, "find", people.find)
     await ask(calm)
     await expect(log(calm)).to_contain_text(ANSWER)
@@ -213,6 +213,16 @@ async def test_the_server_goes_away_while_calls_are_open(calm: Page, url: str) -
 
     await expect(calm.locator("#ours .stage")).to_contain_text("That is everybody.")
     await expect(calm.locator("#ours .person")).to_have_count(3)
+
+
+async def test_a_message_that_is_too_long(calm: Page, url: str) -> None:
+    """More than the server takes is refused in words, and the next message is answered."""
+    await opened(calm, url)
+    await ask(calm, "Who knows? " * 200_000)
+
+    await expect(calm.get_by_role("alert").first).to_contain_text("This is too long.")
+    await ask(calm)
+    await expect(log(calm)).to_contain_text(ANSWER)
 
 
 async def test_an_error_can_be_retried(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

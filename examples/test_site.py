@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "examples"]
+HERE = "http://127.0.0.1:8000"
 
 
 def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +35,7 @@ def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_demo_is_a_page_and_its_parts(name: str) -> None:
     """Below its name a demo has its page, the shared parts, and the library's own client-tools.js."""
-    with TestClient(site.application()) as client:
+    with TestClient(site.application(), HERE) as client:
         page = client.get(f"/{name}")
         module = client.get(f"/{name}/client-tools.js")
         missing = client.get(f"/{name}/nothing")
@@ -47,8 +48,8 @@ def test_a_demo_is_a_page_and_its_parts(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_no_request_of_chatkit_is_refused(name: str) -> None:
     """A request that ChatKit does not know is a 400, a conversation that is not there a 404, each with a reason."""
-    with TestClient(site.application()) as client:
-        nonsense = client.post(f"/{name}/chatkit", content=b"hello")
+    with TestClient(site.application(), HERE) as client:
+        nonsense = client.post(f"/{name}/chatkit", content=b"hello", headers={"content-type": "application/json"})
         gone = client.post(f"/{name}/chatkit", json={"type": "threads.get_by_id", "params": {"thread_id": "thr_1"}})
 
     assert 400 == nonsense.status_code
@@ -60,7 +61,7 @@ def test_what_is_in_memory_is_not_served_by_several_workers(monkeypatch: pytest.
     """With two workers a demo whose conversations are in one process says so, in place of losing them."""
     monkeypatch.setenv(site.WORKERS, "2")
 
-    with TestClient(site.application()) as client:
+    with TestClient(site.application(), HERE) as client:
         answers = {name: client.get(f"/{name}") for name in NAMES}
 
     assert {name: 200 if demo.shares else 503 for name, demo in demos().items()} == {
@@ -92,7 +93,7 @@ def test_it_serves_until_ctrl_c() -> None:
         said = [served.stdout.readline() for _ in range(len(NAMES) + 2)]
         address = said[0].split()[4]
         with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as client:
-            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
             answer = client.recv(100)
         served.send_signal(signal.SIGINT)
         rest, errors = served.communicate(timeout=20)

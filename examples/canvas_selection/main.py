@@ -6,19 +6,22 @@ from fastapi import FastAPI, Request, Response
 
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
+from examples.guard import Guard
 from examples.offline import model_or_offline
 from examples.timeline import Step
 from examples.web import chatkit_response, serve_page
 
 from . import offline
+from .client_tools import timeline
 from .server import CanvasServer
-from .tools import RequestContext, timeline
+from .tools import RequestContext
 
 YOU = RequestContext(user_id="you")
 
 server = CanvasServer(ValidatingStore(MemoryStore[RequestContext]()), model_or_offline(offline.reply))
 
 app = FastAPI(title="Canvas")
+app.add_middleware(Guard)
 serve_page(app, Path(__file__).parent)
 
 

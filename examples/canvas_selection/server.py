@@ -9,7 +9,8 @@ from chatkit.agents import stream_agent_response
 
 from chatkit_clienttools import ClientToolServer
 
-from .tools import CanvasContext, RequestContext, converter, get_selected_canvas_nodes, sequencer
+from .client_tools import converter, sequencer
+from .tools import CanvasContext, RequestContext, get_selected_canvas_nodes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,6 +24,8 @@ call get_selected_canvas_nodes for every question about it, since the selection 
 
 
 class CanvasServer(ClientToolServer[RequestContext]):
+    client_tools = sequencer
+
     def __init__(self, store: Store[RequestContext], model: Model | str | None = None) -> None:
         super().__init__(store)
         self.agent = Agent[CanvasContext](
@@ -30,11 +33,10 @@ class CanvasServer(ClientToolServer[RequestContext]):
             instructions=INSTRUCTIONS,
             model=model,
             tools=[get_selected_canvas_nodes],
-            # nothing can be said before the user has selected: the next run begins with the answer
+            # the model can say nothing before the user has selected: the next run begins with the answer
             tool_use_behavior=StopAtTools(stop_at_tool_names=[get_selected_canvas_nodes.name]),
         )
 
-    @sequencer.sequenced
     async def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncIterator[ThreadStreamEvent]:
@@ -46,4 +48,4 @@ class CanvasServer(ClientToolServer[RequestContext]):
             async for event in stream_agent_response(agent_context, result):
                 yield event
         finally:
-            result.cancel()  # who has pressed Stop is not asked any more
+            result.cancel()  # after Stop the user is not asked

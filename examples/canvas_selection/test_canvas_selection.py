@@ -54,9 +54,9 @@ async def test_the_model_gets_the_selection_and_answers_about_it() -> None:
     assert ["You have selected a red circle and a blue square."] == page.texts
 
 
-async def test_the_model_runs_twice_and_reads_the_answer_as_its_own_tool_s() -> None:
+async def test_the_model_runs_twice_and_reads_the_answer_of_its_own_call() -> None:
     """The run that asks stops at the tool; the run that continues finds the page's answer under the tool's call."""
-    call_id = "call_9pQrT0aBcDeFgHiJkLmNoPqR"  # as OpenAI makes them: another provider's "call_1" is no receipt
+    call_id = "call_9pQrT0aBcDeFgHiJkLmNoPqR"
     asks = function_call(TOOL, {"ask": "Which?"}, call_id=call_id, item_id="fc_1")
     model = ScriptedModel([[asks], [assistant_message("A circle.", item_id="msg_1")]])
     page = canvas([CIRCLE], model)
@@ -88,8 +88,8 @@ async def test_a_handler_that_fails_reaches_the_model_as_an_error() -> None:
     assert [] == page.errors
 
 
-async def test_an_answer_that_is_no_selection_reaches_the_model_as_an_error() -> None:
-    """A page that answers something else is not believed."""
+async def test_an_answer_that_does_not_fit_reaches_the_model_as_an_error() -> None:
+    """When the answer is not a CanvasSelection, the model gets an error instead of the answer."""
     page = canvas([{"id": "n1", "kind": "hexagon"}])
 
     await page.send("What have I selected?")
@@ -98,7 +98,7 @@ async def test_an_answer_that_is_no_selection_reaches_the_model_as_an_error() ->
 
 
 async def test_a_handler_that_never_answers_holds_nobody_up() -> None:
-    """When the user writes again instead, the call is given up, and asked anew where that is needed."""
+    """When the user writes again instead, the call is cancelled, and the model asks again if it needs to."""
     page = canvas([SQUARE])
     page.answering = "never"
     await page.send("What have I selected?")

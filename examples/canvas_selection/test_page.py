@@ -127,7 +127,7 @@ async def test_stop_while_the_page_waits(canvas: Page) -> None:
 
 
 async def test_a_message_instead_of_a_selection(canvas: Page) -> None:
-    """While the page waits the user can write: the call is given up, and the message is answered."""
+    """While the page waits the user can write: the call is cancelled, and the message is answered."""
     await say(canvas, MINE)
     await expect(status(canvas)).to_contain_text(WAITING)
 
@@ -154,7 +154,7 @@ async def test_a_canvas_that_fails(canvas: Page) -> None:
 
 
 async def test_a_canvas_that_never_answers(canvas: Page) -> None:
-    """The assistant waits until the user writes again; then the old call is given up."""
+    """The assistant waits until the user writes again; then the old call is cancelled."""
     await canvas.get_by_label("It never answers").check()
     await say(canvas, MINE)
     await expect(status(canvas)).to_contain_text("The canvas keeps quiet.")

@@ -6,15 +6,16 @@ from fastapi import FastAPI, Request, Response
 
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
+from examples.guard import Guard
 from examples.offline import model_or_offline
 from examples.timeline import Step
 from examples.web import chatkit_response, serve_page
 
 from . import offline
+from .client_tools import timeline
 from .people import RequestContext
 from .plain import PlainMerakServer
 from .server import MerakServer
-from .tools import timeline
 
 YOU = RequestContext(user_id="you")
 
@@ -22,6 +23,7 @@ server = MerakServer(ValidatingStore(MemoryStore[RequestContext]()), model_or_of
 plain_server = PlainMerakServer(MemoryStore[RequestContext](), model_or_offline(offline.reply))
 
 app = FastAPI(title="Merak")
+app.add_middleware(Guard)
 serve_page(app, Path(__file__).parent)
 
 

@@ -1,4 +1,4 @@
-"""Merak as it was, on plain ChatKit: kept to show what becomes of three calls in one run."""
+"""Merak as it was, on plain ChatKit. It shows what happens to three calls in one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merak's ChatKit server. What came with chatkit-clienttools: the base class, the decorator, and the converter."""
+"""Merak's ChatKit server. New with chatkit-clienttools: the base class, `client_tools`, and the converter."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from chatkit.agents import AgentContext, stream_agent_response
 
 from chatkit_clienttools import ClientToolServer
 
+from .client_tools import converter, sequencer
 from .people import RequestContext
-from .tools import converter, search_agents, sequencer
+from .tools import search_agents
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,13 +24,14 @@ INSTRUCTIONS = "You find people. Call search_agents with what the user needs hel
 
 
 class MerakServer(ClientToolServer[RequestContext]):
+    client_tools = sequencer
+
     def __init__(self, store: Store[RequestContext], model: Model | str | None = None) -> None:
         super().__init__(store)
         self.agent = Agent[AgentContext[RequestContext]](
             name="Merak", instructions=INSTRUCTIONS, model=model, tools=[search_agents]
         )
 
-    @sequencer.sequenced
     async def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncIterator[ThreadStreamEvent]:
@@ -41,4 +43,4 @@ class MerakServer(ClientToolServer[RequestContext]):
             async for event in stream_agent_response(agent_context, result):
                 yield event
         finally:
-            result.cancel()  # who has pressed Stop does not wait for the search any more
+            result.cancel()  # after Stop nobody waits for the search

@@ -85,7 +85,7 @@ def test_the_endpoint_streams_the_first_call(monkeypatch: pytest.MonkeyPatch) ->
     content = [{"type": "input_text", "text": "Who knows about maritime law?"}]
     message = {"content": content, "attachments": [], "inference_options": {}}
 
-    with TestClient(main.app) as client:
+    with TestClient(main.app, "http://127.0.0.1:8000") as client:
         stream = client.post("/chatkit", json={"type": "threads.create", "params": {"input": message}})
         threads = client.post("/chatkit", json={"type": "threads.list", "params": {}})
 

@@ -188,7 +188,7 @@ async def test_writing_first_stops_the_animation(calm: Page, url: str) -> None:
 
 
 async def test_nobody_has_to_wait_for_the_page(calm: Page, url: str) -> None:
-    """Who writes while the page still runs a client tool is answered; what was open is given up."""
+    """A user who writes while the page runs a client tool is answered, and the open calls are cancelled."""
     await calm.clock.install(time=0)
     await calm.emulate_media(reduced_motion="no-preference")
     await opened(calm, url)

@@ -6,6 +6,7 @@ from examples.offline import Heard, Reply, Use
 
 SCHEME = re.compile(r"\b(dark|light)\b", re.IGNORECASE)
 FACT = re.compile(r"\b(I|I'm|my|we|our)\b", re.IGNORECASE)
+MAX_SENTENCES = 10
 NOTHING = "Tell me something about yourself, or ask me for the dark or the light theme."
 
 
@@ -13,7 +14,7 @@ def reply(heard: Heard) -> Reply:
     if heard.outputs:
         return " ".join(said for _, said in heard.outputs)
     sentences = [sentence.strip() for sentence in re.split(r"(?<=[.!?])\s+", heard.text) if sentence.strip()]
-    return [use for sentence in sentences for use in uses(sentence)] or NOTHING
+    return [use for sentence in sentences[:MAX_SENTENCES] for use in uses(sentence)] or NOTHING
 
 
 def uses(sentence: str) -> list[Use]:

@@ -9,7 +9,8 @@ from chatkit.agents import AgentContext, stream_agent_response
 
 from chatkit_clienttools import ClientToolServer, SequencedAgentContext
 
-from .tools import RequestContext, converter, record_fact, sequencer, switch_theme
+from .client_tools import converter, sequencer
+from .tools import RequestContext, record_fact, switch_theme
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 
 class FactServer(ClientToolServer[RequestContext]):
+    client_tools = sequencer
+
     def __init__(self, store: Store[RequestContext], model: Model | str | None = None) -> None:
         super().__init__(store)
         self.agent = Agent[AgentContext[RequestContext]](
@@ -29,7 +32,6 @@ class FactServer(ClientToolServer[RequestContext]):
             tools=[record_fact, switch_theme],
         )
 
-    @sequencer.sequenced
     async def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncIterator[ThreadStreamEvent]:

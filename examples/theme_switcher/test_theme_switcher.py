@@ -12,7 +12,9 @@ from chatkit.server import ChatKitServer
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import FakeBrowser
+from examples.offline import Heard
 
+from .offline import reply
 from .server import FactServer
 from .tools import RequestContext, record_fact, switch_theme
 
@@ -27,7 +29,7 @@ DARK = {"scheme": "dark"}
 
 
 class PlainFactServer(ChatKitServer[RequestContext]):
-    """The same server as it was: no decorator, and ChatKit's own base, context and converter."""
+    """The server as it was: ChatKit's own base class, context and converter."""
 
     def __init__(self, store: Store[RequestContext], model: Model) -> None:
         super().__init__(store)
@@ -89,6 +91,13 @@ async def test_the_widget_of_the_same_run_is_there_too() -> None:
     (card,) = page.widgets
     assert {"type": "Text", "value": "Ada sails."}.items() <= card["widget"]["children"][0].items()
     assert "Ada sails." == card["copy_text"]
+
+
+def test_a_long_message_is_few_calls() -> None:
+    """Without a model only the first ten sentences of a message are facts: a long message does not fill the queue."""
+    calls = reply(Heard("I sail. " * 100_000))
+
+    assert 10 == len(calls)
 
 
 def test_the_model_is_told_what_the_tools_take() -> None:

@@ -1,18 +1,14 @@
 """Tools as they were written for plain ChatKit: each assigns its call to `ctx.context.client_tool_call`.
 
-With `SequencedAgentContext` (see server.py) every assignment is a place in the queue, so not a line of them changes.
-The declarations below are new: they say that no answer is wanted, so that the model stays quiet afterwards.
+With `SequencedAgentContext` (see server.py) every assignment joins the queue, so not a line of these tools changes.
 """
-
-from typing import Literal
 
 from agents import RunContextWrapper, function_tool
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.widgets import WidgetTemplate
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
-from examples.timeline import Timeline
+from .client_tools import Fact, Theme
 
 
 class RequestContext(BaseModel):
@@ -22,28 +18,6 @@ class RequestContext(BaseModel):
 
 
 Ctx = RunContextWrapper[AgentContext[RequestContext]]
-
-
-class Fact(BaseModel):
-    """Something the user wants to be remembered."""
-
-    text: str = Field(min_length=1, max_length=200, description="One short sentence.")
-    topic: Literal["person", "place", "work", "other"] = "other"
-
-
-class Theme(BaseModel):
-    """How the page is to look."""
-
-    scheme: Literal["light", "dark"]
-
-
-timeline = Timeline()
-sequencer = ClientToolSequencer(
-    [ClientTool("record_fact", Fact, result=None), ClientTool("switch_theme", Theme, result=None)],
-    receipts=True,
-    observers=[timeline],
-)
-converter = ClientToolConverter(sequencer)
 
 FACT_CARD = WidgetTemplate(
     {

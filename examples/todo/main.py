@@ -14,6 +14,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from chatkit_clienttools.errors import StoreUnavailableError
 from chatkit_clienttools.stores.sql import SQLStore
 from examples.demo import CannotRunError
+from examples.guard import Guard
 from examples.offline import model_or_offline
 from examples.web import chatkit_response, serve_page
 
@@ -67,6 +68,7 @@ class SessionSecret(Secret):
 app = FastAPI(title="Todo", lifespan=lifespan)
 serve_page(app, Path(__file__).parent)
 app.add_middleware(SessionMiddleware, secret_key=SessionSecret(), session_cookie="todo_session", same_site="lax")
+app.add_middleware(Guard)  # the outermost: it is asked first
 
 
 def user_id(request: Request) -> str:

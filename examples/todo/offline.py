@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 
 from examples.offline import Heard, Reply, Use
 
+# A message may be a million characters long. So there is one way only to match each space: words have one between them.
 SENTENCES = (
     ("list_tasks", r"(?:show|list|tell|what)\b.*\b(?:tasks?|list|to-?dos?|to do)\b.*"),
-    ("add_task", r"(?:add|remind me to|note)\s+(?:(?:a |the )?(?:new )?task\b[:,]?\s*)?(?:to )?(?P<title>.+)"),
-    ("complete_task", r"(?:finish|complete|tick off|check off)\s+(?P<task>.+)"),
-    ("update_task", r"(?:rename|change|update)\s+(?P<task>.+?)\s+to\s+(?P<title>.+)"),
-    ("delete_task", r"(?:delete|remove)\s+(?P<task>.+)"),
+    ("add_task", r"(?:add|remind me to|note) (?:(?:a |the )?(?:new )?task\b[:,]? ?)?(?:to )?(?P<title>.+)"),
+    ("complete_task", r"(?:finish|complete|tick off|check off) (?P<task>.+)"),
+    ("update_task", r"(?:rename|change|update) (?P<task>.+?) to (?P<title>.+)"),
+    ("delete_task", r"(?:delete|remove) (?P<task>.+)"),
 )
+
+MAX_DIGITS = 10
+"""How long the number of a task can be."""
 
 HELLO = "Hello! I keep your list. Ask me to show all tasks, or to add one."
 HELP = "I can add, show, finish, rename and delete tasks: try “add buy milk”, “finish milk” or “show me all tasks”."
@@ -30,7 +34,7 @@ class Wish(NamedTuple):
 
 def reply(heard: Heard) -> Reply:
     """Answer a greeting, call the tool that is wanted, then say what came of it."""
-    said = heard.text.strip().rstrip(".!?")
+    said = " ".join(heard.text.split()).rstrip(".!?")
     if re.fullmatch(r"(?:hi|hello|hey|good (?:morning|evening))\b.*", said, re.IGNORECASE):
         return HELLO
     wish = _wish(said)
@@ -54,7 +58,7 @@ def _bare(words: str | None) -> str | None:
 
 
 def _first_step(wish: Wish) -> Reply:
-    if wish.task and not wish.task.isdigit():
+    if wish.task and not (wish.task.isdecimal() and len(wish.task) <= MAX_DIGITS):
         return [Use("list_tasks", {})]  # to learn the number
     return [_call(wish, wish.task)]
 

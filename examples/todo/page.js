@@ -30,7 +30,8 @@ function highlight(id) {
 }
 
 async function load(path, method = "GET") {
-  const response = await fetch(path, { method });
+  const headers = method === "GET" ? {} : { "content-type": "application/json" };
+  const response = await fetch(path, { method, headers });
   if (!response.ok) throw new Error(`the server has answered ${response.status}`);
   return await response.json();
 }

@@ -9,7 +9,8 @@ from chatkit.agents import stream_agent_response
 
 from chatkit_clienttools import ClientToolServer
 
-from .tools import RequestContext, ShowChanges, TodoContext, converter, sequencer
+from .client_tools import converter, sequencer
+from .tools import RequestContext, ShowChanges, TodoContext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,12 +26,13 @@ Say in one short sentence what you have done. The page shows the list beside the
 
 
 class TodoServer(ClientToolServer[RequestContext]):
+    client_tools = sequencer
+
     def __init__(self, store: Store[RequestContext], tools: TaskTools, model: Model | str | None = None) -> None:
         super().__init__(store)
         self.agent = Agent[TodoContext](name="Todo", instructions=INSTRUCTIONS, model=model)
         self.tools = tools
 
-    @sequencer.sequenced
     async def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncIterator[ThreadStreamEvent]:
@@ -43,4 +45,4 @@ class TodoServer(ClientToolServer[RequestContext]):
             async for event in stream_agent_response(agent_context, result):
                 yield event
         finally:
-            result.cancel()  # who has pressed Stop does not want the rest to be done
+            result.cancel()  # after Stop the rest is not done

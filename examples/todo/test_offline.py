@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -26,6 +27,9 @@ TASKS = '{"result": [{"id": 3, "title": "Buy milk", "done": false}, {"id": 4, "t
         ("rename 3 to buy oat milk", "update_task", {"task_id": 3, "title": "buy oat milk"}),
         ("delete the task 3", "delete_task", {"task_id": 3}),
         ("finish milk", "list_tasks", {}),  # to learn its number
+        ("finish ²", "list_tasks", {}),  # is no number
+        ("finish 99999999999", "list_tasks", {}),  # is too long for one
+        ("rename  3\tto buy\noat milk", "update_task", {"task_id": 3, "title": "buy oat milk"}),
     ],
 )
 def test_a_sentence_is_a_tool(said: str, tool: str, arguments: dict[str, Any]) -> None:
@@ -37,6 +41,25 @@ def test_a_sentence_is_a_tool(said: str, tool: str, arguments: dict[str, Any]) -
 def test_anything_else_gets_a_sentence(said: str, answer: str) -> None:
     """A greeting is greeted, and what is not understood is told what would be."""
     assert answer == reply(Heard(said))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"rename{' ' * 5000}x",
+        f"add a new task{' ' * 5000}\nx",
+        f"show {'list ' * 5000}\nx",
+        f"rename x{' to' * 5000}\n",
+        f"{'please ' * 5000}",
+    ],
+)
+def test_a_long_message_is_understood_at_once(said: str) -> None:
+    """Nobody can keep the server busy with a long message: the time grows with its length, and no faster."""
+    began = time.perf_counter()
+
+    reply(Heard(said))
+
+    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.parametrize(

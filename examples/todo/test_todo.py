@@ -223,7 +223,7 @@ async def test_a_process_that_dies_while_it_is_needed_costs_one_answer(page: Any
 
 
 async def test_stop_while_the_tools_are_started(page: Any, tools: TaskTools) -> None:
-    """Whoever gives up waiting for the tools does not keep the next message from having them."""
+    """Stop while the tools start does not keep the next message from using them."""
     ada = page()
     await tools.ready()
     kill_the_tools()

@@ -1,4 +1,4 @@
-"""What the assistant can do: the five tools of the MCP server, and the two client tools that let the page show it."""
+"""What the assistant can do: the five tools of the MCP server, and a hook that lets the page show what they changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from agents import RunHooks
 from agents.mcp import MCPServerManager, MCPServerStdio
 from chatkit.agents import AgentContext
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
-
+from .client_tools import highlight_task, refresh_tasks, sequencer
 from .tasks import DATABASE_URL, USER_ID, Task
 
 if TYPE_CHECKING:
@@ -34,17 +33,6 @@ class RequestContext:
     user_id: str
 
 
-class TaskNumber(BaseModel):
-    task_id: int
-
-
-# no answer is wanted of either: the model does not run for them
-refresh_tasks = ClientTool("refresh_tasks", result=None)
-highlight_task = ClientTool("highlight_task", TaskNumber, result=None)
-
-sequencer = ClientToolSequencer([refresh_tasks, highlight_task], receipts=True)
-converter = ClientToolConverter(sequencer)
-
 TodoContext = AgentContext[RequestContext]
 
 
@@ -63,7 +51,7 @@ class ShowChanges(RunHooks[TodoContext]):
 
 
 def changed_task(result: object) -> Task | None:
-    """Return the task that a tool has changed; what a tool says that has failed, or has told a list, is none."""
+    """Return the task that a tool has changed; None if the tool failed, or returned a list."""
     try:
         return Task.model_validate_json(result) if isinstance(result, str) else None
     except ValidationError:

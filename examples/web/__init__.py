@@ -9,26 +9,32 @@ from chatkit.server import StreamingResult
 from chatkit.store import NotFoundError
 from fastapi import HTTPException, Response
 from fastapi.responses import FileResponse, StreamingResponse
-from fastapi.staticfiles import StaticFiles
 
 from chatkit_clienttools import frontend
 from chatkit_clienttools.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from chatkit.server import ChatKitServer
     from fastapi import FastAPI, Request
 
 TContext = TypeVar("TContext")
 
+WEB = Path(__file__).parent
+SHARED = [*WEB.glob("*.js"), *WEB.glob("*.css")]
+"""What all pages share. The folder as a whole is not served: it has Python in it."""
+
 
 def serve_page(app: FastAPI, folder: Path) -> None:
     """Serve a demo's `page.html` and `page.js`, what all demos share, and the library's `client-tools.js`."""
-    files = {"/": folder / "page.html", "/page.js": folder / "page.js", "/client-tools.js": frontend.path()}
-    for path, file in files.items():
+    serve(app, {"/": folder / "page.html", "/page.js": folder / "page.js", "/client-tools.js": frontend.path()})
+
+
+def serve(app: FastAPI, files: Mapping[str, Path]) -> None:
+    """Serve files, each under its path, and what all pages share."""
+    for path, file in {**files, **{f"/web/{file.name}": file for file in SHARED}}.items():
         app.add_api_route(path, _serving(file), include_in_schema=False)
-    app.mount("/web", StaticFiles(directory=Path(__file__).parent))
 
 
 async def chatkit_response(server: ChatKitServer[TContext], request: Request, context: TContext) -> Response:

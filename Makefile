@@ -19,7 +19,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-floors test-chatkits test-pythons suite with-floors each-chatkit explore mutants lint format types docs build clean
+.PHONY: help demo test test-oldest test-floors test-chatkits test-pythons suite with-floors each-chatkit explore load mutants lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -53,6 +53,9 @@ test: $(READY) ## run the whole suite, with branch coverage
 explore: $(READY) ## explore every crash and every interleaving of many scenarios (EXPLORE=--quick: of few)
 	$(BIN)/python -m tests.exploration $(EXPLORE)
 
+load: $(READY) ## hold many conversations at once on two workers, on SQLite and on PostgreSQL (LOAD="--only sqlite")
+	$(BIN)/python -m tests.load $(LOAD)
+
 mutants: $(READY) ## change the code in one place at a time, and see which changes no test notices (MODULES="store ...")
 	$(INSTALL) --group mutants
 	$(BIN)/python -m tools.mutants $(MODULES)
@@ -61,7 +64,7 @@ suite: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
-SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration processes frontend test_typescript.py)
+SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend test_typescript.py)
 
 test-oldest: ## run the suite against the oldest ChatKit that is supported
 	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT) TESTS='$(SUBSET)'

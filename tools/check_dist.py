@@ -21,7 +21,8 @@ PROGRAM = (
     "print(it.__version__, *[getattr(it, name).__name__ for name in it.__all__])"
 )
 
-TOP = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "conftest.py", "constraints.txt"}
+TOP = {"LICENSE", "Makefile", "conftest.py", "constraints.txt"}
+TOP |= {f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "README", "SECURITY")}
 SHIPPED = {".py", ".js", ".ts"}
 
 

@@ -49,13 +49,14 @@ async def look(ctx: RunContextWrapper[AgentContext[None]]) -> str:
 
 
 class Server(ClientToolServer[None]):
+    client_tools = sequencer
+
     def __init__(self) -> None:
         super().__init__(MemoryStore())
         called = [function_call("look", {}, call_id="call_1", item_id="fc_1")]
         said = [[assistant_message("There.", item_id=f"msg_{n}")] for n in (1, 2)]
         self.agent = Agent[AgentContext[None]](name="Merak", model=ScriptedModel([called, *said]), tools=[look])
 
-    @sequencer.sequenced
     async def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: None
     ) -> AsyncIterator[ThreadStreamEvent]:

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from agents import RunContextWrapper  # noqa: TC002  the SDK looks at the annotations
+from chatkit.agents import AgentContext  # noqa: TC002  the SDK looks at the annotations
 
-from chatkit_clienttools import frontend
+from chatkit_clienttools import ClientToolSequencer, frontend
+from chatkit_clienttools.stores import MemoryStore
+from tests.helpers.conversation import Conversation
+from tests.helpers.merak import TOOLS, SequencedServer, calls, selection, speaks
 
 if TYPE_CHECKING:
     from tests.frontend.conftest import Node
+
+
+async def delivered_with_call_id(call_id: str) -> Any:
+    """A call of a new thread, as the browser gets it, whose model's provider has chosen this id."""
+    sequencer = ClientToolSequencer(TOOLS, receipts=True)
+
+    @sequencer.function_tool
+    async def look(ctx: RunContextWrapper[AgentContext[Any]]) -> str:
+        """Ask for the selection."""
+        sequencer.enqueue(ctx, selection())
+        return "Asked."
+
+    server = SequencedServer(
+        MemoryStore(), [[calls("look", call_id=call_id)], speaks("Wait.")], [look], sequencer=sequencer
+    )
+    [item] = (await Conversation(server).say("Look at this.")).call_items
+    return item
 
 
 class TestPath:
@@ -262,6 +285,17 @@ class TestOnce:
             const answers = [];
             for (const _ of [1, 2, 3]) answers.push(await pick(delivered("call_1")));
             return [answers, calls.length];
+        """)
+
+    async def test_a_call_id_that_comes_again_in_another_thread_is_another_call(self, node: Node) -> None:
+        """A gateway that caches gives one id to calls of two threads: the receipts differ, and both are executed."""
+        first, second = [await delivered_with_call_id("call_cached") for _ in range(2)]
+
+        assert [first["call_id"], second["call_id"]] == ["call_cached"] * 2
+        assert [[1, 2], 2] == node(f"""
+            const pick = withReceipts(() => calls.push(1));
+            const ask = async (call) => (await pick({{ name: call.name, params: call.arguments }})).result;
+            return [[await ask({json.dumps(first)}), await ask({json.dumps(second)})], calls.length];
         """)
 
     def test_an_error_is_remembered_too(self, node: Node) -> None:

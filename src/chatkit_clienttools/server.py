@@ -46,11 +46,17 @@ SUPPORTED = "openai-chatkit>=1.4.1,<2"
 PARAMETERS = {"respond": "thread, input_user_message, context", "action": "thread, action, sender, context"}
 """What ChatKit calls the application's methods with, by position."""
 
-if missing := [name for name in NEEDED if not hasattr(ChatKitServer, name)]:
-    raise ImportError(
-        f"This version of openai-chatkit has no ChatKitServer.{', ChatKitServer.'.join(missing)}, which "
-        f"chatkit-clienttools builds on. Install {SUPPORTED}, or a newer chatkit-clienttools."
-    )
+
+def check_chatkit(server: type) -> None:
+    """Raise `ImportError` unless ChatKit's server has what this builds on."""
+    if missing := [name for name in NEEDED if not hasattr(server, name)]:
+        raise ImportError(
+            f"This version of openai-chatkit has no ChatKitServer.{', ChatKitServer.'.join(missing)}, which "
+            f"chatkit-clienttools builds on. Install {SUPPORTED}, or a newer chatkit-clienttools."
+        )
+
+
+check_chatkit(ChatKitServer)
 
 
 class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):

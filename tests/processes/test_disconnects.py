@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from chatkit_clienttools._protocol.plan import BODY_SECONDS
-from chatkit_clienttools._step.exclusion import left_behind
+from chatkit_clienttools._step import exclusion
 from chatkit_clienttools.testing import FakeBrowser
 from tests.helpers.http import chatkit_app, serving
 from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
@@ -77,7 +77,7 @@ class LostClients:
             return None
         await self._point.ended.wait()
         self._point.gone.set()
-        if steps := left_behind():
+        while steps := [*exclusion._running]:
             await asyncio.wait(steps)  # they come to their end without their request
         return browser
 

@@ -453,3 +453,11 @@ def test_a_lock_factory_without_a_signature_is_taken() -> None:
     factory: Any = dict
 
     assert factory == ClientToolSequencer(lock=factory).rules.lock
+
+
+def test_a_chatkit_without_what_we_build_on_is_refused() -> None:
+    """One error names every method that is missing, and the versions that have it."""
+    with pytest.raises(ImportError) as refused:
+        server_module.check_chatkit(object)
+
+    assert [True] * 5 == [name in str(refused.value) for name in (*server_module.NEEDED, server_module.SUPPORTED)]

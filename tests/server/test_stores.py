@@ -295,10 +295,12 @@ class TestAThreadThatCannotBeLoaded:
             async def load_thread(self, thread_id: str, context: Any) -> Any:
                 raise LookupError(thread_id)
 
-            async def load_thread_items(self, *args: Any) -> Any:
+            async def load_thread_items(
+                self, thread_id: str, after: str | None, limit: int, order: str, context: Any
+            ) -> Any:
                 if isinstance(items, Exception):
                     raise items
-                return await super().load_thread_items(*args)
+                return await super().load_thread_items(thread_id, after, limit, order, context)
 
         return Theirs()
 

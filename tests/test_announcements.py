@@ -102,6 +102,7 @@ class TestAnotherAttempt:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("options", [{}, {"on_user_message": "keep"}, {"on_failure": "abort"}], ids=str)
 @pytest.mark.parametrize("make", [PlansStore, PlainStore], ids=["plans", "plain"])
+@pytest.mark.skipif(CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before we are asked")
 async def test_nothing_is_heard_of_a_call_after_its_end(make: Any, options: Any, seed: int) -> None:
     """Over a long conversation each call begins as queued, each change goes on from the last one, and an end is final.
 

@@ -12,7 +12,7 @@ from chatkit.server import ChatKitServer, StreamingResult
 from chatkit.types import ThreadItemDoneEvent
 
 from chatkit_clienttools import ClientToolServer
-from tests.helpers.conversation import Conversation
+from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE, Conversation
 from tests.helpers.merak import anything
 from tests.helpers.scripted import asks, foreign, hidden, says, scripted
 from tests.helpers.server import RESUME
@@ -200,6 +200,9 @@ class TestOtherRequests:
         assert [HANDFUL, 20] == costs.limits
 
     @pytest.mark.parametrize("items", [10, 10_000])
+    @pytest.mark.skipif(
+        CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before we are asked"
+    )
     async def test_a_message_in_a_long_thread(self, make: Any, items: int) -> None:
         """What a message costs does not grow with the thread."""
         costs = Costs(make, says("hello"), says("hello again"))

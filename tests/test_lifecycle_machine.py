@@ -38,6 +38,7 @@ from chatkit_clienttools.testing._oracle import ImpossibleError, Oracle, Tool, W
 from chatkit_clienttools.testing._play import Play
 from chatkit_clienttools.testing._script import Script
 from chatkit_clienttools.testing.machine import LifecycleMachine
+from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore
 
 if TYPE_CHECKING:
@@ -410,6 +411,9 @@ class TestByHand:
         message = (2, "user_message", "assistant_message")
         assert {(1, "user_message"), message[:2], (*message, "client_tool_call")} == stored
 
+    @pytest.mark.skipif(
+        CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before we are asked"
+    )
     def test_stop_takes_hold_while_a_message_cancels_what_is_open(self) -> None:
         """Cancelling is one step and is done as a whole: a late answer changes nothing, and what is required comes."""
         machine = PlainLifecycle()

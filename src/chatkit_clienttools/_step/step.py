@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chatkit.store import Store
     from chatkit.types import ThreadItem, ThreadMetadata
 
-    from .plans import PlanKeeper
+    from .plans import Found, PlanKeeper
     from .rules import Rules
 
 ATTEMPTS = 20
@@ -89,7 +89,7 @@ class Steps:
         """Read the thread without changing anything; `whole` goes back as far as the plan's finished calls."""
         plans = keeper(self._store, self._thread_id, self._context)
         found = await plans.load(with_thread=False)
-        plan = Plan.from_text(found.plan.document, self._thread_id) if found.plan else Plan()
+        plan = self._plan_in(found)
         items = await self._items(plan, depth=PAGE, finished=plan.finished if whole else 0)
         return await self._thread(plan, items, check_turns=False), items
 
@@ -104,7 +104,7 @@ class Steps:
             plans = keeper(self._store, self._thread_id, self._context)
             try:
                 found = await plans.load(with_thread=False)
-                plan = Plan.from_text(found.plan.document, self._thread_id) if found.plan else Plan()
+                plan = self._plan_in(found)
                 list(plan.calls)
             except DamagedPlanError:
                 await plans.save(Plan(writer=self._rules.worker).to_text())
@@ -156,12 +156,16 @@ class Steps:
         patience = Patience(self._rules.monotonic)
         while True:
             found = await plans.load(with_thread=with_thread)
-            plan = Plan.from_text(found.plan.document, self._thread_id) if found.plan else Plan()
+            plan = self._plan_in(found)
             if not plans.compares and not self._rules.lock:
                 self._rules.warn_about_others(self._thread_id, plan)
             # what was written under a lease of our own is over: a lock keeps those steps apart
             if plan.lease in {None, self._rules.holder} or await patience.is_over((plan.lease, plans.revision)):
                 return plan, found.thread
+
+    def _plan_in(self, found: Found) -> Plan:
+        """Read the plan that was loaded; an empty one if there was never one."""
+        return Plan.from_text(found.plan.document, self._thread_id) if found.plan else Plan()
 
     async def _items(self, plan: Plan, *, depth: int, finished: int = 0) -> list[ThreadItem]:
         """Read the newest items, newest first, as far as it takes to see how far the plan has come.

@@ -145,9 +145,8 @@ class Policy:
     def _answered(self, thread: Thread, event: Answered) -> Thread:
         if event.is_recorded:
             return self._go_on(thread, event.by)
-        call = thread.pending
-        item = thread.item(call) if call else None
-        if call is None or item is None:
+        item = thread.pending_item
+        if item is None:
             return self._go_on(thread, event.by) if self._concerns(thread, event.result) else thread
         receipt = receipt_of(item)
         answer = opened(event.result) if receipt is not None or self.receipts else None
@@ -161,8 +160,7 @@ class Policy:
         return self._go_on(thread, event.by)
 
     def _resumed(self, thread: Thread, event: Resumed) -> Thread:
-        call = thread.pending
-        item = thread.item(call) if call else None
+        item = thread.pending_item
         return self._go_on(thread if item is None else thread.withdrawing(item), event.by)
 
     def _wrote(self, thread: Thread, event: Wrote) -> Thread:
@@ -171,8 +169,7 @@ class Policy:
 
         goes = is_retried if self.keeps else lambda call: is_retried(call) or not call.required
         thread = _cancelling(thread, goes)
-        call = thread.pending
-        item = thread.item(call) if call and not self.keeps else None
+        item = None if self.keeps else thread.pending_item
         if item is not None:
             thread = thread.withdrawing(item)
         waiting = thread.plan.calls[thread.settled :]
@@ -195,8 +192,7 @@ class Policy:
 
     def _cancelled(self, thread: Thread) -> Thread:
         thread = _cancelling(thread, lambda call: not call.required)
-        call = thread.pending
-        item = thread.item(call) if call else None
+        item = thread.pending_item
         thread = thread if item is None else thread.withdrawing(item)
         return thread.planning(told=thread.answers) if thread.has_news else thread
 

@@ -98,6 +98,11 @@ class Thread:
         return None if self._pending_place is None else self.plan.calls[self._pending_place]
 
     @property
+    def pending_item(self) -> ClientToolCallItem | None:
+        """The item of the call that the browser has."""
+        return None if self.pending is None else self.item(self.pending)
+
+    @property
     def settled(self) -> int:
         """How many calls at the beginning of the plan are answered."""
         return self.latest + 1 if self._pending_place is None else self._pending_place

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.chromium import NO_CHROMIUM
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (
@@ -27,7 +31,7 @@ def ran(**environment: str) -> subprocess.CompletedProcess[str]:
     """Run a browser's test where no Chromium is to be found."""
     given = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTEST_ADDOPTS"}}
     return subprocess.run(  # noqa: S603
-        COMMAND, cwd=ROOT, env={**given, "PATH": "", **environment}, capture_output=True, text=True, check=False
+        COMMAND, cwd=ROOT, env={**given, "CHROMIUM": "none", **environment}, capture_output=True, text=True, check=False
     )
 
 

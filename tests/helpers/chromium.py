@@ -1,7 +1,7 @@
 """A real Chromium for tests, driven by Playwright: the fixtures `browser` and `page`, for every test of the project.
 
-Chromium is the system's, so that nothing is downloaded. Without one the tests that want it are skipped, and the last
-lines of the run say so; with CI in the environment they fail.
+It is the one that CHROMIUM names in the environment, or else the one that `make chromium` has installed, or else the
+system's. Without one the tests that want it are skipped, and the end of the run says so; with CI set they fail.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from playwright.async_api import async_playwright
+from tools import chromium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-NO_CHROMIUM = "no Chromium on the PATH: apt-get install chromium"
+NO_CHROMIUM = "no Chromium: call `make chromium`, or put one on the PATH (apt-get install chromium)"
 
 
 def executable() -> str:
     """Return the path of a Chromium; without one, skip the test that asks, or fail it where CI is set."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    named = os.environ.get("CHROMIUM")
+    found = next(filter(None, map(shutil.which, [named] if named else [str(chromium.EXECUTABLE), *NAMES])), None)
     if found:
         return found
     if os.environ.get("CI"):
@@ -37,8 +39,9 @@ def executable() -> str:
 async def browser() -> AsyncIterator[Browser]:
     """A browser that knows nothing yet."""
     path = executable()
+    added = chromium.ENVIRONMENT if path == str(chromium.EXECUTABLE) else {}
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=path)
+        started = await playwright.chromium.launch(executable_path=path, env={**os.environ, **added})
         yield started
         await started.close()
 

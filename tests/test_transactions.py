@@ -104,6 +104,15 @@ class TestAToolThatRaises:
         assert "test_transactions.py, line" in said.getMessage()
         assert "s3cret" not in caplog.text
 
+    async def test_a_tool_that_was_cancelled_before_it_asked_is_not_logged(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A tool that is cancelled and had enqueued nothing leaves no warning: nothing was dropped."""
+        with pytest.raises(asyncio.CancelledError), transaction("search"):
+            raise asyncio.CancelledError
+
+        assert [] == caplog.records
+
     async def test_beyond_the_limit_nothing_is_half_queued(self) -> None:
         """A tool that enqueues in a loop, and runs into `max_queued`, leaves none of its calls."""
         sequencer = ClientToolSequencer(TOOLS, max_queued=3)

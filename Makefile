@@ -9,17 +9,20 @@ CHATKITS := 1.4.1 1.4.2 1.5.0 1.5.1 1.5.2 1.5.3 1.6.0 1.6.1 1.6.2 1.6.3 1.6.4 1.
 PINS ?= constraints.txt
 FLOORS := build/floors.txt
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
+THIS_PYTHON = $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(CHATKIT)
 DEMO := $(VENV)/.demo-$(CHATKIT)
+CHROMIUM_HERE := $(VENV)/chromium/chromium
 # a class, a module or a page is run by one process: what it sets up is set up once
 PARALLEL ?= -n logical --maxprocesses=4 --dist=loadscope
+SHORT := -m 'not long'
 PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-floors test-chatkits test-pythons suite with-floors each-chatkit explore load mutants lint format types docs build clean
+.PHONY: help demo test test-all chromium test-oldest test-floors test-chatkits test-pythons suite test-whole with-floors each-chatkit explore load mutants lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -47,8 +50,23 @@ $(DEMO): pyproject.toml $(PINS)
 demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## serve all demos at http://127.0.0.1:8000 (PORT=..., WORKERS=...)
 	@exec $(BIN)/python -m examples --port $(PORT) --workers $(WORKERS)
 
-test: $(READY) ## run the whole suite, with branch coverage
+test: $(READY) ## run the suite without its long tests, with branch coverage: two minutes
+	$(BIN)/python -m pytest $(PARALLEL) $(SHORT) --cov
+
+test-all: ## run all tests, then most of them with every ChatKit, the lowest versions and every Python that is here
+	@$(MAKE) --no-print-directory test-whole
+	@$(MAKE) --no-print-directory test-oldest
+	@$(if $(filter 3.10 3.11,$(THIS_PYTHON)),$(MAKE) --no-print-directory test-floors,echo "--- The lowest versions need Python 3.10 or 3.11: they were not tried.")
+	@$(MAKE) --no-print-directory test-chatkits CHATKITS='$(filter-out $(OLDEST_CHATKIT) $(CHATKIT),$(CHATKITS))'
+	@$(MAKE) --no-print-directory test-pythons PYTHONS='$(filter-out $(THIS_PYTHON),$(PYTHONS))'
+
+test-whole: $(READY) $(CHROMIUM_HERE) ## run all tests in this environment, with branch coverage
 	$(BIN)/python -m pytest $(PARALLEL) --cov
+
+chromium: $(CHROMIUM_HERE) ## install a Chromium for the browser tests into the environment (for Linux on x86-64)
+
+$(CHROMIUM_HERE): tools/chromium.py | $(READY)
+	@$(BIN)/python -m tools.chromium
 
 explore: $(READY) ## explore every crash and every interleaving of many scenarios (EXPLORE=--quick: of few)
 	$(BIN)/python -m tests.exploration $(EXPLORE)
@@ -74,7 +92,7 @@ test-floors: ## run the suite with the lowest version of every dependency (Pytho
 
 with-floors: $(READY)
 	@$(BIN)/python -m tools.scripted_model
-	$(BIN)/python -m pytest $(PARALLEL) $(SUBSET)
+	$(BIN)/python -m pytest $(PARALLEL) $(SHORT) $(SUBSET)
 
 $(FLOORS): pyproject.toml tools/floors.py
 	@mkdir -p $(@D)
@@ -84,10 +102,10 @@ test-chatkits: ## run the suite with every supported ChatKit, one line for each 
 	@$(MAKE) --no-print-directory each-chatkit VENV=.venv-chatkits CHATKIT=$(OLDEST_CHATKIT)
 
 each-chatkit: $(READY)
-	@$(BIN)/python -m tools.each_chatkit $(CHATKITS) -- $(PARALLEL) $(SUBSET)
+	@$(BIN)/python -m tools.each_chatkit $(CHATKITS) -- $(PARALLEL) $(SHORT) $(SUBSET)
 
 test-pythons: ## run the suite on every Python that is here
-	@sh tools/each_python.sh $(PYTHONS)
+	@TESTS="$(SHORT)" sh tools/each_python.sh $(PYTHONS)
 
 lint: $(READY) ## check the code's rules and its format
 	$(BIN)/ruff check

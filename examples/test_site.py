@@ -79,6 +79,7 @@ def _ctrl_c_is_heard() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_ctrl_c_is_heard")
+@pytest.mark.long
 def test_it_serves_until_ctrl_c() -> None:
     """Without a terminal it says where the demos are, serves them, and ends without a word at Ctrl-C."""
     with subprocess.Popen(  # noqa: S603
@@ -103,6 +104,7 @@ def test_it_serves_until_ctrl_c() -> None:
     assert (0, "\n", "") == (served.returncode, rest, errors)
 
 
+@pytest.mark.long
 def test_a_demo_is_played_in_the_terminal() -> None:
     """Merak is played on plain ChatKit and with the library, within 100 columns, without colour in a pipe."""
     played = ran("--play", "merak_search")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from chatkit.store import Store
 
+pytestmark = pytest.mark.no_cover  # it takes twice as long with coverage
+
 LIMITS = {PlainStore: 5, PlansStore: 7}
 """How many operations an answer may cost that releases the next call: without and with plans of the store's own."""
 

@@ -71,7 +71,8 @@ def case(machine: type[LifecycleMachine], examples: int = 75) -> Any:
         database=None,
         phases=PHASES,
     )
-    return pytest.mark.no_cover(test)  # it takes twice as long with coverage, and what it comes past differs
+    # without coverage: it takes twice as long with it, and what it comes past differs
+    return pytest.mark.long(pytest.mark.no_cover(test))
 
 
 class MemoryLifecycle(LifecycleMachine):

@@ -332,7 +332,8 @@ def variant(name: str, **attributes: Any) -> Any:
     machine: Any = type(name, (ServerMachine,), attributes)
     case = machine.TestCase
     case.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None, phases=PHASES)
-    return pytest.mark.no_cover(case)  # it takes twice as long with coverage, and what it comes past differs
+    # without coverage: it takes twice as long with it, and what it comes past differs
+    return pytest.mark.long(pytest.mark.no_cover(case))
 
 
 TestPlain = variant("Plain", make=PlainStore)
@@ -347,6 +348,7 @@ TestKeepAbort = variant("KeepAbort", make=PlansStore, policy="keep", on_failure=
 TestAbort = variant("Abort", make=PlainStore, on_failure="abort")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("break_it", ["drops", "doubles"])
 def test_the_machine_notices(break_it: str) -> None:
     """The machine finds a sequencer that loses a call, and one that shows a call twice."""

@@ -150,6 +150,7 @@ def searches(text: str) -> Any:
     return body
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["drop", "stop"])
 @pytest.mark.parametrize("after", range(EVENTS + 1))
 async def test_a_client_that_disconnects_and_loads_the_page_again(

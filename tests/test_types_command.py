@@ -61,6 +61,7 @@ class TestCommand:
         """canvas.d.ts is what the command writes of tools.py."""
         assert 0 == types("tests.typescript.tools:sequencer", "--check", "--output", CANVAS)
 
+    @pytest.mark.long
     def test_as_a_process(self, app: Path) -> None:
         """On stdout there are the types and nothing else, as UTF-8 everywhere; it needs no extra."""
         without = "import sys; sys.modules.update(pytest=None, hypothesis=None); "

@@ -17,6 +17,8 @@ from .conftest import SECONDS, Browser, Place, Workers
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 REFRESH: tuple[str, Any] = ("refresh_tasks", {})
 ADDED = "“buy milk” is on your list."
 

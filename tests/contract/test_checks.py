@@ -363,6 +363,7 @@ class TestCleaning:
         assert before == (store.threads, store.items, store.attachments, store.plans)
         assert [mine] == list(store.threads)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("rule", sorted(BROKEN.keys() - NOT_CLEANABLE))
     async def test_after_a_broken_rule_too(self, rule: str) -> None:
         """A check that fails leaves nothing behind either: no thread, no item, no attachment."""

@@ -151,6 +151,7 @@ class TestStoreContract:
         assert isinstance(failure.value.__cause__, TypeError)
         assert "watched" == traceback.extract_tb(failure.value.__cause__.__traceback__)[-1].name
 
+    @pytest.mark.long
     def test_pytest_shows_it(self, tmp_path: Path) -> None:
         """What pytest prints of it has the line of the store that raised."""
         (tmp_path / "test_mine.py").write_text(
@@ -250,6 +251,7 @@ class TestStoreContract:
         with pytest.raises(ConnectionError, match="gone"):
             Closing().test_thread_is_kept()  # type: ignore[attr-defined]
 
+    @pytest.mark.long
     def test_any_pytest_collects_it(self, tmp_path: Path) -> None:
         """A subclass is collected and run by a pytest that has no plugin for asyncio as well."""
         (tmp_path / "test_mine.py").write_text(
@@ -600,6 +602,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     return tmp_path
 
 
+@pytest.mark.long
 class TestDoctorAsAProcess:
     def test_a_store_that_is_right(self, app: Path) -> None:
         """Exit status 0, the table on stdout, and progress on stderr while it runs."""

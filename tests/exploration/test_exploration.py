@@ -1,4 +1,7 @@
-"""Every crash and every interleaving of small scenarios, explored; `make explore` explores larger ones."""
+"""Every crash and every interleaving of small scenarios, explored; `make explore` explores larger ones.
+
+`make test` plays what was found before, and what a missing safeguard leads to; `make test-all` explores the scenarios.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ PINNED = counts.load()
 WITHOUT_CLEANUP = f"without {CLEANUP.safeguard}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", QUICK, ids=lambda scenario: scenario.name)
 def test_nothing_goes_wrong(scenario: Scenario) -> None:
     """Whatever the controller chooses, no property is violated; and it has as much to choose from as ever."""
@@ -48,6 +52,7 @@ def test_no_two_scenarios_have_one_name() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", HAZARDS, ids=lambda scenario: scenario.name)
 def test_what_is_known_to_go_wrong_is_seen(scenario: Scenario) -> None:
     """The exploration sees what goes wrong without the package, or without what its documentation asks for."""

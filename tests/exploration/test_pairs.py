@@ -19,6 +19,7 @@ pytestmark = pytest.mark.no_cover  # it takes twice as long with coverage
 PINNED = counts.load()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_nothing_goes_wrong(scenario: Scenario) -> None:
     """Whatever the controller chooses, no property is violated; and it sees as many states as ever."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
 
 from tests.load.__main__ import main
 
-if TYPE_CHECKING:
-    import pytest
+pytestmark = pytest.mark.long
 
 FEW = ["--only", "sqlite", "--at-once", "5", "--rounds", "1"]
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from chatkit_clienttools import ClientToolSequencer
     from tests.processes.disconnects import Point
 
+pytestmark = pytest.mark.long
+
 CALLS = ["display_agent_profiles", "get_selected_canvas_nodes", "display_agent_profiles"]
 
 POSITIONS = {"in an await": InAnAwait, "at a yield": AtAYield, "send fails": SendFails}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.processes.trial import Goal, Trial
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from tests.stores.conftest import Place
+
+pytestmark = pytest.mark.long
 
 GOAL = Goal(kills=25, calls=70, seconds=120)
 NO_END = Goal(kills=200, calls=1000, seconds=60)

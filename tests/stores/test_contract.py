@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
+pytestmark = pytest.mark.no_cover  # it takes twice as long with coverage
+
+
 class OurContract(StoreContract):
     """Two users, and whatever is around the store."""
 
@@ -53,6 +56,7 @@ class TestMemoryStoreValidated(TestMemoryStore):
     around = ValidatingStore
 
 
+@pytest.mark.long
 class TestSQLiteInMemory(OfSQLStore):
     __test__ = True
     place = a_place("sqlite+aiosqlite:///:memory:")
@@ -71,6 +75,7 @@ class TestSQLiteFile(OfSQLStore):
         cls.place = a_place(f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('contract')}/chat.db")
 
 
+@pytest.mark.long
 class TestSQLiteFileValidated(TestSQLiteFile):
     around = ValidatingStore
 
@@ -86,5 +91,6 @@ class TestPostgreSQL(OfSQLStore):
         asyncio.run(dropped(cls.place))
 
 
+@pytest.mark.long
 class TestPostgreSQLValidated(TestPostgreSQL):
     around = ValidatingStore

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.stores.conftest import Place
 
+pytestmark = pytest.mark.long
+
 ROUNDS = int(os.environ.get("STORE_ROUNDS", "60"))
 """How many acknowledgements are posted twice; `STORE_ROUNDS=1000` for the whole thousand."""
 

@@ -1,6 +1,6 @@
 """Every Python fence of README.md and docs/ is a test; the fences of a page build on one another.
 
-Every test can have a browser, and may be marked as long.
+Every test can have a browser and a database, and may be marked as long.
 """
 
 import gc
@@ -11,7 +11,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 set_tracing_disabled(disabled=True)
 
-pytest_plugins = ["tests.helpers.chromium", "tests.helpers.left_out"]
+pytest_plugins = ["tests.helpers.chromium", "tests.helpers.databases", "tests.helpers.left_out"]
 
 FENCES = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"])
 

@@ -17,7 +17,6 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from tests.stores.conftest import postgres_url  # noqa: F401  # a fixture
 
 from chatkit_clienttools.testing import FakeBrowser
 

@@ -11,8 +11,8 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.helpers.databases import start_postgres
 from tests.load.load import HEADER, Load, Row
-from tests.stores.conftest import start_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

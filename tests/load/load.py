@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from tests.helpers.databases import a_place, dropped
 from tests.load.application import Figures, Setup, work
 from tests.load.pages import SECONDS, Tally, talk
-from tests.stores.conftest import a_place, dropped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator

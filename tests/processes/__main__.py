@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.helpers.databases import start_postgres
 from tests.processes.trial import Goal, Trial
-from tests.stores.conftest import start_postgres
 
 
 def main(arguments: list[str]) -> int:

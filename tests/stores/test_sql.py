@@ -45,7 +45,7 @@ from tests.stores.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.stores.conftest import Place
+    from tests.helpers.databases import Place
 
 
 class TestSQLStore(StoreRules):

@@ -23,7 +23,7 @@ from sqlalchemy.util import await_only
 from chatkit_clienttools._step.plans import StoredPlan
 from chatkit_clienttools.errors import StoreUnavailableError
 from chatkit_clienttools.stores.sql import SQLStore
-from tests.stores.conftest import Place, a_place, start_postgres, turns_until
+from tests.helpers.databases import Place, a_place, start_postgres, turns_until
 from tests.stores.rules import FORGED, SHOWN
 from tests.stores.values import ADA, answered, attachment, call, filled, item_ids, note, thread
 

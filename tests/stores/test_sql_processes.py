@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from multiprocessing.connection import Connection
 
-    from tests.stores.conftest import Place
+    from tests.helpers.databases import Place
 
 pytestmark = pytest.mark.long
 

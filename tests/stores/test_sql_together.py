@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 
 from chatkit_clienttools.errors import LifecycleViolationError, StoreUnavailableError
 from chatkit_clienttools.stores import _database
-from tests.stores.conftest import a_place, turns_until
+from tests.helpers.databases import a_place, turns_until
 from tests.stores.values import ADA, answered, call, filled, item_ids, note
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import aiosqlite
 
     from chatkit_clienttools.stores.sql import SQLStore
-    from tests.stores.conftest import Place
+    from tests.helpers.databases import Place
 
 
 def commits_of(store: SQLStore[Any]) -> list[str]:

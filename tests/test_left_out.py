@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.left_out import HOW
 
 ROOT = Path(__file__).parent.parent
-PLUGIN = ("-p", "tests.helpers.left_out")
+PLUGINS = ("-p", "tests.helpers.left_out", "-p", "xdist")
 TESTS = """\
 import pytest
 
@@ -39,18 +39,9 @@ def test_page(browser):
 def ran(directory: Path, *options: str) -> list[str]:
     """Run these tests without the project's settings; return what was printed."""
     (directory / "test_three.py").write_text(TESTS, "utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "tests.helpers.left_out",
-        "-c",
-        os.devnull,
-        str(directory),
-        *options,
-    ]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    command = [sys.executable, "-m", "pytest", *PLUGINS, "-c", os.devnull, str(directory), *options]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)  # noqa: S603
     assert 0 == ended.returncode, ended.stdout
     return ended.stdout.splitlines()
 

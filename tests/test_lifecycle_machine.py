@@ -547,7 +547,7 @@ class TestByHand:
         assert ["shows", "gets"] == [call.name for call in machine.play.page.calls]
 
     async def test_a_second_pending_call_is_seen(self) -> None:
-        """Also one that was never streamed."""
+        """A second pending call is an error of the server, even one that was never streamed."""
 
         class Secretive(Asking):
             async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:

@@ -81,7 +81,7 @@ class PlainServer(ChatKitServer[Any]):
 
 
 class SequencedServer(ClientToolServer[Any], PlainServer):
-    """The same, with two lines changed."""
+    """`PlainServer` with the two lines changed that the README changes."""
 
     def __init__(
         self,

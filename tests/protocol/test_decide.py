@@ -773,7 +773,7 @@ class TestSendingAgain:
         return item.id if item else None
 
     def test_a_repeat_of_the_last_answer(self) -> None:
-        """The same item is streamed once more; nothing is written."""
+        """A page that repeats its last answer is streamed the pending call again; nothing is written."""
         assert "tc_b" == self.shown(CANCEL, thread(plan(B, last=A.id), done(A), pending(B)), answer(to=A))
 
     @pytest.mark.parametrize(
@@ -827,7 +827,7 @@ class TestWhatThePlanRemembers:
         assert (2, 2, A.id) == (after.plan.answers, after.plan.finished, after.plan.last)
 
     def test_positions_count_from_the_first_call_of_a_plan(self) -> None:
-        """Also across a step that died: a call has one position as long as its plan is not over."""
+        """A call has one position as long as its plan is not over, even after a step that died."""
         before = thread(plan(A, B, S, finished=3), done(A))
 
         assert ["b 4: queued -> cancelled"] == changes(before, CANCEL.decide(before, Wrote("msg_2", ME)), CANCEL)
@@ -885,7 +885,7 @@ class TestIds:
         ids=["by a planned call", "by an item"],
     )
     def test_a_call_id_that_is_taken(self, before: Thread) -> None:
-        """The same for the id that the model knows a call by."""
+        """A new call whose `call_id` is taken uses its own id there."""
         planned = CANCEL.decide(before, Ended(ME, 0, (A,))).plan.calls[-1]
 
         assert (A.item_id, A.id) == (planned.item_id, planned.call_id)

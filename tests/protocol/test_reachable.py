@@ -10,7 +10,6 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -320,7 +319,7 @@ class ThreadMachine(RuleBasedStateMachine):
                 assert rested is self.policy.decide(rested, event)
 
 
-TestThreads = pytest.mark.no_cover(ThreadMachine.TestCase)  # it takes twice as long with coverage
+TestThreads = ThreadMachine.TestCase
 TestThreads.settings = settings(
     deadline=None, max_examples=EXAMPLES or 150, stateful_step_count=40, derandomize=not EXAMPLES, database=None
 )

@@ -575,8 +575,8 @@ class TestTransitions:
 
         assert states == (raised.value.state, raised.value.becomes)
 
-    def test_the_same_calls_with_an_illegal_difference(self) -> None:
-        """Also if only the items differ: then only the calls whose items differ are looked at."""
+    def test_an_illegal_difference_of_an_item_alone(self) -> None:
+        """A completed item that becomes pending raises, even if both plans have the same calls."""
         before = thread(plan(A, B), done(A))
         after = replace(before, items=(pending(A),))
 

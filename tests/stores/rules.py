@@ -569,8 +569,8 @@ class MessageRules:
                 await attempt
             assert str(raised.value).isprintable()
 
-    async def test_an_id_in_a_lock_cannot_either(self, hasty: Any) -> None:
-        """So with the error of a lock that is not free in time."""
+    async def test_an_id_cannot_forge_the_error_of_a_lock(self, hasty: Any) -> None:
+        """The error of a lock that is not free in time shows a thread's id in one printable line."""
         async with hasty.thread_lock(FORGED):
             with pytest.raises(StoreUnavailableError, match=rf"lock thread {SHOWN} in") as raised:
                 async with hasty.thread_lock(FORGED):

@@ -289,7 +289,7 @@ class TestEngines:
             SQLStore.from_url(url)
 
     def test_without_sqlalchemy_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """So with SQLAlchemy itself."""
+        """Without SQLAlchemy itself there is one clear error, too."""
         monkeypatch.delitem(sys.modules, "chatkit_clienttools.stores.sql")
         monkeypatch.setitem(sys.modules, "sqlalchemy", None)
 

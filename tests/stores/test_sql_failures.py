@@ -233,7 +233,7 @@ class TestBusy:
         await store.close()
 
     async def test_another_holder_of_the_row(self, postgres: Place) -> None:
-        """So with a row that somebody else has locked."""
+        """A row that somebody else has locked is read, and a write to it is an error when the time is over."""
         store, other = postgres.store(time_limit=0.5), postgres.store()
         await store.create_schema()
         await filled(store, note("i1"))

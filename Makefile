@@ -83,11 +83,13 @@ suite: $(READY)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
 SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend test_typescript.py)
+# the stores and the pure core are tried with the oldest and the newest ChatKit: what changes in between is what a server meets
+BETWEEN = $(SUBSET) $(addprefix --ignore=tests/,protocol stores)
 
 test-oldest: ## run the suite against the oldest ChatKit that is supported
 	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT) TESTS='$(SUBSET)'
 
-test-floors: ## run the suite with the lowest version of every dependency (Python 3.10 or 3.11)
+test-floors: ## run the suite without its long tests with the lowest version of every dependency (Python 3.10 or 3.11)
 	@$(MAKE) --no-print-directory with-floors VENV=.venv-floors CHATKIT=$(OLDEST_CHATKIT) PINS=$(FLOORS)
 
 with-floors: $(READY)
@@ -98,13 +100,13 @@ $(FLOORS): pyproject.toml tools/floors.py
 	@mkdir -p $(@D)
 	$(PYTHON) -m tools.floors > $@
 
-test-chatkits: ## run the suite with every supported ChatKit, one line for each (CHATKITS="1.5.3 ...": with some)
+test-chatkits: ## run what depends on ChatKit with every release that is supported, one line for each (CHATKITS="1.5.3 ...": with some)
 	@$(MAKE) --no-print-directory each-chatkit VENV=.venv-chatkits CHATKIT=$(OLDEST_CHATKIT)
 
 each-chatkit: $(READY)
-	@$(BIN)/python -m tools.each_chatkit $(CHATKITS) -- $(PARALLEL) $(SHORT) $(SUBSET)
+	@$(BIN)/python -m tools.each_chatkit $(CHATKITS) -- $(PARALLEL) $(SHORT) $(BETWEEN)
 
-test-pythons: ## run the suite on every Python that is here
+test-pythons: ## run the suite without its long tests on every Python that is here
 	@TESTS="$(SHORT)" sh tools/each_python.sh $(PYTHONS)
 
 lint: $(READY) ## check the code's rules and its format

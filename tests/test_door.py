@@ -44,8 +44,37 @@ ORDER = (
 INSIDE = {
     "_protocol": ("__init__", "states", "plan", "thread", "decide", "guards"),
     "_step": ("__init__", "requests", "exclusion", "rules", "plans", "asked", "step", "run"),
+    "testing": ("_loop", "_factory", "_model", "browser", "stores", "machine", "__init__"),
+    "testing/browser": (
+        "_transcript",
+        "_failures",
+        "_wire",
+        "_page",
+        "_handlers",
+        "_faults",
+        "_connection",
+        "_browser",
+        "__init__",
+        "_fixture",
+    ),
+    "testing/stores": (
+        "_samples",
+        "_rules",
+        "_report",
+        "_bench",
+        "_threads",
+        "_items",
+        "_changes",
+        "_pages",
+        "_plans",
+        "_more",
+        "_examine",
+        "_contract",
+        "__init__",
+    ),
+    "testing/machine": ("_oracle", "_server", "_script", "_play", "_machine", "__init__"),
 }
-"""The modules of the two rooms of the core, in the same order."""
+"""The modules of the two rooms of the core, and the rooms of the testing kit, in the same order."""
 
 IMPURE = {"asyncio", "time", "logging", "weakref", "contextvars", "chatkit.store", "chatkit.server", "agents"}
 """What the protocol must not know, not even by type."""
@@ -84,7 +113,14 @@ def imports(path: Path, *, for_types: bool) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             # `from . import name` imports the module `name`; `from .module import name` imports `module`
-            yield from ([f"{source}.{alias.name}" for alias in node.names] if source == NAME else [source])
+            for name in (f"{source}.{alias.name}" for alias in node.names):
+                yield name if is_module(name) else source
+
+
+def is_module(name: str) -> bool:
+    """Whether this is the name of one of our modules or folders."""
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def rooms(path: Path, *, for_types: bool = False) -> set[str]:
@@ -94,11 +130,12 @@ def rooms(path: Path, *, for_types: bool = False) -> set[str]:
     return {parts[1] if parts[1] in known else "__init__" for parts in found if parts[0] == NAME} - {room(path)}
 
 
-def siblings(path: Path) -> set[str]:
-    """The modules of its own folder that a file imports when it is run."""
-    folder = f"{NAME}.{room(path)}"
-    found = [name.removeprefix(folder) for name in imports(path, for_types=False) if name.startswith(folder)]
-    return {name.split(".")[1] if name else "__init__" for name in found}
+def siblings(path: Path, folder: str, *, for_types: bool = False) -> set[str]:
+    """The modules and rooms of `folder` that a file in it imports, without the one that it belongs to."""
+    prefix = f"{NAME}.{folder.replace('/', '.')}"
+    found = [name for name in imports(path, for_types=for_types) if f"{name}.".startswith(f"{prefix}.")]
+    own = path.relative_to(PACKAGE / folder).parts[0].removesuffix(".py")
+    return {name.removeprefix(prefix).split(".")[1] if name != prefix else "__init__" for name in found} - {own}
 
 
 def top_two(name: str) -> str:
@@ -143,6 +180,7 @@ class TestDoor:
             "Status",
             "StoreContract",
             "check_store",
+            "scripted_model",
         ] == testing.__all__
 
     def test_they_are_few_and_sorted(self) -> None:
@@ -184,15 +222,21 @@ class TestRooms:
 
     @pytest.mark.parametrize(("folder", "name"), [(folder, name) for folder, names in INSIDE.items() for name in names])
     def test_imports_point_downwards_inside_a_room(self, folder: str, name: str) -> None:
-        """Within `_protocol` and within `_step` a module imports those that come before it."""
+        """Inside a room a module imports those that come before it; in the testing kit for types as well."""
         names = INSIDE[folder]
+        files = [PACKAGE / folder / f"{name}.py", *(PACKAGE / folder / name).glob("*.py")]
 
-        assert set() == siblings(PACKAGE / folder / f"{name}.py") - set(names[: names.index(name)])
+        found = [siblings(path, folder, for_types=folder.startswith("testing")) for path in files if path.exists()]
+
+        assert found
+        assert set() == set().union(*found) - set(names[: names.index(name)])
 
     @pytest.mark.parametrize("folder", INSIDE)
     def test_every_module_of_a_room_has_a_place(self, folder: str) -> None:
-        """Each module of the core's two rooms is in `INSIDE`, and nothing else is."""
-        assert sorted(INSIDE[folder]) == sorted(path.stem for path in (PACKAGE / folder).glob("*.py"))
+        """Each module and each room in these folders is in `INSIDE`, and nothing else is."""
+        there = {path.relative_to(PACKAGE / folder).parts[0] for path in (PACKAGE / folder).rglob("*.py")}
+
+        assert sorted(INSIDE[folder]) == sorted(name.removesuffix(".py") for name in there)
 
     def test_imports_are_seen(self) -> None:
         """Imports are found wherever they stand: at the top of a file, in a function, under TYPE_CHECKING."""
@@ -201,8 +245,10 @@ class TestRooms:
         )
         assert {"_protocol", "errors", "observe", "store"} <= rooms(PACKAGE / "_step" / "step.py")
         assert {"errors", "tools", "sequencer", "store"} <= rooms(PACKAGE / "__init__.py")
-        assert {"plan", "states"} <= siblings(PACKAGE / "_protocol" / "thread.py")
-        assert {"exclusion", "plans"} <= siblings(PACKAGE / "_step" / "step.py")
+        assert {"plan", "states"} <= siblings(PACKAGE / "_protocol" / "thread.py", "_protocol")
+        assert {"exclusion", "plans"} <= siblings(PACKAGE / "_step" / "step.py", "_step")
+        assert {"_loop", "_factory"} <= siblings(PACKAGE / "testing" / "machine" / "_machine.py", "testing")
+        assert {"browser"} <= siblings(PACKAGE / "testing" / "machine" / "_play.py", "testing")
         assert "chatkit.types" in set(imports(PACKAGE / "_protocol" / "decide.py", for_types=True))
         assert "chatkit.types" not in set(imports(PACKAGE / "_protocol" / "decide.py", for_types=False))
         assert "chatkit.store" in {*map(top_two, imports(PACKAGE / "store.py", for_types=False))}

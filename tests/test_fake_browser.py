@@ -41,9 +41,8 @@ from chatkit_clienttools._step.exclusion import left_behind
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser, FaultError, HandlerError, MissingHandlerError
-from chatkit_clienttools.testing._rehearsal import rehearsal
-from chatkit_clienttools.testing._wire import Frames, OverHttp, WireError
-from chatkit_clienttools.testing.fixtures import fake_browser
+from chatkit_clienttools.testing.browser._wire import Frames, OverHttp, WireError
+from chatkit_clienttools.testing.machine._server import rehearsal
 from tests.helpers.http import chatkit_app, serving
 from tests.helpers.merak import (
     THREE,
@@ -57,11 +56,8 @@ from tests.helpers.merak import (
 )
 from tests.helpers.stores import PlainStore
 
-__all__ = ["fake_browser"]  # a fixture is found where it is imported
-
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
-    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -765,22 +761,6 @@ class TestStop:
         with pytest.raises(FaultError, match=r"1 \(stream_options\); and 1 \(stream_options\)"):
             await asyncio.gather(browser.answer(), browser.post("threads.custom_action", action=action))
 
-    @pytest.mark.parametrize("at", [None, 1.5, -1, True, "", ["notice"], test_another_error_goes_first])
-    def test_what_cannot_be_reached_is_refused(self, at: Any) -> None:
-        """Where it is written, and not where it would do nothing."""
-        browser = FakeBrowser(Server())
-
-        with pytest.raises(UsageError, match=r"stop\(at=.*\) cannot be: it takes a number of events, 0 or more, the"):
-            browser.stop(at=at)
-
-    @pytest.mark.parametrize("after", [None, 1.5, -1, True, "notice"])
-    def test_a_connection_is_lost_after_a_number_of_events(self, after: Any) -> None:
-        """And after nothing else."""
-        browser = FakeBrowser(Server())
-
-        with pytest.raises(UsageError, match=r"drop\(after=.*\) cannot be: it takes a number of events, 0 or more"):
-            browser.drop(after)
-
     async def test_it_may_be_set_while_a_tool_is_executed(self) -> None:
         """Between two responses, that is the next one."""
 
@@ -1439,37 +1419,6 @@ class TestTranscript:
         assert repr(browser).endswith("reads Hello>>")
 
 
-class TestFixture:
-    async def test_it_makes_browsers(self, fake_browser: Callable[..., FakeBrowser]) -> None:
-        """It takes what the class takes."""
-        browser = fake_browser(Server(asks()), handlers={"shows": lambda params: "shown"})
-
-        await browser.send("Go")
-
-        assert [("shows", {})] == browser.calls
-
-    def test_a_failing_test_shows_the_transcript(self, tmp_path: Path) -> None:
-        """Pytest keeps it for the tests that fail; one that has set a fault for nothing is an error at its end."""
-        (tmp_path / "conftest.py").write_text("from chatkit_clienttools.testing.fixtures import fake_browser\n")
-        (tmp_path / "test_it.py").write_text(
-            "def test_fails(fake_browser):\n"
-            "    browser = fake_browser('http://example.com/')\n"
-            "    browser.transcript.add(1, 'says', 'Ada')\n"
-            "    browser.drop(after=1)\n"
-            "    assert False\n"
-            "def test_sets_a_fault(fake_browser):\n"
-            "    fake_browser('http://example.com/').stop(at=3)\n"
-        )
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
-
-        assert 1 == ended.returncode
-        assert "says      Ada" in ended.stdout
-        assert "stop(at=3) was never reached: nothing was done after it" in ended.stdout
-        assert ended.stdout.startswith("F.E")
-
-
 def test_it_needs_neither_pytest_nor_hypothesis() -> None:
     """A browser, and the checks of a store, run in any script."""
     program = "import sys, chatkit_clienttools.testing; print({'pytest', 'hypothesis'} & set(sys.modules))"
@@ -1594,18 +1543,6 @@ class TestMistakesOfATest:
         with pytest.raises(UsageError, match=r"this is a PlainStore: MyServer\("):
             FakeBrowser(PlainStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    @pytest.mark.parametrize("limit", [0, 0.5, "5", True])
-    def test_no_calls_at_all(self, limit: Any) -> None:
-        """A page that may run none has no use for a limit: it has `answering`."""
-        with pytest.raises(UsageError, match=f"max_calls must be 1 or more, not {limit!r}"):
-            FakeBrowser(Server(), max_calls=limit)
-
-    @pytest.mark.parametrize("limit", [0, -1.0, "5", True])
-    def test_no_time_at_all(self, limit: Any) -> None:
-        """What is no number of seconds is said where it is given."""
-        with pytest.raises(UsageError, match=f"time_limit must be a number of seconds, more than 0, not {limit!r}"):
-            FakeBrowser(Server(), time_limit=limit)
-
     @pytest.mark.parametrize("options", [{"headers": {}}, {"cookies": {"a": "b"}}])
     def test_headers_and_cookies_are_for_http(self, options: Any) -> None:
         """In process they would be left out in silence."""
@@ -1620,24 +1557,23 @@ class TestMistakesOfATest:
     @pytest.mark.parametrize(
         ("handlers", "says"),
         [
-            ({"shows": lambda: None}, r"'shows' is called with \(params\), and takes \(\): .*`lambda params: \.\.\.`"),
-            ({"shows": lambda name, params: {}}, r"'shows' is called with \(params\), and takes \(name, params\)"),
-            (lambda params: {}, r"of all client tools is called with \(name, params\).*`lambda name, params: \.\.\.`"),
-            ({"shows": {}}, r"'shows' has to be a function, as `lambda params: \.\.\.`, and is \{\}"),
+            (
+                {"shows": lambda: None},
+                r"'shows' takes \(params\), and this one does not fit: too many positional arguments",
+            ),
+            (
+                {"shows": lambda name, params: {}},
+                r"'shows' takes \(params\), .*: missing a required argument: 'params'",
+            ),
+            (lambda params: {}, r"'shows' for all tools takes \(name, params\), and this one does not fit: too many"),
+            ({"shows": {}}, r"'shows' takes \(params\), and this one does not fit: \{\} is not a callable object"),
         ],
     )
-    def test_handlers_take_what_a_page_gives_them(self, handlers: Any, says: str) -> None:
-        """Otherwise their error would be taken for an answer of the page."""
-        with pytest.raises(UsageError, match=says):
-            FakeBrowser(Server(), handlers=handlers)
-
-    async def test_a_handler_may_come_later(self) -> None:
-        """The page looks at it before it calls it."""
-        handlers: dict[str, Any] = {}
+    async def test_handlers_take_what_a_page_gives_them(self, handlers: Any, says: str) -> None:
+        """A handler that cannot be called fails the test: its error is no answer of a page."""
         browser = FakeBrowser(Server(asks()), handlers=handlers)
-        handlers["shows"] = lambda: None
 
-        with pytest.raises(UsageError, match=r"'shows' is called with \(params\), and takes \(\)"):
+        with pytest.raises(HandlerError, match=says):
             await browser.send("Go")
 
         assert [] == browser.calls
@@ -1677,14 +1613,9 @@ class TestMistakesOfATest:
         with pytest.raises(UsageError, match=r"threads\.list is answered at once and has no events: fetch\('threads"):
             await FakeBrowser(Server()).post("threads.list")
 
-    def test_a_misspelt_way_to_answer(self) -> None:
-        """It would be taken for another one in silence."""
-        browser = FakeBrowser(Server())
+    async def test_a_misspelt_way_to_answer(self) -> None:
+        """A way to answer that does not exist is not taken for another one."""
         wrong: Any = "nevr"
 
-        with pytest.raises(UsageError, match="answering must be one of 'once'"):
-            FakeBrowser(Server(), answering=wrong)
-        with pytest.raises(UsageError, match="answering must be one of 'once'"):
-            browser.answering = wrong
-
-        assert "once" == browser.answering
+        with pytest.raises(UsageError, match=r"answering must be one of 'once'.*, not 'nevr'"):
+            await FakeBrowser(Server(asks()), answering=wrong).send("Go")

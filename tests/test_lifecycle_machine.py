@@ -34,10 +34,10 @@ from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import BrokenLifecycleError
-from chatkit_clienttools.testing._oracle import ImpossibleError, Oracle, Tool, World
-from chatkit_clienttools.testing._play import Play
-from chatkit_clienttools.testing._script import Script
 from chatkit_clienttools.testing.machine import LifecycleMachine
+from chatkit_clienttools.testing.machine._oracle import ImpossibleError, Oracle, Tool, World
+from chatkit_clienttools.testing.machine._play import Play
+from chatkit_clienttools.testing.machine._script import Script
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore
 
@@ -818,7 +818,6 @@ numbers = ClientTool("numbers", result=int)
         ({"messages": {"Go": "shows"}}, "messages has 'shows' for 'Go', and has to have a list"),
         ({"actions": {"press": None}}, "actions has None for 'press', and has to have a list"),
         ({"answers": {"show": 1}}, r"answers has \['show'\], and neither messages nor actions ask for that"),
-        ({"time_limit": 0}, "time_limit is 0, and has to be seconds, more than 0"),
         ({"tools": ["shows"]}, "tools has 'shows', and each of them has to be a ClientTool"),
         ({"on_user_message": "keeps"}, "on_user_message is 'keeps', and has to be 'cancel' or 'keep'"),
         ({"on_failure": "stop"}, "on_failure is 'stop', and has to be 'continue' or 'abort'"),

@@ -24,6 +24,7 @@ PROGRAM = (
 TOP = {"LICENSE", "Makefile", "conftest.py", "constraints.txt"}
 TOP |= {f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "README", "SECURITY")}
 SHIPPED = {".py", ".js", ".ts"}
+OURS = ("chatkit_clienttools/", "chatkit_clienttools-", "_chatkit_clienttools_pytest.py")
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
 
     files = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*") if path.suffix in SHIPPED}
     _require("the wheel", in_wheel, {*files, "chatkit_clienttools/py.typed"})
-    strays = {name for name in in_wheel if not name.startswith(("chatkit_clienttools/", "chatkit_clienttools-"))}
+    strays = {name for name in in_wheel if not name.startswith(OURS)}
     if strays:
         sys.exit(f"the wheel holds what is not the package: {', '.join(sorted(strays))}")
     _require("the sdist", in_sdist, {*TOP, *(f"src/{file}" for file in files)})

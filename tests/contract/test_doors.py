@@ -23,9 +23,9 @@ from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.__main__ import main
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.testing import FactoryError, Report, Status, StoreContract, check_store
-from chatkit_clienttools.testing._examine import PATIENCE
 from chatkit_clienttools.testing._factory import made_by, opened
-from chatkit_clienttools.testing.contract import CHECKS
+from chatkit_clienttools.testing.stores import CHECKS
+from chatkit_clienttools.testing.stores._examine import PATIENCE
 from tests.contract.broken import ByClock, NarrowUnion, OtherNames
 from tests.contract.good import USERS, OwnedStore, WholeStore
 from tests.helpers.stores import PlainStore, PlansStore

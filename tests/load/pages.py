@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import httpx2
 
-from chatkit_clienttools.testing._wire import Frames
+from chatkit_clienttools.testing.browser._wire import Frames
 from tests.load.application import CALLS, OWNER
 
 if TYPE_CHECKING:

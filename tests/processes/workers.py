@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chatkit_clienttools.testing._wire import OverHttp, Stream
+from chatkit_clienttools.testing.browser._wire import OverHttp, Stream
 from tests.processes.application import work
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.testing import check_store
 from chatkit_clienttools.testing._factory import OverdueError, in_time, said
 from chatkit_clienttools.testing._loop import run as run_async
-from chatkit_clienttools.testing.contract import TIME_LIMIT
+from chatkit_clienttools.testing.stores import TIME_LIMIT
 
 from . import INTERRUPTED, OK, WRONG, CannotUseError, imported
 

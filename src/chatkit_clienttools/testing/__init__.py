@@ -1,10 +1,10 @@
 """What is shipped for the tests of others: a browser that plays ChatKit.js, and a contract any store can be held to."""
 
 from ._factory import FactoryError
-from ._failures import BrokenLifecycleError, BrokenStreamError, FaultError, HandlerError, MissingHandlerError
-from ._report import Report, Result, Status
+from ._model import scripted_model
 from .browser import FakeBrowser
-from .contract import StoreContract, check_store
+from .browser._failures import BrokenLifecycleError, BrokenStreamError, FaultError, HandlerError, MissingHandlerError
+from .stores import Report, Result, Status, StoreContract, check_store
 
 __all__ = [
     "BrokenLifecycleError",
@@ -19,4 +19,5 @@ __all__ = [
     "Status",
     "StoreContract",
     "check_store",
+    "scripted_model",
 ]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 from chatkit.store import NotFoundError
 
 from ._bench import same, text_of
-from ._check_items import item_is_kept
-from ._check_threads import deleted_thread_is_not_found
+from ._items import item_is_kept
 from ._rules import check, expect
 from ._samples import TEXT
+from ._threads import deleted_thread_is_not_found
 
 if TYPE_CHECKING:
     from chatkit.types import ClientToolCallItem
@@ -192,17 +192,3 @@ async def deleted_thread_leaves_the_others(bench: Bench) -> None:
     expect(loaded.id == other.id, f"load_thread of the other thread gave {loaded.id}")
     kept = await bench.ids(other)
     expect(kept == ids, f"the other thread had 2 items, now it has {len(kept)}")
-
-
-CHECKS = (
-    save_item_replaces,
-    saved_item_is_a_copy,
-    save_item_makes_no_second_item,
-    save_item_keeps_the_place,
-    save_item_inserts,
-    answer_is_kept,
-    deleted_item_is_gone,
-    unknown_item_can_be_deleted,
-    deleted_thread_takes_its_items,
-    deleted_thread_leaves_the_others,
-)

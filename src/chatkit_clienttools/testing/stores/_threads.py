@@ -322,28 +322,6 @@ async def time_of_a_thread_is_kept(bench: Bench) -> None:
         expect(abs(loaded.timestamp() - at.timestamp()) <= 1, f"saved {at.isoformat()}, loaded {loaded.isoformat()}")
 
 
-CHECKS = (
-    thread_is_kept,
-    thread_can_be_saved_again,
-    metadata_is_kept,
-    status_is_kept,
-    changing_a_part_keeps_the_others,
-    time_of_a_thread_is_kept,
-    unknown_thread_is_not_found,
-    loaded_thread_is_a_copy,
-    saved_thread_is_a_copy,
-    threads_are_in_order,
-    threads_of_one_tick_are_in_order,
-    limit_of_threads_is_honoured,
-    pages_of_threads_follow,
-    many_threads_are_kept,
-    saved_thread_keeps_its_place,
-    deleted_thread_is_not_found,
-    generated_ids_are_new,
-    room_in_generated_ids,
-)
-
-
 def _bits(ids: list[str]) -> int:
     """Return how many bits differ between ids, counting the characters that are seen at each place."""
     return round(sum(log2(len(set(place))) for place in zip_longest(*ids)))

@@ -16,8 +16,7 @@ from chatkit.types import NonStreamingReq
 
 from chatkit_clienttools._step.exclusion import left_behind
 from chatkit_clienttools.errors import UsageError
-
-from ._loop import generators_closed
+from chatkit_clienttools.testing._loop import generators_closed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping

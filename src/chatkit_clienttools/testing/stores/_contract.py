@@ -10,25 +10,22 @@ import unittest
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _check_changes, _check_items, _check_more, _check_pages, _check_plans, _check_threads
+from chatkit_clienttools.testing._factory import name_of, opened
+from chatkit_clienttools.testing._loop import run
+
+from . import _changes, _items, _more, _pages, _plans, _threads
 from ._bench import Bench
-from ._examine import Examination
-from ._factory import name_of, opened
-from ._frames import without_checks
-from ._loop import run
+from ._examine import Examination, without_checks
 from ._report import Report, Result, Status
+from ._rules import checks_in
 
 if TYPE_CHECKING:
-    from ._factory import Factory
+    from chatkit_clienttools.testing._factory import Factory
+
     from ._rules import Check
 
-CHECKS: tuple[Check, ...] = (
-    *_check_threads.CHECKS,
-    *_check_items.CHECKS,
-    *_check_changes.CHECKS,
-    *_check_pages.CHECKS,
-    *_check_plans.CHECKS,
-    *_check_more.CHECKS,
+CHECKS = tuple(
+    check for module in (_threads, _items, _changes, _pages, _plans, _more) for check in checks_in(vars(module))
 )
 """The list. Every door goes through it."""
 

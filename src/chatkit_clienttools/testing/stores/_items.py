@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chatkit.store import NotFoundError
 
+from chatkit_clienttools.testing._factory import said
+
 from ._bench import same, text_of
-from ._check_threads import thread_is_kept
-from ._factory import said
 from ._rules import BrokenRuleError, Finding, check, expect
 from ._samples import TEXT, NoSampleError, item_types, sample
+from ._threads import thread_is_kept
 
 if TYPE_CHECKING:
     from chatkit.types import ClientToolCallItem, ThreadItem, ThreadMetadata
@@ -243,21 +244,6 @@ _REPLACES = (
 _DUPLICATES = (
     "A call that is released again and a workflow that is resumed are in the thread twice, and the model reads both. "
     "ValidatingStore keeps calls from it; better is a unique key on thread and item id."
-)
-
-CHECKS = (
-    item_is_kept,
-    every_type_of_item_is_kept,
-    long_text_is_kept,
-    time_of_an_item_is_kept,
-    unknown_item_is_not_found,
-    unknown_thread_has_no_items,
-    ids_are_per_thread,
-    items_are_reached_through_their_thread,
-    loaded_item_is_a_copy,
-    page_is_a_copy,
-    requests_can_overlap,
-    adding_an_item_again,
 )
 
 

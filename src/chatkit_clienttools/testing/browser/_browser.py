@@ -6,19 +6,16 @@ import copy
 import itertools
 import json
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from chatkit_clienttools._step.requests import RESUME
 from chatkit_clienttools.errors import UsageError
+from chatkit_clienttools.testing._factory import said
 
-from ._connection import Connection, Told, beside, both, unheard
-from ._events import summary
-from ._factory import said
-from ._failures import MissingHandlerError
+from ._connection import Connection, Limits, Posted, beside, both
 from ._faults import Cut, Faults
-from ._handlers import Answering, Call, Delivery, Handlers, OnClientTool, bare, known, refuse_misfits, reported
-from ._limits import Limits
-from ._page import Json, Page
+from ._handlers import Answering, Call, Delivery, Handlers, OnClientTool, bare, reported
+from ._page import Json, Page, summary
 from ._transcript import Transcript
 from ._wire import has_stream, wire_to
 
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
 
     from ._faults import At, Response
     from ._wire import Stream
-
-__all__ = ["Answering", "Call", "Delivery", "FakeBrowser", "MissingHandlerError"]
 
 LAST = -1
 
@@ -88,10 +83,9 @@ class FakeBrowser:
         time_limit: float = 10.0,
         max_calls: int = 1000,
     ) -> None:
-        refuse_misfits(handlers)
         self._wire = wire_to(server, context=context, headers=headers, cookies=cookies, time_limit=time_limit)
         self._handlers = handlers
-        self.answering = answering
+        self.answering: Answering = answering
         self._receipts = receipts
         self._on_error = on_error
         self._observer = observer
@@ -130,7 +124,6 @@ class FakeBrowser:
         self._connection = Connection(
             self._wire,
             self._faults,
-            self._time_limit,
             self._limits,
             self.transcript,
             self._dropped,
@@ -156,15 +149,6 @@ class FakeBrowser:
     async def aclose(self) -> None:
         """End what `drop()`, in any tab, has left in the server: in process it would rest at its `yield` for ever."""
         await self._connection.let_go()
-
-    @property
-    def answering(self) -> Answering:
-        """How the page answers a call."""
-        return self._answering
-
-    @answering.setter
-    def answering(self, answering: Answering) -> None:
-        self._answering: Answering = known(answering)
 
     @property
     def items(self) -> list[Json]:
@@ -315,11 +299,15 @@ class FakeBrowser:
             self._tell("withholds", call.name)
         elif self.answering == "twice at once":
             await both(self._post_answer(call), self._post_answer(call))
-        else:
+        elif self.answering in {"once", "at once", "twice"}:
             for _ in range(2 if self.answering == "twice" else 1):
                 await self._post_answer(call)
+        else:
+            raise UsageError(
+                f"answering must be one of {', '.join(map(repr, get_args(Answering)))}, not {self.answering!r}"
+            )
 
-    async def _post_answer(self, call: Delivery, posted: Told = unheard) -> None:
+    async def _post_answer(self, call: Delivery, posted: Posted | None = None) -> None:
         answer = await self._on_client_tool.answer_to(call)
         self._tell("answers", answer, noted=(call.name, answer))
         self._page.answered(call.item_id, bare(answer))
@@ -331,7 +319,7 @@ class FakeBrowser:
             params = {"thread_id": self.thread_id, **params}
         return json.dumps({"type": kind, "params": params})
 
-    async def _exchange(self, request: str, *, runs_calls: bool, posted: Told = unheard) -> list[Json]:
+    async def _exchange(self, request: str, *, runs_calls: bool, posted: Posted | None = None) -> list[Json]:
         self._last_request = request
         return await self._connection.exchange(request, runs_calls=runs_calls, posted=posted)
 

@@ -7,7 +7,6 @@ operation has ended fails the test: it did not try what it was written for.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
 from collections.abc import Callable
@@ -16,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from chatkit_clienttools.errors import UsageError
+from chatkit_clienttools.testing._factory import said
 
-from ._factory import said
 from ._failures import FaultError
 
 if TYPE_CHECKING:
@@ -45,19 +44,8 @@ class Cut:
     response: Response | None = None
     """The one whose events are counted, if they are."""
 
-    def __post_init__(self) -> None:
-        is_number = isinstance(self.at, int) and not isinstance(self.at, bool) and self.at >= 0
-        if not (is_number or (self.how == "stops" and self._names_an_event())):
-            other = ", the type of an event, or a function of an event that is not async" if self.how == "stops" else ""
-            raise UsageError(f"{self} cannot be: it takes a number of events, 0 or more{other}")
-
-    def _names_an_event(self) -> bool:
-        if isinstance(self.at, str):
-            return bool(self.at)
-        return callable(self.at) and not inspect.iscoroutinefunction(self.at)
-
     def __str__(self) -> str:
-        at = self.at.__name__ if inspect.isroutine(self.at) else repr(self.at)
+        at = getattr(self.at, "__name__", repr(self.at))
         return f"stop(at={at})" if self.how == "stops" else f"drop(after={at})"
 
     def is_due(self, response: Response) -> bool:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from chatkit_clienttools import ClientTool
 from chatkit_clienttools.errors import UsageError
 
-from ._limits import is_positive
 from ._oracle import Tool
-from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer
-
-if TYPE_CHECKING:
-    from .machine import LifecycleMachine
+from ._server import ACTIONS, MESSAGES, TOOLS, RehearsalServer
 
 OnUserMessage = Literal["cancel", "keep"]
 OnFailure = Literal["continue", "abort"]
@@ -49,7 +45,7 @@ class Script:
         return answer(number) if callable(answer) else answer
 
 
-def script_of(machine: LifecycleMachine) -> Script:
+def script_of(machine: Any) -> Script:
     """Return what a machine was told; raise if a conversation cannot be made of it, naming the attribute."""
     _refuse_options(machine)
     _refuse_asks(machine, "messages")
@@ -68,20 +64,18 @@ def script_of(machine: LifecycleMachine) -> Script:
     return script
 
 
-def _refuse_options(machine: LifecycleMachine) -> None:
+def _refuse_options(machine: Any) -> None:
     for name, options in (("on_user_message", get_args(OnUserMessage)), ("on_failure", get_args(OnFailure))):
         if getattr(machine, name) not in options:
             raise _wrong(
                 machine, name, f"is {getattr(machine, name)!r}, and has to be {' or '.join(map(repr, options))}"
             )
-    if not is_positive(machine.time_limit):
-        raise _wrong(machine, "time_limit", f"is {machine.time_limit!r}, and has to be seconds, more than 0")
     for tool in machine.tools:
         if not isinstance(tool, ClientTool):
             raise _wrong(machine, "tools", f"has {tool!r}, and each of them has to be a ClientTool")
 
 
-def _refuse_asks(machine: LifecycleMachine, attribute: str) -> None:
+def _refuse_asks(machine: Any, attribute: str) -> None:
     asks = getattr(machine, attribute)
     if asks is OURS[attribute]:
         return
@@ -99,7 +93,7 @@ def _refuse_asks(machine: LifecycleMachine, attribute: str) -> None:
             raise _wrong(machine, attribute, f"could never say {said!r}: it asks for {many}")
 
 
-def _refuse_a_script_without_calls(machine: LifecycleMachine) -> None:
+def _refuse_a_script_without_calls(machine: Any) -> None:
     """Raise if the user has nothing to begin with, or nothing that is said leads to a call."""
     said, pressed = machine.messages.values(), machine.actions.values()
     if not any(len(names) <= machine.max_queued for names in said):
@@ -108,7 +102,7 @@ def _refuse_a_script_without_calls(machine: LifecycleMachine) -> None:
         raise _wrong(machine, "messages", "has none that asks for a client tool, nor has actions: what is to be tried?")
 
 
-def _refuse_answers(machine: LifecycleMachine, script: Script) -> None:
+def _refuse_answers(machine: Any, script: Script) -> None:
     unknown = sorted(set(script.answers) - script.names())
     if unknown:
         raise _wrong(machine, "answers", f"has {unknown}, and neither messages nor actions ask for that")
@@ -123,7 +117,7 @@ def _refuse_answers(machine: LifecycleMachine, script: Script) -> None:
             )
 
 
-def refuse_a_script_of_another(machine: LifecycleMachine) -> None:
+def refuse_a_script_of_another(machine: Any) -> None:
     """Raise if what can be said is not what the machine's server answers to: a server of one's own, or ours."""
     is_ours = isinstance(machine.server, RehearsalServer)
     for attribute, ours in OURS.items():
@@ -140,5 +134,5 @@ def is_report(answer: Any) -> bool:
     return isinstance(answer, dict) and answer.keys() == {"error"}
 
 
-def _wrong(machine: LifecycleMachine, attribute: str, what: str) -> UsageError:
+def _wrong(machine: Any, attribute: str, what: str) -> UsageError:
     return UsageError(f"{type(machine).__name__}.{attribute} {what}")

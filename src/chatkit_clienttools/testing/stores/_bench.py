@@ -12,8 +12,8 @@ from chatkit.types import AssistantMessageContent, AssistantMessageItem, ClientT
 
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.store import METHODS
+from chatkit_clienttools.testing._factory import opened, said
 
-from ._factory import opened, said
 from ._rules import BrokenRuleError, expect
 from ._samples import attachment_types, sample
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chatkit.types import Attachment, ThreadItem
     from pydantic import BaseModel
 
-    from ._factory import Factory
+    from chatkit_clienttools.testing._factory import Factory
 
 PLENTY = 100
 """A page that holds whatever a check has written, unless it is about pages."""

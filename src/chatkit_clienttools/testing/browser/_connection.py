@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,28 +13,59 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ._events import refuse_incomplete, validated
-from ._factory import said
+from chatkit_clienttools.testing._factory import said
+from chatkit_clienttools.testing._loop import cancelled
+
 from ._failures import BrokenStreamError
 from ._faults import Response
-from ._loop import cancelled
+from ._page import refuse_incomplete, validated
 from ._wire import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterator
 
     from ._faults import Faults
-    from ._limits import Limits
     from ._page import Json
     from ._transcript import Transcript
     from ._wire import Stream, Wire
 
-Told = Callable[[], object]
-"""Who is told when a request was posted."""
+TIMES = 60
+"""How many times the time limit of an event an operation may take in all."""
+
+Posted = Callable[[], object]
+"""Is called when a request was posted."""
 
 
-def unheard() -> None:
-    """Tell nobody."""
+class Limits:
+    """How far one operation of a page may go: a server that never comes to an end must not hang a test."""
+
+    def __init__(self, time_limit: float, max_calls: int, transcript: Transcript) -> None:
+        self.seconds = time_limit
+        self._max_calls = max_calls
+        self._transcript = transcript
+        self._ends = math.inf
+        self._calls = 0
+
+    def begin(self) -> None:
+        """An operation begins."""
+        self._ends = time.monotonic() + TIMES * self.seconds
+        self._calls = 0
+
+    def event(self) -> None:
+        """Raise if the operation has taken too long for another event."""
+        if time.monotonic() > self._ends:
+            raise self._broken(
+                f"events still come after {TIMES * self.seconds:g} seconds, {TIMES} times the time_limit"
+            )
+
+    def call(self) -> None:
+        """Raise if there were too many calls for another one."""
+        self._calls += 1
+        if self._calls > self._max_calls:
+            raise self._broken(f"the server has asked for {self._calls} calls, and max_calls is {self._max_calls}")
+
+    def _broken(self, what: str) -> BrokenStreamError:
+        return BrokenStreamError(f"There is no end to it: {what}", self._transcript)
 
 
 @dataclass(eq=False)
@@ -41,16 +74,15 @@ class Connection:
 
     wire: Wire
     faults: Faults
-    time_limit: float
     limits: Limits
     transcript: Transcript
     dropped: list[Stream]
     """What the network has lost, and the server does not know of."""
     note: Callable[[str, Any], object]
     took: Callable[[Json, Response], Awaitable[object]]
-    """Told of each event."""
+    """Is given each event."""
     ended_early: Callable[[str, int], object]
-    """Told of each response that was cut off: how, and after how many events."""
+    """Is called for each response that was cut off: how, and after how many events."""
 
     async def fetch(self, request: str) -> Json:
         """Post a request that is answered at once."""
@@ -59,13 +91,14 @@ class Connection:
             answer: Json = json.loads(await self.wire.fetch(request))
         return answer
 
-    async def exchange(self, request: str, *, runs_calls: bool, posted: Told) -> list[Json]:
-        """Post a request that is answered by a stream, say so, and return the events that came."""
+    async def exchange(self, request: str, *, runs_calls: bool, posted: Posted | None) -> list[Json]:
+        """Post a request that is answered by a stream, and return the events that came."""
         kind = json.loads(request)["type"]
         self.note("posts", kind)
         with self._waiting():
             stream = await self.wire.open(request)
-        posted()
+        if posted is not None:
+            posted()
         response = Response(stream, runs_calls)
         with self.faults.reading(response):
             try:
@@ -76,12 +109,12 @@ class Connection:
                 raise
         await both(*response.answers)
         if not response.cut:
-            with self._holding():
+            with self._checking():
                 refuse_incomplete(kind, response.seen)
         return response.seen
 
     async def let_go(self) -> None:
-        """End what was lost: nobody waits for it, and nobody is told if it fails."""
+        """End what was lost: nobody waits for it, and nobody hears of its errors."""
         while self.dropped:
             await self._end(self.dropped.pop())
 
@@ -89,27 +122,24 @@ class Connection:
         while not self.faults.cut_off(response) and (event := await self._next(response)) is not None:
             self.limits.event()
             response.seen.append(event)
-            with self._holding():
+            with self._checking():
                 await self.took(event, response)
-        if response.cut:
-            self.ended_early(response.cut.how, len(response.seen))
-            await self._end_early(response.stream, response.cut.how)
-        else:
+        if response.cut is None:
             await self._end(response.stream)
-
-    async def _end_early(self, stream: Stream, how: str) -> None:
-        if how == "stops":
-            with self._holding():
-                await stream.stop()
-            await self._end(stream)
+            return
+        self.ended_early(response.cut.how, len(response.seen))
+        if response.cut.how == "stops":
+            with self._checking():
+                await response.stream.stop()
+            await self._end(response.stream)
         else:
-            await stream.drop()
-            self.dropped.append(stream)
+            await response.stream.drop()
+            self.dropped.append(response.stream)
 
     async def _end(self, stream: Stream) -> None:
         """End what a server has still to do for a response."""
         try:
-            with anyio.fail_after(self.time_limit):
+            with anyio.fail_after(self.limits.seconds):
                 await stream.close()
         except Exception as error:  # noqa: BLE001  a server may fail here; the page has forgotten it
             self.note("ends", said(error))
@@ -121,27 +151,28 @@ class Connection:
                 data = await response.stream.next()
         finally:
             response.scope = None
-        with self._holding():
+        with self._checking():
             return None if data is None else validated(data)
 
     @contextmanager
     def _waiting(self) -> Iterator[anyio.CancelScope]:
         """Wait for the server, as long as it may take; whatever it raises breaks the stream."""
         try:
-            with anyio.fail_after(self.time_limit) as scope:
+            with anyio.fail_after(self.limits.seconds) as scope:
                 yield scope
         except TimeoutError as error:
-            raise self._broken(f"nothing came for {self.time_limit:g} seconds") from error
+            raise self._broken(f"nothing came for {self.limits.seconds:g} seconds") from error
         except Exception as error:
             raise self._broken(said(error)) from error
         except asyncio.CancelledError as error:
-            if _is_cancelled():
+            # Python 3.10 does not say whether somebody has cancelled this task
+            if getattr(asyncio.current_task(), "cancelling", lambda: True)():
                 raise
             raise self._broken("the server has raised CancelledError, and nobody had cancelled it") from error
 
     @contextmanager
-    def _holding(self) -> Iterator[None]:
-        """Hold what came against what ChatKit sends."""
+    def _checking(self) -> Iterator[None]:
+        """Check what came against what ChatKit sends."""
         try:
             yield
         except WireError as error:
@@ -151,12 +182,7 @@ class Connection:
         return BrokenStreamError(f"The stream is broken: {what}", self.transcript)
 
 
-def _is_cancelled() -> bool:
-    """Whether somebody has cancelled this task, for all that can be known: Python 3.10 does not tell."""
-    return bool(getattr(asyncio.current_task(), "cancelling", lambda: True)())
-
-
-async def beside(response: Response, post: Callable[[Told], Coroutine[Any, Any, None]]) -> None:
+async def beside(response: Response, post: Callable[[Posted], Coroutine[Any, Any, None]]) -> None:
     """Post an answer while a response is open, as a request of its own; once it is posted, the response is read on."""
     posted = asyncio.Event()
     answer = asyncio.create_task(post(posted.set))

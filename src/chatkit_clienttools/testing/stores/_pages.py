@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from chatkit.store import NotFoundError
 
 from ._bench import MANY, PAGE
-from ._check_changes import deleted_item_is_gone
-from ._check_items import item_is_kept
+from ._changes import deleted_item_is_gone
+from ._items import item_is_kept
 from ._rules import BrokenRuleError, check, expect
 
 if TYPE_CHECKING:
@@ -220,23 +220,6 @@ async def deleted_cursor_loses_nothing(bench: Bench) -> str:
         return "a cursor whose item was deleted is NotFoundError"
     expect(rest == ids[2:], f"2 items follow the deleted one; the next page gave {len(rest)}, or others")
     return "the next page goes on behind an item that was deleted"
-
-
-CHECKS = (
-    order_is_honoured,
-    limit_is_honoured,
-    has_more_is_right,
-    next_page_follows,
-    long_thread_is_kept,
-    newest_of_one_tick_is_the_last_added,
-    ties_are_not_broken_by_id,
-    naive_and_aware_times_mix,
-    order_is_not_the_clocks,
-    pages_skip_no_ties,
-    pages_hold_still,
-    unknown_cursor_is_not_page_one,
-    deleted_cursor_loses_nothing,
-)
 
 
 async def _walked(bench: Bench, thread: ThreadMetadata, order: str, limit: int = 2) -> list[str]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from chatkit.store import NotFoundError
 
 from ._bench import PLENTY
-from ._check_items import item_is_kept
-from ._check_threads import thread_is_kept, unknown_thread_is_not_found
+from ._items import item_is_kept
 from ._rules import NotOfferedError, check, expect
 from ._samples import attachment_types
+from ._threads import thread_is_kept, unknown_thread_is_not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,19 +203,6 @@ async def writes_are_seen_at_once(bench: Bench) -> str:
         appeared = await _sees(later, thread, bench.context)
     expect(not appeared, "a second store saw the write only after the first one had been closed")
     raise NotOfferedError("each store from the factory has data of its own: nobody else could see the write")
-
-
-CHECKS = (
-    arguments_have_chatkits_names,
-    attachment_is_kept,
-    attachment_can_be_saved_again,
-    attachment_is_a_copy,
-    unknown_attachment_is_not_found,
-    other_users_see_nothing,
-    other_users_change_nothing,
-    other_users_see_no_attachments,
-    writes_are_seen_at_once,
-)
 
 
 async def _named(method: Callable[..., Any], **arguments: Any) -> None:

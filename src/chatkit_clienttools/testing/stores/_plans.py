@@ -11,9 +11,9 @@ from chatkit.store import NotFoundError
 
 from chatkit_clienttools._step.plans import StoredPlan, plans_of
 
-from ._check_threads import thread_is_kept
 from ._rules import NotOfferedError, check, expect
 from ._samples import TEXT
+from ._threads import thread_is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,15 +129,6 @@ async def lock_is_given_back(bench: Bench) -> None:
 
     async with lock(thread.id):
         pass
-
-
-CHECKS = (
-    plan_is_kept,
-    plan_is_compared,
-    plan_belongs_to_its_thread,
-    lock_excludes,
-    lock_is_given_back,
-)
 
 
 class _StumbleError(Exception):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from ._factory import made_by
-from ._failures import BrokenLifecycleError
-from ._loop import cancel_all, close, new_loop
+from chatkit_clienttools.testing._factory import made_by
+from chatkit_clienttools.testing._loop import cancel_all, close, new_loop
+
 from ._play import Play
-from ._rehearsal import ACTIONS, MESSAGES, TOOLS, RehearsalServer, rehearsal
 from ._script import refuse_a_script_of_another, script_of
+from ._server import ACTIONS, MESSAGES, TOOLS, RehearsalServer, rehearsal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
     from chatkit_clienttools import ClientTool
 
-    from ._rehearsal import Unhurried
-
-__all__ = ["BrokenLifecycleError", "LifecycleMachine"]
+    from ._server import Unhurried
 
 T = TypeVar("T")
 

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from chatkit_clienttools._step.requests import RESUME
 from chatkit_clienttools.server import ClientToolServer
+from chatkit_clienttools.testing.browser import FakeBrowser
+from chatkit_clienttools.testing.browser._failures import BrokenLifecycleError
+from chatkit_clienttools.testing.browser._handlers import bare
 
-from ._failures import BrokenLifecycleError
-from ._handlers import bare
 from ._oracle import ImpossibleError, Oracle
 from ._script import is_report
-from .browser import FakeBrowser
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from chatkit.server import ChatKitServer
 
-    from ._handlers import Delivery
+    from chatkit_clienttools.testing.browser._handlers import Delivery
+    from chatkit_clienttools.testing.browser._page import Json
+
     from ._oracle import Change
-    from ._page import Json
     from ._script import Script
 
 

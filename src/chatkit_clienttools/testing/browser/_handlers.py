@@ -8,11 +8,10 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 
 import anyio
-
-from chatkit_clienttools.errors import UsageError
 
 from ._failures import HandlerError, MissingHandlerError
 
@@ -69,38 +68,6 @@ def bare(answer: Any) -> Any:
     return answer["result"] if "result" in answer else {"error": answer["error"]}
 
 
-def known(answering: Answering) -> Answering:
-    """Return a way to answer; raise if there is no such way."""
-    if answering not in get_args(Answering):
-        raise UsageError(f"answering must be one of {', '.join(map(repr, get_args(Answering)))}, not {answering!r}")
-    return answering
-
-
-def refuse_misfits(handlers: Handlers) -> None:
-    """Raise if a handler cannot be called as a page would call it."""
-    if isinstance(handlers, Mapping):
-        for name, handler in handlers.items():
-            _refuse_misfit(f"The handler of client tool {name!r}", handler, ("params",))
-    elif handlers is not None:
-        _refuse_misfit("The handler of all client tools", handlers, ("name", "params"))
-
-
-def _refuse_misfit(whose: str, handler: Callable[..., Any], takes: tuple[str, ...]) -> None:
-    form = f"lambda {', '.join(takes)}: ..."
-    if not callable(handler):
-        raise UsageError(f"{whose} has to be a function, as `{form}`, and is {handler!r}")
-    try:
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except ValueError:  # some functions written in C do not say what they take
-        return
-    try:
-        signature.bind(*takes)
-    except TypeError as error:
-        raise UsageError(
-            f"{whose} is called with ({', '.join(takes)}), and takes {signature}: {error}. Write it as `{form}`"
-        ) from None
-
-
 class OnClientTool:
     """Runs client tools, each delivery once; with receipts, each receipt once, however often it is delivered."""
 
@@ -129,18 +96,17 @@ class OnClientTool:
         receipt = call.receipt if self._receipts else None
         known = self._answers.get(receipt or call)
         if known is None or known.cancelled():
-            self._check(call.name)
-            known = asyncio.ensure_future(self._answer(call, receipt))
+            known = asyncio.ensure_future(self._answer(call, self._handler(call.name), receipt))
             self._answers[receipt or call] = known
         call.answer = await known
         call.is_executed = True
         return call.answer
 
-    async def _answer(self, call: Delivery, receipt: str | None) -> Any:
+    async def _answer(self, call: Delivery, handler: Callable[[Json], Any], receipt: str | None) -> Any:
         with_receipt = {} if receipt is None else {RECEIPT: receipt}
         params = {key: value for key, value in call.params.items() if key not in with_receipt}
         try:
-            result = await self._run(call.name, params)
+            result = await self._run(call.name, handler, params)
         except HandlerError:
             raise
         except AssertionError as error:
@@ -151,8 +117,7 @@ class OnClientTool:
             return self._json(call.name, {**with_receipt, **result} if with_receipt else result)
         return self._json(call.name, {**with_receipt, "result": result} if with_receipt else result)
 
-    async def _run(self, name: str, params: Json) -> Any:
-        handler = self._handler(name)
+    async def _run(self, name: str, handler: Callable[[Json], Any], params: Json) -> Any:
         self._executed(Call(name, copy.deepcopy(params)))
         with anyio.move_on_after(self._time_limit) as scope:
             result = handler(copy.deepcopy(params))
@@ -171,20 +136,23 @@ class OnClientTool:
             raise self._failed(name, f"has answered with a {result}, which is not JSON: {error}. {cure}") from error
 
     def _handler(self, name: str) -> Callable[[Json], Any]:
+        """Return what runs a call; raise if the test has nothing that could: that is no answer of a page."""
         if self._handlers is None:
             return lambda _: {}
         if not isinstance(self._handlers, Mapping):
-            on_client_tool = self._handlers
-            return lambda params: on_client_tool(name, params)
-        return self._handlers[name]
-
-    def _check(self, name: str) -> None:
-        """Raise if there is no handler that fits: that is the test's mistake, and no answer of the page."""
-        if not isinstance(self._handlers, Mapping):
-            return
-        if name not in self._handlers:
+            handler: Callable[[Json], Any] = partial(self._handlers, name)
+        elif name in self._handlers:
+            handler = self._handlers[name]
+        else:
             raise MissingHandlerError(name, sorted(self._handlers), self._transcript)
-        refuse_misfits({name: self._handlers[name]})  # it may have come later than the page
+        try:
+            inspect.signature(handler, follow_wrapped=False).bind({})
+        except ValueError:  # some functions written in C do not say what they take
+            pass
+        except TypeError as error:
+            what = "takes (params)" if isinstance(self._handlers, Mapping) else "for all tools takes (name, params)"
+            raise self._failed(name, f"{what}, and this one does not fit: {error}") from None
+        return handler
 
     def _failed(self, name: str, what: str) -> HandlerError:
         return HandlerError(f"The handler of client tool {name!r} {what}", self._transcript)

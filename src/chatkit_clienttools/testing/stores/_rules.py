@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from ._bench import Bench
-
-    Body = Callable[[Bench], Awaitable["Finding | str | None"]]
+    Body = Callable[[Any], Awaitable["Finding | str | None"]]
 
 Level = Literal["base", "detected", "extended"]
 """Must hold; is looked up, and either answer can be lived with; must hold where it is offered."""
@@ -62,3 +60,9 @@ def expect(holds: object, seen: str, cause: BaseException | None = None) -> None
     """Go on if it holds; otherwise the rule is broken, and `seen` says how; `cause` is what the store has raised."""
     if not holds:
         raise BrokenRuleError(seen) from cause
+
+
+def checks_in(names: Mapping[str, object]) -> tuple[Check, ...]:
+    """Return the checks that a module defines, in order, from its names; a check that it imports is another one's."""
+    checks = (value for value in names.values() if isinstance(value, Check))
+    return tuple(check for check in checks if check.body.__module__ == names["__name__"])

@@ -19,7 +19,9 @@ from chatkit.types import (
 )
 from pydantic import Field, TypeAdapter
 
+from chatkit_clienttools.testing.stores._samples import attachment_types, sample
 from tests.contract.good import USERS, Data, JsonStore, OwnedStore, WholeStore
+from tests.helpers.stores import without_items
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -135,7 +137,36 @@ class KeepsThreads(WholeStore):
 
     async def save_thread(self, thread: Any, context: Any) -> None:
         await super().save_thread(thread, context)
-        self.threads[thread.id] = thread
+        self.threads[thread.id] = without_items(thread)
+
+
+class KeepsItemsInThreads(WholeStore):
+    """Keeps the thread that it is given, items and all, as ChatKit's own sample stores do."""
+
+    async def save_thread(self, thread: Any, context: Any) -> None:
+        await super().save_thread(thread, context)
+        self.threads[thread.id] = thread.model_copy(deep=True)
+
+
+class MakesThreadsByReading(WholeStore):
+    """self.state.setdefault(thread_id, State(thread=ThreadMetadata(...), items=[])), in every method."""
+
+    def _made(self, thread_id: str) -> None:
+        self.threads.setdefault(thread_id, ThreadMetadata(id=thread_id, created_at=datetime.now()))  # noqa: DTZ005
+
+    async def load_thread_items(self, thread_id: str, after: str | None, limit: int, order: str, context: Any) -> Any:
+        self._made(thread_id)
+        return await super().load_thread_items(thread_id, after, limit, order, context)
+
+
+class MakesThreadsByItem(MakesThreadsByReading):
+    """As before, but only when one item is read."""
+
+    load_thread_items = WholeStore.load_thread_items
+
+    async def load_item(self, thread_id: str, item_id: str, context: Any) -> Any:
+        self._made(thread_id)
+        return await super().load_item(thread_id, item_id, context)
 
 
 class AscendingThreads(WholeStore):
@@ -392,6 +423,24 @@ class AnyItems(WholeStore):
     async def delete_thread(self, thread_id: str, context: Any) -> None:
         await super().delete_thread(thread_id, context)
         self.gone.add(thread_id)
+
+
+class MakesItems(WholeStore):
+    """Shows something in the place of an item that it has never seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    async def add_thread_item(self, thread_id: str, item: Any, context: Any) -> None:
+        self.seen.add(item.id)
+        await super().add_thread_item(thread_id, item, context)
+
+    async def load_item(self, thread_id: str, item_id: str, context: Any) -> Any:
+        if thread_id in self.threads and item_id not in self.seen:
+            at = datetime.now()  # noqa: DTZ005
+            return HiddenContextItem(id=item_id, thread_id=thread_id, created_at=at, content="Something was here.")
+        return await super().load_item(thread_id, item_id, context)
 
 
 class GlobalIds(WholeStore):
@@ -859,6 +908,39 @@ class KeyErrorForAttachments(WholeStore):
         return self._out(self.attachments[attachment_id])
 
 
+class KeyErrorForAll(KeyErrorForThreads, KeyErrorForLists, KeyErrorForAttachments):
+    """A store made of dicts."""
+
+    async def load_item(self, thread_id: str, item_id: str, context: Any) -> Any:
+        return self._out(self.items[thread_id][item_id])
+
+    async def delete_thread(self, thread_id: str, context: Any) -> None:
+        await WholeStore.delete_thread(self, thread_id, context)
+
+
+class OwnNotFound(WholeStore):
+    """A class of its own, which has the name of ChatKit's."""
+
+    class NotFoundError(Exception):
+        pass
+
+    @staticmethod
+    def _found(mapping: dict[str, Any], key: str) -> Any:
+        try:
+            return mapping[key]
+        except KeyError:
+            raise OwnNotFound.NotFoundError(key) from None
+
+
+class MakesAttachments(WholeStore):
+    """Shows another picture in the place of one that it does not have."""
+
+    async def load_attachment(self, attachment_id: str, context: Any) -> Any:
+        if attachment_id in self.attachments:
+            return await super().load_attachment(attachment_id, context)
+        return sample(attachment_types()[0], id="no such picture")
+
+
 class ForgetsPlans(WholeStore):
     """Saves a plan, and says nothing."""
 
@@ -946,6 +1028,16 @@ class AnybodysThreads(OwnedStore):
         return WholeStore()._found({**everything, **own}, thread_id).model_copy(deep=True)
 
 
+class MakesThreadsForAnybody(OwnedStore):
+    """Makes an empty thread of whatever id it is asked for, also of another user's."""
+
+    async def load_thread(self, thread_id: str, context: Any) -> Any:
+        try:
+            return await super().load_thread(thread_id, context)
+        except NotFoundError:
+            return ThreadMetadata(id=thread_id, created_at=datetime.now())  # noqa: DTZ005
+
+
 class AnybodysList(OwnedStore):
     """Lists everybody's threads."""
 
@@ -1017,6 +1109,20 @@ def buffered() -> Callable[[], Any]:
     return make
 
 
+class Sample(
+    KeepsItemsInThreads,
+    MakesThreadsByReading,
+    ByClock,
+    AppendsItems,
+    ForgetsFalse,
+    GlobalIds,
+    InsertsAttachments,
+    OwnNotFound,
+    ThreadsByActivity,
+):
+    """Several defects together, as in sample stores that people copy."""
+
+
 BROKEN: dict[str, tuple[Any, ...]] = {
     "thread_is_kept": (ForgetsTitles,),
     "thread_can_be_saved_again": (InsertsThreads, SavesThreadsOnce),
@@ -1024,7 +1130,9 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "status_is_kept": (ForgetsStatus,),
     "changing_a_part_keeps_the_others": (TitlesAlone, StatusesAlone),
     "time_of_a_thread_is_kept": (StampsThreads,),
-    "unknown_thread_is_not_found": (KeyErrorForThreads, MakesThreads),
+    "items_are_not_kept_in_their_thread": (KeepsItemsInThreads,),
+    "unknown_thread_is_not_found": (MakesThreads, MakesThreadsForAnybody),
+    "reading_makes_no_thread": (MakesThreadsByReading, MakesThreadsByItem),
     "loaded_thread_is_a_copy": (LiveThreads, LiveListedThreads),
     "saved_thread_is_a_copy": (KeepsThreads,),
     "threads_are_in_order": (AscendingThreads, DescendingThreads),
@@ -1041,8 +1149,8 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "every_type_of_item_is_kept": (NarrowUnion, DropsQuotes),
     "long_text_is_kept": (ShortTexts,),
     "time_of_an_item_is_kept": (AwareTimes,),
-    "unknown_item_is_not_found": (NoneForItems, KeyErrorForItems),
-    "unknown_thread_has_no_items": (KeyErrorForLists, AnyItems),
+    "unknown_item_is_not_found": (MakesItems,),
+    "unknown_thread_has_no_items": (AnyItems,),
     "ids_are_per_thread": (GlobalIds,),
     "items_are_reached_through_their_thread": (LooksEverywhere, DeletesEverywhere),
     "loaded_item_is_a_copy": (LiveItems, ShallowPages),
@@ -1067,13 +1175,23 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "order_is_not_the_clocks": (ByClockAndNumber,),
     "pages_skip_no_ties": (CursorByClock,),
     "pages_hold_still": (Offsets, OffsetsBackwards),
-    "unknown_cursor_is_not_page_one": (StartsOver, KeyErrorForCursors),
+    "unknown_cursor_is_not_page_one": (StartsOver,),
     "deleted_cursor_loses_nothing": (EmptyAfterDeletion,),
     "arguments_have_chatkits_names": (OtherNames,),
+    "absence_is_chatkits_error": (
+        KeyErrorForThreads,
+        KeyErrorForItems,
+        KeyErrorForLists,
+        KeyErrorForCursors,
+        KeyErrorForAttachments,
+        KeyErrorForAll,
+        NoneForItems,
+        OwnNotFound,
+    ),
     "attachment_is_kept": (ForgetsTypes, OneTypeOfFile),
     "attachment_can_be_saved_again": (InsertsAttachments,),
     "attachment_is_a_copy": (KeepsAttachments, LiveAttachments),
-    "unknown_attachment_is_not_found": (KeyErrorForAttachments,),
+    "unknown_attachment_is_not_found": (MakesAttachments,),
     "plan_is_kept": (ForgetsPlans, LosesPlans),
     "plan_is_compared": (SavesAnyPlan, SavesRefusedPlans, RacesPlans),
     "plan_belongs_to_its_thread": (KeepsPlansOfTheDead, OnePlan),

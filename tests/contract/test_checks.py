@@ -22,14 +22,17 @@ from tests.contract.broken import (
     BROKEN,
     DropsQuotes,
     HalfDeletes,
+    InsertsThreads,
     KeepsLocks,
-    KeyErrorForCursors,
-    KeyErrorForThreads,
+    KeyErrorForAll,
     LosesUpdates,
     MakesThreads,
+    MakesThreadsForAnybody,
     NarrowUnion,
+    NoneForItems,
     OneSession,
     OrphansAlone,
+    OwnNotFound,
     StartsOver,
     buffered,
 )
@@ -143,20 +146,41 @@ class TestBrokenStores:
         assert result_of(report, "plan_is_kept").detail == result_of(report, "plan_is_compared").detail
 
 
-class KeyErrorForDeleted(WholeStore):
-    """self.items[thread_id]."""
+class FailsForDeleted(WholeStore):
+    """Says of an unknown thread what ChatKit says, and fails for a deleted one."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.deleted: set[str] = set()
+
+    async def delete_thread(self, thread_id: str, context: Any) -> None:
+        self.deleted.add(thread_id)
+        await super().delete_thread(thread_id, context)
+
+    def _refuse(self, thread_id: str) -> None:
+        if thread_id in self.deleted:
+            raise RuntimeError("archived")
+
+
+class FailsForDeletedThreads(FailsForDeleted):
+    async def load_thread(self, thread_id: str, context: Any) -> Any:
+        self._refuse(thread_id)
+        return await super().load_thread(thread_id, context)
+
+
+class FailsForDeletedItems(FailsForDeleted):
     async def load_thread_items(self, thread_id: str, after: str | None, limit: int, order: str, context: Any) -> Any:
-        return self._page(list(self.items[thread_id].values()), limit, after, order)
+        self._refuse(thread_id)
+        return await super().load_thread_items(thread_id, after, limit, order, context)
 
 
 class TestErrors:
     @pytest.mark.parametrize(
         ("rule", "store"),
         [
-            ("deleted_thread_takes_its_items", KeyErrorForDeleted),  # raised, and passed on
-            ("unknown_cursor_is_not_page_one", KeyErrorForCursors),  # told by the check, which asks for another one
-            ("unknown_thread_is_not_found", KeyErrorForThreads),  # told by the bench, which asks for another one
+            ("thread_can_be_saved_again", InsertsThreads),
+            ("deleted_thread_is_not_found", FailsForDeletedThreads),
+            ("deleted_thread_takes_its_items", FailsForDeletedItems),
             ("requests_can_overlap", OneSession),  # one of many
             ("every_type_of_item_is_kept", NarrowUnion),  # among others that may be kept in another way
         ],
@@ -184,8 +208,37 @@ class TestErrors:
         (check,) = (check for check in CHECKS if check.name == rule)
         assert (Status.BROKEN, check.breaks) == (result.status, result.breaks)
 
+    @pytest.mark.parametrize(
+        ("store", "seen"),
+        [
+            (
+                KeyErrorForAll,
+                "load_thread, load_item, load_thread_items, load_attachment raised builtins.KeyError; expected is",
+            ),
+            (
+                OwnNotFound,
+                "load_attachment raised tests.contract.broken.OwnNotFound.NotFoundError; expected is chatkit.",
+            ),
+            (NoneForItems, "load_item gave None; expected is chatkit.store.NotFoundError"),
+        ],
+    )
+    async def test_a_foreign_error_for_absence_breaks_one_rule(self, store: Any, seen: str) -> None:
+        """A store with another error for what is not there breaks one rule, which names its class and every method."""
+        (broken,) = (await examined(store)).broken
+
+        assert "absence_is_chatkits_error" == broken.name
+        assert seen in broken.detail
+        assert broken.breaks.startswith("ChatKit accepts any error here.")
+
+    async def test_an_empty_thread_betrays_nobody(self) -> None:
+        """A store that makes an empty thread for whoever asks breaks a rule, but not the one about other users."""
+        report = await examined(MakesThreadsForAnybody, USERS)
+
+        assert Status.HELD is result_of(report, "other_users_see_nothing").status
+        assert ["unknown_thread_is_not_found"] == [result.name for result in report.broken]
+
     async def test_waiting_breaks_what_waiting_breaks(self) -> None:
-        """So it is where an operation did not come back."""
+        """Where an operation did not come back only that is told."""
         result = result_of(await examined(KeepsLocks, time_limit=0.1), "lock_is_given_back")
 
         assert (Status.BROKEN, WAITS) == (result.status, result.breaks)
@@ -329,8 +382,8 @@ class TestSamples:
         assert "no sample could be made of Odd" in result.detail
 
 
-NOT_CLEANABLE = {"deleted_thread_is_not_found", "writes_are_seen_at_once"}
-"""The one does not delete, and of the other the stores are gone when they are closed."""
+NOT_CLEANABLE = {"deleted_thread_is_not_found", "unknown_thread_is_not_found", "writes_are_seen_at_once"}
+"""One does not delete, one has every thread that is asked for, and the stores of the last are gone when closed."""
 
 
 class TestCleaning:
@@ -371,7 +424,7 @@ class TestCleaning:
 
         assert report.notes
         assert "was not removed: deleting it has done nothing" in report.notes[0]
-        assert f"and {len(report.notes) - 10} more" in str(report)
+        assert f"NOTE and {len(report.notes) - 5} more" in str(report).splitlines()
 
     async def test_an_error_in_removing_is_told(self) -> None:
         """A store whose delete_thread fails is named with its error."""

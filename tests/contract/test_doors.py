@@ -26,7 +26,7 @@ from chatkit_clienttools.testing import FactoryError, Report, Status, StoreContr
 from chatkit_clienttools.testing._factory import made_by, opened
 from chatkit_clienttools.testing.stores import CHECKS
 from chatkit_clienttools.testing.stores._examine import PATIENCE
-from tests.contract.broken import ByClock, NarrowUnion, OtherNames
+from tests.contract.broken import ByClock, NarrowUnion, OtherNames, Sample
 from tests.contract.good import USERS, OwnedStore, WholeStore
 from tests.helpers.stores import PlainStore, PlansStore
 
@@ -273,7 +273,7 @@ class TestStoreContract:
         assert 1 == run.returncode
         assert BREAKS in run.stdout
         assert "not offered: no second context was given" in run.stdout
-        assert "1 failed, 61 passed, 5 skipped" in run.stdout
+        assert "1 failed, 64 passed, 5 skipped" in run.stdout
 
 
 class TestCheckStore:
@@ -493,21 +493,46 @@ class TestFactory:
 
 
 class TestReport:
-    async def test_a_table(self) -> None:
-        """The report reads as a table of at most 100 columns that ends with what is broken."""
+    async def test_broken_rules_come_first(self) -> None:
+        """The report begins with the broken rules, ends with the numbers, and has at most 100 columns."""
         lines = str(await check_store(ByClock)).splitlines()
 
-        assert "Store: tests.contract.broken.ByClock" == lines[0]
+        assert ["Store: tests.contract.broken.ByClock", ""] == lines[:2]
+        assert "BROKEN newest_of_one_tick_is_the_last_added" == lines[2]
         assert max(len(line) for line in lines) <= 100
-        assert "BROKEN       newest_of_one_tick_is_the_last_added" in lines
-        assert "Broken:      newest_of_one_tick_is_the_last_added" == lines[-1]
-        assert "59 held, 1 broken, 2 detected, 4 not offered, 1 not checked" == lines[-2]
+        assert "1 broken, 62 held, 2 detected, 4 not offered, 1 not checked" == lines[-1]
 
     async def test_a_store_that_is_right(self) -> None:
-        """The table of a store that is right ends with the numbers."""
+        """The report of a store that is right says what it does, what it does not offer and why, and the numbers."""
         lines = str(await check_store(PlainStore)).splitlines()
 
-        assert "56 held, 2 detected, 9 not offered" == lines[-1]
+        assert "DETECTED adding_an_item_again: replaces it" in lines
+        assert "NOT OFFERED lock_excludes, lock_is_given_back: the store has no thread_lock" in lines
+        assert "0 broken, 59 held, 2 detected, 9 not offered" == lines[-1]
+
+    async def test_it_is_short(self) -> None:
+        """The report of a store with eight broken rules has at most 60 lines."""
+        report = await check_store(Sample)
+
+        assert 8 == len(report.broken)
+        assert len(str(report).splitlines()) <= 60
+
+    async def test_only_what_is_broken(self) -> None:
+        """On demand there are only the broken rules and the numbers."""
+        lines = (await check_store(ByClock)).to_text(only_broken=True).splitlines()
+
+        assert 9 == len(lines)
+        assert "BROKEN newest_of_one_tick_is_the_last_added" == lines[2]
+        assert lines[-1].startswith("1 broken, ")
+
+    async def test_colour(self) -> None:
+        """On demand the broken rules are red, and the numbers red or green."""
+        broken, right = [(await check_store(store)).to_text(colour=True) for store in (ByClock, PlainStore)]
+
+        assert 4 == broken.count("\x1b[")
+        assert "\x1b[1;31mBROKEN newest_of_one_tick_is_the_last_added\x1b[0m" in broken.splitlines()
+        assert broken.splitlines()[-1].startswith("\x1b[1;31m1 broken")
+        assert right.splitlines()[-1].startswith("\x1b[1;32m0 broken")
 
     async def test_json(self) -> None:
         """The report is also plain data with all that was seen."""
@@ -619,7 +644,7 @@ class TestDoctorAsAProcess:
 
         assert 1 == run.returncode
         assert "Of items with the same time, the one added last is the newest." in run.stdout
-        assert "Broken:      newest_of_one_tick_is_the_last_added" == run.stdout.splitlines()[-1]
+        assert "1 broken, 62 held, 2 detected, 4 not offered, 1 not checked" == run.stdout.splitlines()[-1]
 
     def test_interrupted(self, app: Path) -> None:
         """Ctrl-C ends it with one line and without a traceback."""
@@ -698,6 +723,31 @@ class TestDoctor:
         report = json.loads(capsys.readouterr().out)
         assert (False, "myapp.store.broken") == (report["ok"], report["store"])
 
+    def test_only_broken(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """With --only-broken there are the broken rules and the numbers."""
+        assert 1 == main(["doctor", "myapp.store:broken", "--only-broken"])
+
+        written = capsys.readouterr().out
+        assert "BROKEN newest_of_one_tick_is_the_last_added" in written
+        assert "DETECTED" not in written
+
+    @pytest.mark.parametrize(("terminal", "no_colour", "marks"), [(True, "", 4), (True, "1", 0), (False, "", 0)])
+    def test_colour(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        terminal: bool,
+        no_colour: str,
+        marks: int,
+    ) -> None:
+        """There is colour on a terminal only, and none if NO_COLOR is set."""
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+        monkeypatch.setenv("NO_COLOR", no_colour)
+
+        assert 1 == main(["doctor", "myapp.store:broken"])
+
+        assert marks == capsys.readouterr().out.count("\x1b[")
+
     @pytest.mark.parametrize("second", ["myapp.store:bob", "myapp.store:carol"])
     def test_contexts(self, second: str, capsys: pytest.CaptureFixture[str]) -> None:
         """With two contexts it is checked that users are kept apart; each is a value, or what makes one."""
@@ -705,8 +755,9 @@ class TestDoctor:
 
         assert 0 == main(["doctor", "myapp.store:owned", *contexts])
         assert 1 == main(["doctor", "myapp.store:good", *contexts])
-        last = " ".join(capsys.readouterr().out.partition("Broken:")[2].split())
-        assert "other_users_see_nothing, other_users_change_nothing, other_users_see_no_attachments" == last
+        broken = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BROKEN ")]
+        rules = ("other_users_see_nothing", "other_users_change_nothing", "other_users_see_no_attachments")
+        assert [f"BROKEN {rule}" for rule in rules] == broken
 
     def test_a_context_that_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A context that cannot be made is one clear line, too."""

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatkit.store import NotFoundError, Store
-from chatkit.types import Page
+from chatkit.types import Page, Thread, ThreadMetadata
 from pydantic import BaseModel
 
 from chatkit_clienttools import StoreWrapper
@@ -16,12 +16,17 @@ from chatkit_clienttools import StoreWrapper
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from chatkit.types import Attachment, ThreadItem, ThreadMetadata
+    from chatkit.types import Attachment, ThreadItem
 
     from chatkit_clienttools._step.plans import StoredPlan
 
 
 T = TypeVar("T", bound=BaseModel)
+
+
+def without_items(thread: ThreadMetadata) -> ThreadMetadata:
+    """A thread as ChatKit loads it: it also saves them as a `Thread`, with their items."""
+    return ThreadMetadata(**thread.model_dump()) if isinstance(thread, Thread) else thread
 
 
 class PlainStore(Store[Any]):
@@ -36,7 +41,7 @@ class PlainStore(Store[Any]):
         return self._out(self._found(self.threads, thread_id))
 
     async def save_thread(self, thread: ThreadMetadata, context: Any) -> None:
-        self.threads[thread.id] = self._in(thread)
+        self.threads[thread.id] = self._in(without_items(thread))
         self.items.setdefault(thread.id, {})
 
     async def load_threads(self, limit: int, after: str | None, order: str, context: Any) -> Page[ThreadMetadata]:

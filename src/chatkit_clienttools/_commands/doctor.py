@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import os
 import signal
 import sys
 import threading
@@ -49,7 +50,8 @@ def add_to(commands: Commands) -> None:
         help="returns what your server passes as context, or is it; give it twice, for two users, to have it checked "
         "that they are kept apart",
     )
-    doctor.add_argument("--json", action="store_true", help="print the report as JSON")
+    doctor.add_argument("--only-broken", action="store_true", help="print the broken rules and the numbers only")
+    doctor.add_argument("--json", action="store_true", help="print the report as JSON, with every rule")
     doctor.add_argument(
         "--time-limit",
         type=float,
@@ -70,7 +72,9 @@ def run(options: Namespace) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("doctor: interrupted; what was written so far has been removed", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
-    print(json.dumps(report.to_json(), indent=2) if options.json else report)  # noqa: T201
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    text = report.to_text(only_broken=options.only_broken, colour=colour)
+    print(json.dumps(report.to_json(), indent=2) if options.json else text)  # noqa: T201
     return OK if report.ok else WRONG
 
 

@@ -7,14 +7,12 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from chatkit.store import NotFoundError
-
 from chatkit_clienttools.testing._factory import said
 
 from ._bench import same, text_of
 from ._rules import BrokenRuleError, Finding, check, expect
 from ._samples import TEXT, NoSampleError, item_types, sample
-from ._threads import thread_is_kept
+from ._threads import deleted_thread_is_not_found, thread_is_kept
 
 if TYPE_CHECKING:
     from chatkit.types import ClientToolCallItem, ThreadItem, ThreadMetadata
@@ -94,28 +92,42 @@ async def time_of_an_item_is_kept(bench: Bench) -> None:
 @check(
     "base",
     rests_on=(item_is_kept,),
-    breaks="An action on a widget that is gone ends in an error the server does not expect.",
+    breaks="An action on a widget that is gone works on something that nobody has ever seen.",
 )
 async def unknown_item_is_not_found(bench: Bench) -> None:
-    """Loading an item that is not there raises NotFoundError."""
+    """Loading an item that is not there gives none."""
     thread, _ = await bench.conversation(1)
 
-    await bench.not_found("load_item of an unknown id", bench.loaded(thread, bench.new_id()))
+    await bench.not_found("item", "load_item of an unknown id", bench.loaded(thread, bench.new_id()))
 
 
 @check(
     "base",
     rests_on=(item_is_kept,),
-    breaks="A tab that shows a deleted conversation gets an error the server does not expect, or somebody's messages.",
+    breaks="A tab that shows a deleted conversation gets somebody's messages.",
 )
 async def unknown_thread_has_no_items(bench: Bench) -> None:
-    """The items of a thread that is not there are NotFoundError, or an empty page."""
-    unknown = await bench.new_thread()
-    try:
-        ids = await bench.ids(unknown)
-    except NotFoundError:
-        return
-    expect(not ids, f"load_thread_items of an unknown thread gave {len(ids)} items")
+    """A thread that is not there has no items."""
+    items = await bench.page_or_nothing("items", await bench.new_thread())
+
+    expect(not items, f"load_thread_items of an unknown thread gave {len(items)} items")
+
+
+@check(
+    "base",
+    rests_on=(unknown_thread_has_no_items, deleted_thread_is_not_found),
+    breaks="A tab that still shows a deleted conversation brings it back, empty, into the history.",
+)
+async def reading_makes_no_thread(bench: Bench) -> None:
+    """Reading the items of a thread that is not there, or was deleted, does not make that thread."""
+    deleted = await bench.thread()
+    await bench.store.delete_thread(deleted.id, bench.context)
+    for what, thread in (("an unknown", await bench.new_thread()), ("a deleted", deleted)):
+        await bench.page_or_nothing("items", thread)
+        await bench.outcome(bench.loaded(thread, bench.new_id()))
+
+        seen = f"items of {what} thread were asked for, and load_thread gives that thread now"
+        expect(not await bench.has(thread.id), seen)
 
 
 @check(
@@ -142,11 +154,11 @@ async def ids_are_per_thread(bench: Bench) -> None:
     breaks="A request for one conversation reads or deletes what belongs to another one.",
 )
 async def items_are_reached_through_their_thread(bench: Bench) -> None:
-    """An item is NotFoundError in any thread but its own, and cannot be deleted through another one."""
+    """An item cannot be loaded or deleted through any thread but its own."""
     one, (item_id,) = await bench.conversation(1)
     other = await bench.thread()
 
-    await bench.not_found("load_item through another thread", bench.loaded(other, item_id))
+    await bench.not_found("item", "load_item through another thread", bench.loaded(other, item_id))
     with suppress(Exception):  # refusing is right, however it is said
         await bench.store.delete_thread_item(other.id, item_id, bench.context)
     expect(await bench.ids(one) == [item_id], "delete_thread_item with another thread's id deleted it")

@@ -7,8 +7,6 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from chatkit.store import NotFoundError
-
 from chatkit_clienttools._step.plans import StoredPlan, plans_of
 
 from ._rules import NotOfferedError, check, expect
@@ -86,11 +84,7 @@ async def plan_belongs_to_its_thread(bench: Bench) -> None:
     await plans.save_plan(thread.id, _plan(1), 0, bench.context)
     expect(await plans.load_plan(other.id, bench.context) is None, "the plan of one thread is also another one's")
     await bench.store.delete_thread(thread.id, bench.context)
-    try:
-        left = await plans.load_plan(thread.id, bench.context)
-    except NotFoundError:
-        return
-    expect(left is None, "the thread was deleted, and its plan is still there")
+    await bench.not_found("thread", "load_plan of a deleted thread", plans.load_plan(thread.id, bench.context))
 
 
 @check(

@@ -12,27 +12,24 @@ if TYPE_CHECKING:
     from ._rules import Check, Level
 
 WIDTH = 100
-_STATUS = 13
-_NOTES = 10
-"""How many notes are shown to a person; a program gets all of them."""
+SEEN = 180
+"""How many characters a person is shown of what was seen; a program gets all of them."""
 
-_INDENT = " " * _STATUS
-_HEADINGS: dict[Level, str] = {
-    "base": "What every store must do",
-    "detected": "What this store does, where either way can be lived with",
-    "extended": "What a store may offer",
-}
+NOTES = 5
+"""How many notes are shown to a person."""
+
+RED, GREEN, PLAIN = "\x1b[1;31m", "\x1b[1;32m", "\x1b[0m"
 
 
 class Status(str, Enum):
     """What came of one check."""
 
-    HELD = "held"
     BROKEN = "broken"
+    HELD = "held"
     DETECTED = "detected"
     NOT_OFFERED = "not offered"
     NOT_CHECKED = "not checked"
-    """Not to be told while a rule this one rests on is broken."""
+    """The rule rests on one that is broken."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of all checks of one store. `str()` makes a table of it, `to_json()` plain data."""
+    """What came of all checks of one store. `str()` is for people, `to_json()` is plain data with every rule."""
 
     store: str
     results: tuple[Result, ...]
@@ -71,37 +68,56 @@ class Report:
     @property
     def broken(self) -> tuple[Result, ...]:
         """The rules that are broken."""
-        return tuple(result for result in self.results if result.status is Status.BROKEN)
+        return self._with(Status.BROKEN)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as what `json.dumps` takes."""
         return {"ok": self.ok, **asdict(self)}
 
+    def to_text(self, *, only_broken: bool = False, colour: bool = False) -> str:
+        """Return the report for a person: the broken rules, then the rest, then one line with the numbers.
+
+        Args:
+            only_broken: Leave out the rest.
+            colour: Mark the broken rules and the last line for a terminal.
+        """
+        lines = [f"Store: {self.store}", ""]
+        for result in self.broken:
+            lines += [_coloured(f"BROKEN {result.name}", RED, wanted=colour), *_wrapped(f"  {result.rule}")]
+            lines += _wrapped(f"  seen: {textwrap.shorten(result.detail, SEEN, placeholder=' ...')}")
+            lines += _wrapped(f"  breaks: {result.breaks}")
+        lines += [""] if self.broken else []
+        lines += [] if only_broken else self._rest()
+        counts = Counter(result.status for result in self.results)
+        numbers = [f"{counts[status]} {status.value}" for status in Status if counts[status] or status is Status.BROKEN]
+        return "\n".join([*lines, _coloured(", ".join(numbers), GREEN if self.ok else RED, wanted=colour)])
+
+    def _rest(self) -> list[str]:
+        """Return what else there is to know: in full, unless broken rules are what has to be read first."""
+        lines = []
+        for result in self._with(Status.DETECTED):
+            lines += _wrapped(f"DETECTED {result.name}: {result.detail}")
+            lines += _wrapped(f"  so: {result.breaks}") if self.ok else []
+        for status in (Status.NOT_OFFERED,) if self.ok else (Status.NOT_CHECKED,):
+            reasons: dict[str, list[str]] = {}
+            for result in self._with(status):
+                reasons.setdefault(result.detail, []).append(result.name)
+            for reason, names in reasons.items():
+                lines += _wrapped(f"{status.value.upper()} {', '.join(names)}: {reason}")
+        lines += [line for note in self.notes[:NOTES] for line in _wrapped(f"NOTE {note}")]
+        lines += [f"NOTE and {len(self.notes) - NOTES} more"] if len(self.notes) > NOTES else []
+        return [*lines, ""] if lines else []
+
+    def _with(self, status: Status) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.status is status)
+
     def __str__(self) -> str:
-        lines = [f"Store: {self.store}"]
-        for level, heading in _HEADINGS.items():
-            lines += ["", heading]
-            for result in self.results:
-                if result.level == level:
-                    lines += _lines(result)
-        lines += ["", *(_wrapped("NOTE", note) for note in self.notes[:_NOTES])] if self.notes else []
-        lines += [_wrapped("NOTE", f"and {len(self.notes) - _NOTES} more")] if len(self.notes) > _NOTES else []
-        counts = Counter(result.status.value for result in self.results)
-        lines += ["", ", ".join(f"{counts[status.value]} {status.value}" for status in Status if counts[status.value])]
-        if not self.ok:
-            lines.append(_wrapped("Broken:", ", ".join(result.name for result in self.broken)))
-        return "\n".join(lines)
+        return self.to_text()
 
 
-def _lines(result: Result) -> list[str]:
-    shouted = result.status.value.upper() if result.status is Status.BROKEN else result.status.value
-    lines = [_wrapped(shouted, result.name), _wrapped("", result.rule)]
-    if result.detail:
-        lines.append(_wrapped("", f"-> {result.detail}"))
-    if result.status in {Status.BROKEN, Status.DETECTED}:
-        lines.append(_wrapped("", f"-> {result.breaks}"))
-    return lines
+def _coloured(text: str, colour: str, *, wanted: bool) -> str:
+    return f"{colour}{text}{PLAIN}" if wanted else text
 
 
-def _wrapped(label: str, text: str) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=f"{label:<{_STATUS}}", subsequent_indent=_INDENT)
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)

@@ -131,7 +131,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
     def _events(self, request: StreamingReq, run: Run, context: TContext) -> AsyncIterator[ThreadStreamEvent]:
         match run.posted:
             case Posted.ANSWER:
-                result = cast("ThreadsAddClientToolOutputReq", request).params.result
+                result = run.rules.answers(cast("ThreadsAddClientToolOutputReq", request).params.result)
                 return self._going_on(request, run, Answered(result, by=run.id), context)
             case Posted.RESUME:
                 return self._going_on(request, run, Resumed(by=run.id), context)

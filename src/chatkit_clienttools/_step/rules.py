@@ -38,6 +38,7 @@ class Rules:
     max_queued: int
     max_bytes: int
     receipts: bool
+    answers: Callable[[Any], Any]
     lock: Callable[[str], AbstractAsyncContextManager[Any]] | None
     observers: Sequence[Observer]
     clock: Callable[[], float]

@@ -14,7 +14,7 @@ from chatkit_clienttools.testing._factory import said
 
 from ._connection import Connection, Limits, Posted, beside, both
 from ._faults import Cut, Faults
-from ._handlers import Answering, Call, Delivery, Handlers, OnClientTool, bare, reported
+from ._handlers import Answering, Call, Delivery, Handlers, OnClientTool, bare, reported, wrapped
 from ._page import Json, Page, summary
 from ._transcript import Transcript
 from ._wire import has_stream, wire_to
@@ -48,6 +48,10 @@ class FakeBrowser:
         receipts: Whether it honours receipts: it executes a call once for each receipt, sends the receipt back with the
             answer, and shows its handlers params without it. With `False` it has never heard of them.
         on_error: What a page without receipts answers when a handler has raised: a function of the error.
+        reads_acknowledgements: With `False` it never looks at what comes in answer to an answer, as some pages do not.
+        repeats: How many times it posts a request again that was answered neither with a stream of events nor with an
+            HTTP status of 4xx. The official host page does so 5 times.
+        wraps_answers: Whether it posts `{"type": "success", "data": ...}` and `{"type": "error", "message": ...}`.
         observer: Told of each step while it happens: what kind of step, and of what.
         headers: Over HTTP: sent with every request.
         cookies: Over HTTP: the page's cookies. What the server sets is kept.
@@ -77,6 +81,9 @@ class FakeBrowser:
         answering: Answering = "once",
         receipts: bool = True,
         on_error: Callable[[Exception], Any] = reported,
+        reads_acknowledgements: bool = True,
+        repeats: int = 0,
+        wraps_answers: bool = False,
         observer: Callable[[str, Any], object] = lambda _kind, _what: None,
         headers: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
@@ -88,6 +95,9 @@ class FakeBrowser:
         self.answering: Answering = answering
         self._receipts = receipts
         self._on_error = on_error
+        self._reads_acknowledgements = reads_acknowledgements
+        self._repeats = repeats
+        self._wraps_answers = wraps_answers
         self._observer = observer
         self._time_limit = time_limit
         self.transcript = Transcript()
@@ -125,6 +135,7 @@ class FakeBrowser:
             self._wire,
             self._faults,
             self._limits,
+            self._repeats,
             self.transcript,
             self._dropped,
             note=self._note,
@@ -262,6 +273,13 @@ class FakeBrowser:
         """
         self._faults.set(Cut("drops", after, if_reached))
 
+    def hide(self, at: At = 0, *, if_reached: bool = False) -> None:
+        """Hide the tab at an event, as with `stop()`, and show it again.
+
+        Some pages close the connection of a tab that is hidden, and post the request again when it becomes visible.
+        """
+        self._faults.set(Cut("hides", at, if_reached))
+
     async def repost(self) -> None:
         """Post the last request that had a stream again, and run what comes of it."""
         if not self._last_request:
@@ -311,17 +329,20 @@ class FakeBrowser:
         answer = await self._on_client_tool.answer_to(call)
         self._tell("answers", answer, noted=(call.name, answer))
         self._page.answered(call.item_id, bare(answer))
-        request = self._request("threads.add_client_tool_output", {"result": answer})
-        await self._exchange(request, runs_calls=True, posted=posted)
+        result = wrapped(answer) if self._wraps_answers else answer
+        request = self._request("threads.add_client_tool_output", {"result": result})
+        await self._exchange(request, runs_calls=True, is_read=self._reads_acknowledgements, posted=posted)
 
     def _request(self, kind: str, params: Json) -> str:
         if self.thread_id:
             params = {"thread_id": self.thread_id, **params}
         return json.dumps({"type": kind, "params": params})
 
-    async def _exchange(self, request: str, *, runs_calls: bool, posted: Posted | None = None) -> list[Json]:
+    async def _exchange(
+        self, request: str, *, runs_calls: bool, is_read: bool = True, posted: Posted | None = None
+    ) -> list[Json]:
         self._last_request = request
-        return await self._connection.exchange(request, runs_calls=runs_calls, posted=posted)
+        return await self._connection.exchange(request, runs_calls=runs_calls, is_read=is_read, posted=posted)
 
     def _ended_early(self, how: str, events: int) -> None:
         self._to_run.clear()

@@ -75,6 +75,8 @@ class Connection:
     wire: Wire
     faults: Faults
     limits: Limits
+    repeats: int
+    """How many times a request is posted again that was answered neither with a stream nor with a 4xx."""
     transcript: Transcript
     dropped: list[Stream]
     """What the network has lost, and the server does not know of."""
@@ -91,15 +93,15 @@ class Connection:
             answer: Json = json.loads(await self.wire.fetch(request))
         return answer
 
-    async def exchange(self, request: str, *, runs_calls: bool, posted: Posted | None) -> list[Json]:
+    async def exchange(
+        self, request: str, *, runs_calls: bool, is_read: bool = True, posted: Posted | None
+    ) -> list[Json]:
         """Post a request that is answered by a stream, and return the events that came."""
         kind = json.loads(request)["type"]
-        self.note("posts", kind)
-        with self._waiting():
-            stream = await self.wire.open(request)
+        stream = await self._opened(request, kind)
         if posted is not None:
             posted()
-        response = Response(stream, runs_calls)
+        response = Response(stream, runs_calls, is_read)
         with self.faults.reading(response):
             try:
                 await self._read(response)
@@ -108,10 +110,26 @@ class Connection:
                 await self._end(stream)
                 raise
         await both(*response.answers)
-        if not response.cut:
+        if response.cut is None:
             with self._checking():
                 refuse_incomplete(kind, response.seen)
+        elif response.cut.how == "hides":
+            return await self.exchange(request, runs_calls=runs_calls, is_read=is_read, posted=None)
         return response.seen
+
+    async def _opened(self, request: str, kind: str) -> Stream:
+        """Post a request, again if need be, and return the stream that answers it."""
+        left = self.repeats
+        while True:
+            self.note("posts", kind)
+            try:
+                with self._waiting():
+                    return await self.wire.open(request)
+            except BrokenStreamError as error:
+                status = getattr(error.__cause__, "status", None) or 0
+                if not left or status // 100 == 4:  # noqa: PLR2004  the server has understood, and refuses
+                    raise
+                left -= 1
 
     async def let_go(self) -> None:
         """End what was lost: nobody waits for it, and nobody hears of its errors."""
@@ -123,12 +141,13 @@ class Connection:
             self.limits.event()
             response.seen.append(event)
             with self._checking():
-                await self.took(event, response)
+                if response.is_read:
+                    await self.took(event, response)
         if response.cut is None:
             await self._end(response.stream)
             return
         self.ended_early(response.cut.how, len(response.seen))
-        if response.cut.how == "stops":
+        if response.cut.how != "drops":
             with self._checking():
                 await response.stream.stop()
             await self._end(response.stream)

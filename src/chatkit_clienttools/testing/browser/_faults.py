@@ -37,7 +37,7 @@ At = Union[int, str, Callable[[dict[str, Any]], bool]]  # noqa: UP007  # needed 
 class Cut:
     """An end of a response before its time."""
 
-    how: Literal["stops", "drops"]
+    how: Literal["stops", "drops", "hides"]
     at: At
     if_reached: bool
     """Whether it is as well if the cut is never reached."""
@@ -46,7 +46,7 @@ class Cut:
 
     def __str__(self) -> str:
         at = getattr(self.at, "__name__", repr(self.at))
-        return f"stop(at={at})" if self.how == "stops" else f"drop(after={at})"
+        return {"stops": f"stop(at={at})", "drops": f"drop(after={at})", "hides": f"hide(at={at})"}[self.how]
 
     def is_due(self, response: Response) -> bool:
         """Whether the response has come to where it is to end."""
@@ -63,6 +63,8 @@ class Response:
 
     stream: Stream
     runs_calls: bool
+    is_read: bool = True
+    """Whether the page looks at its events."""
     seen: list[Json] = field(default_factory=list)
     scope: anyio.CancelScope | None = None
     """What waits for its next event."""

@@ -61,6 +61,13 @@ def reported(error: Exception) -> Json:
     return {"error": str(error) or type(error).__name__}
 
 
+def wrapped(answer: Any) -> Json:
+    """Return an answer as a page posts it that wraps every one, as some clients do."""
+    if isinstance(answer, dict) and answer.keys() == {"error"}:
+        return {"type": "error", "message": answer["error"]}
+    return {"type": "success", "data": answer}
+
+
 def bare(answer: Any) -> Any:
     """Return an answer without its receipt."""
     if not (isinstance(answer, dict) and RECEIPT in answer):

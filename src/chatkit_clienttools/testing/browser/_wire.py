@@ -29,6 +29,10 @@ EVENT_STREAM = "text/event-stream"
 class WireError(Exception):
     """What came is not what ChatKit sends."""
 
+    def __init__(self, what: str, status: int | None = None) -> None:
+        super().__init__(what)
+        self.status = status
+
 
 class Frames:
     """Takes the bytes of server-sent events apart."""
@@ -222,7 +226,8 @@ class OverHttp:
         if response.is_error or not kind.startswith(EVENT_STREAM):
             said = (await response.aread()).decode(errors="replace")
             await stream.close()
-            raise WireError(f"HTTP {response.status_code} with {kind}, not {EVENT_STREAM}: {said[:500]}")
+            status = response.status_code
+            raise WireError(f"HTTP {status} with {kind}, not {EVENT_STREAM}: {said[:500]}", status)
         return stream
 
     def _client(self) -> Any:

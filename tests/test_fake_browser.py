@@ -54,6 +54,7 @@ from tests.helpers.merak import (
     profiles,
     speaks,
 )
+from tests.helpers.scripted import Scripted
 from tests.helpers.stores import PlainStore
 
 if TYPE_CHECKING:
@@ -1533,16 +1534,6 @@ class TestHttpRequests:
 
 
 class TestMistakesOfATest:
-    async def test_a_class_is_no_server(self) -> None:
-        """A class in the place of its object is said where it is given."""
-        with pytest.raises(UsageError, match="is a class"):
-            FakeBrowser(PlainServer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-
-    def test_a_store_is_no_server(self) -> None:
-        """What cannot take a request is said where it is given."""
-        with pytest.raises(UsageError, match=r"this is a PlainStore: MyServer\("):
-            FakeBrowser(PlainStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-
     @pytest.mark.parametrize("options", [{"headers": {}}, {"cookies": {"a": "b"}}])
     def test_headers_and_cookies_are_for_http(self, options: Any) -> None:
         """In process they would be left out in silence."""
@@ -1594,10 +1585,6 @@ class TestMistakesOfATest:
     @pytest.mark.parametrize(
         ("does", "says"),
         [
-            (lambda page: page.action("click"), "no thread yet that an action could belong to"),
-            (lambda page: page.resume(), "no thread yet that an action could belong to"),
-            (lambda page: page.rename("People"), "no thread yet that could be renamed"),
-            (lambda page: page.reload(), "no thread yet that could be loaded"),
             (lambda page: page.retry(), "shows no message"),
             (lambda page: page.fill_in({"q1": "yes"}), "shows no form"),
             (lambda page: page.repost(), "Nothing was posted on this page yet"),
@@ -1608,10 +1595,15 @@ class TestMistakesOfATest:
         with pytest.raises(UsageError, match=rf"{says}.*: send\(\) first"):
             await does(FakeBrowser(Server()))
 
-    async def test_a_request_without_a_stream_has_no_events(self) -> None:
-        """It is fetched."""
-        with pytest.raises(UsageError, match=r"threads\.list is answered at once and has no events: fetch\('threads"):
+    async def test_a_request_without_a_stream(self) -> None:
+        """A request that is answered at once cannot be posted for its events."""
+        with pytest.raises(BrokenStreamError, match=r"no stream came, but an answer: fetch\(\) it"):
             await FakeBrowser(Server()).post("threads.list")
+
+    async def test_an_action_without_a_thread(self) -> None:
+        """What needs a thread is an error of the server as long as there is none."""
+        with pytest.raises(BrokenStreamError, match="thread_id"):
+            await FakeBrowser(Scripted(PlainStore(), sequencer)).action("click")
 
     async def test_a_misspelt_way_to_answer(self) -> None:
         """A way to answer that does not exist is not taken for another one."""

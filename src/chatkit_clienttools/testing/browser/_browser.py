@@ -17,7 +17,7 @@ from ._faults import Cut, Faults
 from ._handlers import Answering, Call, Delivery, Handlers, OnClientTool, bare, reported, wrapped
 from ._page import Json, Page, summary
 from ._transcript import Transcript
-from ._wire import has_stream, wire_to
+from ._wire import wire_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -193,7 +193,6 @@ class FakeBrowser:
 
     async def action(self, kind: str, payload: Any = None, *, item_id: str | None = None) -> None:
         """Send an action; with `item_id`, of that widget."""
-        self._needs_thread("that an action could belong to")
         self._tell("acts", kind)
         sender = {"item_id": item_id} if item_id else {}
         await self._converse("threads.custom_action", action={"type": kind, "payload": payload}, **sender)
@@ -212,7 +211,6 @@ class FakeBrowser:
 
     async def rename(self, title: str) -> None:
         """Give the thread another title."""
-        self._needs_thread("that could be renamed")
         self._tell("renames", title)
         self.title = (await self.fetch("threads.update", title=title)).get("title")
 
@@ -222,7 +220,6 @@ class FakeBrowser:
         The page forgets what it shows and what it had still to do. It does not forget which receipts it has
         answered: `client-tools.js` keeps them where a reload does not reach.
         """
-        self._needs_thread("that could be loaded")
         self._tell("reloads", self.thread_id)
         self._to_run.clear()
         thread = await self.fetch("threads.get_by_id")
@@ -288,8 +285,6 @@ class FakeBrowser:
 
     async def post(self, kind: str, **params: Any) -> list[Json]:
         """Post any request that has a stream, and return its events. No client tool is run for them."""
-        if not has_stream(kind):
-            raise UsageError(f"{kind} is answered at once and has no events: fetch({kind!r}, ...) it")
         with self._faults.operation():
             return await self._exchange(self._request(kind, params), runs_calls=False)
 
@@ -394,10 +389,6 @@ class FakeBrowser:
         if not shown:
             raise UsageError(f"The page shows no {called}: send() first, or reload() what the thread has")
         return shown[LAST]
-
-    def _needs_thread(self, for_what: str) -> None:
-        if self.thread_id is None:
-            raise UsageError(f"There is no thread yet {for_what}: send() first")
 
     def _keep(self, kept: list[Any], kind: str, what: Any) -> None:
         kept.append(what)

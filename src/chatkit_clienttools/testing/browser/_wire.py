@@ -8,11 +8,10 @@ import ssl
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 from chatkit.server import NonStreamingResult, StreamingResult
-from chatkit.types import NonStreamingReq
 
 from chatkit_clienttools._step.exclusion import left_behind
 from chatkit_clienttools.errors import UsageError
@@ -99,28 +98,14 @@ def wire_to(
     cookies: Mapping[str, str] | None,
     time_limit: float,
 ) -> Wire:
-    """Return the way to a server, in process or over HTTP; raise if it is none, or gets what it has no use for."""
+    """Return the way to a server, in process or over HTTP; raise if it would not use what it is given."""
     if isinstance(server, str):
         if context is not None:
             raise UsageError("Over HTTP the endpoint makes the context itself: give headers= or cookies=, no context=")
         return OverHttp(server, headers or {}, cookies or {}, time_limit)
     if headers is not None or cookies is not None:
         raise UsageError("In process there are neither headers nor cookies: give what is made of them, context=")
-    if isinstance(server, type):
-        raise UsageError(f"A server is needed, and {server.__name__} is a class: {server.__name__}(store)")
-    if not callable(getattr(server, "process", None)):
-        raise UsageError(f"A server is needed, or the URL of one, and this is a {type(server).__name__}: MyServer(...)")
     return InProcess(cast("ChatKitServer[Any]", server), context, time_limit)
-
-
-def has_stream(kind: str) -> bool:
-    """Whether a request is answered by a stream, for all that ChatKit knows."""
-    return kind not in _answered_at_once()
-
-
-@functools.cache
-def _answered_at_once() -> set[str]:
-    return {request.model_fields["type"].default for request in get_args(NonStreamingReq)}
 
 
 class Wire(Protocol):
@@ -154,7 +139,7 @@ class InProcess:
         """Post a request that is answered by a stream."""
         result = await self.server.process(request, self.context)
         if not isinstance(result, StreamingResult):
-            raise WireError(f"no stream came, but {result!r}")
+            raise WireError("no stream came, but an answer: fetch() it")
         return _InProcessStream(result, self._time_limit)
 
 

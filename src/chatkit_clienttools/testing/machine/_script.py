@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from chatkit_clienttools import ClientTool
 from chatkit_clienttools.errors import UsageError
 
 from ._oracle import Tool
 from ._server import ACTIONS, MESSAGES, TOOLS, RehearsalServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OnUserMessage = Literal["cancel", "keep"]
 OnFailure = Literal["continue", "abort"]
@@ -25,7 +28,7 @@ class Script:
 
     messages: Mapping[str, Sequence[str]]
     actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    tools: Mapping[str, Tool] = field(default_factory=dict)
+    tools: Mapping[str, ClientTool[...]] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
     on_user_message: OnUserMessage = "cancel"
     on_failure: OnFailure = "continue"
@@ -33,7 +36,8 @@ class Script:
 
     def tool(self, name: str) -> Tool:
         """What is known of a tool; one that was not declared wants an answer."""
-        return self.tools.get(name, Tool())
+        declared = self.tools.get(name)
+        return Tool(declared.answer_wanted, declared.required) if declared else Tool()
 
     def names(self) -> set[str]:
         """All tools that the server may ask for."""
@@ -46,75 +50,63 @@ class Script:
 
 
 def script_of(machine: Any) -> Script:
-    """Return what a machine was told; raise if a conversation cannot be made of it, naming the attribute."""
-    _refuse_options(machine)
-    _refuse_asks(machine, "messages")
-    _refuse_asks(machine, "actions")
-    _refuse_a_script_without_calls(machine)
+    """Return what a `LifecycleMachine` was told; raise if no conversation can be made of it, naming the attribute."""
     script = Script(
         messages=machine.messages,
         actions=machine.actions,
-        tools={tool.name: Tool(tool.answer_wanted, tool.required) for tool in machine.tools},
+        tools={getattr(tool, "name", ""): tool for tool in machine.tools},
         answers=machine.answers,
         on_user_message=machine.on_user_message,
         on_failure=machine.on_failure,
         max_queued=machine.max_queued,
     )
-    _refuse_answers(machine, script)
+    for attribute, problem in _problems(script):
+        raise _wrong(machine, attribute, problem)
     return script
 
 
-def _refuse_options(machine: Any) -> None:
+def _problems(script: Script) -> Iterator[tuple[str, str]]:
+    """Yield the attributes that cannot be right, and what is wrong with them."""
     for name, options in (("on_user_message", get_args(OnUserMessage)), ("on_failure", get_args(OnFailure))):
-        if getattr(machine, name) not in options:
-            raise _wrong(
-                machine, name, f"is {getattr(machine, name)!r}, and has to be {' or '.join(map(repr, options))}"
-            )
-    for tool in machine.tools:
+        if getattr(script, name) not in options:
+            yield name, f"is {getattr(script, name)!r}, and has to be {' or '.join(map(repr, options))}"
+    for tool in script.tools.values():
         if not isinstance(tool, ClientTool):
-            raise _wrong(machine, "tools", f"has {tool!r}, and each of them has to be a ClientTool")
+            yield "tools", f"has {tool!r}, and each of them has to be a ClientTool"
+    for attribute in ("messages", "actions"):
+        yield from _problems_with_asks(script, attribute, getattr(script, attribute))
+    if not any(len(names) <= script.max_queued for names in script.messages.values()):
+        yield "messages", f"has none that asks for max_queued={script.max_queued} calls or fewer"
+    asks = [*script.messages.values(), *script.actions.values()]
+    if not any(0 < len(names) <= script.max_queued for names in asks):
+        yield "messages", "has none that asks for a client tool, nor has actions: what is to be tried?"
+    yield from _problems_with_answers(script)
 
 
-def _refuse_asks(machine: Any, attribute: str) -> None:
-    asks = getattr(machine, attribute)
+def _problems_with_answers(script: Script) -> Iterator[tuple[str, str]]:
+    if unknown := sorted(set(script.answers) - script.names()):
+        yield "answers", f"has {unknown}, and neither messages nor actions ask for that"
+    for name in sorted(script.names() & set(script.tools)):
+        answer = script.answer(name, 1)
+        problem = script.tools[name].problem_with(answer)
+        if problem and not is_report(answer):
+            yield "answers", f"has to say what the page answers to {name!r}; {answer!r}: {problem}"
+
+
+def _problems_with_asks(script: Script, attribute: str, asks: Any) -> Iterator[tuple[str, str]]:
     if asks is OURS[attribute]:
         return
     if not isinstance(asks, Mapping):
-        raise _wrong(machine, attribute, f"is {asks!r}, and has to be a dict of texts and the tools they ask for")
-    declared = {tool.name for tool in machine.tools}
+        yield attribute, f"is {asks!r}, and has to be a dict of texts and the tools they ask for"
     for said, names in asks.items():
         if isinstance(names, str) or not isinstance(names, Sequence):
-            raise _wrong(machine, attribute, f"has {names!r} for {said!r}, and has to have a list of names of tools")
+            yield attribute, f"has {names!r} for {said!r}, and has to have a list of names of tools"
         for name in names:
-            if name not in declared:
-                raise _wrong(machine, "tools", f"lacks {name!r}, which {said!r} asks for: ClientTool({name!r}, ...)")
-        if len(names) > machine.max_queued:
-            many = f"{len(names)} calls, more than max_queued={machine.max_queued}"
-            raise _wrong(machine, attribute, f"could never say {said!r}: it asks for {many}")
-
-
-def _refuse_a_script_without_calls(machine: Any) -> None:
-    """Raise if the user has nothing to begin with, or nothing that is said leads to a call."""
-    said, pressed = machine.messages.values(), machine.actions.values()
-    if not any(len(names) <= machine.max_queued for names in said):
-        raise _wrong(machine, "messages", f"has none that asks for max_queued={machine.max_queued} calls or fewer")
-    if not any(0 < len(names) <= machine.max_queued for names in (*said, *pressed)):
-        raise _wrong(machine, "messages", "has none that asks for a client tool, nor has actions: what is to be tried?")
-
-
-def _refuse_answers(machine: Any, script: Script) -> None:
-    unknown = sorted(set(script.answers) - script.names())
-    if unknown:
-        raise _wrong(machine, "answers", f"has {unknown}, and neither messages nor actions ask for that")
-    for tool in machine.tools:
-        if tool.name not in script.names():
-            continue
-        answer = script.answer(tool.name, 1)
-        problem = tool.problem_with(answer)
-        if problem and not is_report(answer):
-            raise _wrong(
-                machine, "answers", f"has to say what the page answers to {tool.name!r}; {answer!r}: {problem}"
-            )
+            if name not in script.tools:
+                yield "tools", f"lacks {name!r}, which {said!r} asks for: ClientTool({name!r}, ...)"
+        if len(names) > script.max_queued:
+            many = f"{len(names)} calls, more than max_queued={script.max_queued}"
+            yield attribute, f"could never say {said!r}: it asks for {many}"
 
 
 def refuse_a_script_of_another(machine: Any) -> None:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept,),
+    item_is_kept,
     breaks="The browser's answer is lost or is an error after it was taken: the call stays pending and the chat stuck.",
 )
 async def save_item_replaces(bench: Bench) -> None:
@@ -36,9 +35,7 @@ async def save_item_replaces(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(save_item_replaces,),
-    breaks="What a response changes in an item after it was streamed is in the store, saved or not.",
+    save_item_replaces, breaks="What a response changes in an item after it was streamed is in the store, saved or not."
 )
 async def saved_item_is_a_copy(bench: Bench) -> None:
     """Changing an item after add_thread_item or save_item does not change the store."""
@@ -53,11 +50,7 @@ async def saved_item_is_a_copy(bench: Bench) -> None:
         same(before, await bench.loaded(thread, message.id), "an item was changed after it was saved; load_item")
 
 
-@check(
-    "base",
-    rests_on=(save_item_replaces,),
-    breaks="The conversation shows a message twice, and the model reads it twice.",
-)
+@check(save_item_replaces, breaks="The conversation shows a message twice, and the model reads it twice.")
 async def save_item_makes_no_second_item(bench: Bench) -> None:
     """save_item of an item that is there leaves one item under its id."""
     thread, ids = await bench.conversation(3)
@@ -69,8 +62,7 @@ async def save_item_makes_no_second_item(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(save_item_replaces,),
+    save_item_replaces,
     breaks="An old widget that is updated jumps to the end, behind the pending call: its answer is then a ValueError.",
 )
 async def save_item_keeps_the_place(bench: Bench) -> None:
@@ -85,8 +77,7 @@ async def save_item_keeps_the_place(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(save_item_replaces,),
+    save_item_replaces,
     breaks="An item that is replaced before it was ever stored, as a streamed widget can be, is lost.",
 )
 async def save_item_inserts(bench: Bench) -> None:
@@ -101,11 +92,7 @@ async def save_item_inserts(bench: Bench) -> None:
     expect(now == [*ids, item.id], "save_item of a new item did not put it last")
 
 
-@check(
-    "base",
-    rests_on=(save_item_replaces,),
-    breaks="The model never hears what the browser answered, or the browser is asked again.",
-)
+@check(save_item_replaces, breaks="The model never hears what the browser answered, or the browser is asked again.")
 async def answer_is_kept(bench: Bench) -> None:
     """A client tool call is pending until it is saved as completed, and then keeps its output, whatever that is."""
     thread = await bench.thread()
@@ -124,8 +111,7 @@ async def answer_is_kept(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept,),
+    item_is_kept,
     breaks="Retry answers an old question twice: ChatKit deletes what came after the message, and it is still there.",
 )
 async def deleted_item_is_gone(bench: Bench) -> None:
@@ -140,8 +126,7 @@ async def deleted_item_is_gone(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(deleted_item_is_gone,),
+    deleted_item_is_gone,
     breaks="When a guardrail trips ChatKit removes items it may never have stored: that ends in an error.",
 )
 async def unknown_item_can_be_deleted(bench: Bench) -> None:
@@ -157,8 +142,8 @@ async def unknown_item_can_be_deleted(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept, deleted_thread_is_not_found),
+    item_is_kept,
+    deleted_thread_is_not_found,
     breaks="What a user has deleted is kept, and whoever knows the thread's id still reads it.",
 )
 async def deleted_thread_takes_its_items(bench: Bench) -> None:
@@ -170,11 +155,7 @@ async def deleted_thread_takes_its_items(bench: Bench) -> None:
     expect(not await bench.page_or_nothing("items", thread), "load_thread_items gives the items of the deleted thread")
 
 
-@check(
-    "base",
-    rests_on=(item_is_kept, deleted_thread_is_not_found),
-    breaks="Deleting one conversation loses another one.",
-)
+@check(item_is_kept, deleted_thread_is_not_found, breaks="Deleting one conversation loses another one.")
 async def deleted_thread_leaves_the_others(bench: Bench) -> None:
     """Deleting a thread leaves the other threads and their items alone."""
     thread, _ = await bench.conversation(1)

@@ -23,7 +23,7 @@ LONG = 50_000
 AT_ONCE = 10
 
 
-@check("base", rests_on=(thread_is_kept,), breaks="Messages are not there when the conversation is opened again.")
+@check(thread_is_kept, breaks="Messages are not there when the conversation is opened again.")
 async def item_is_kept(bench: Bench) -> None:
     """An item that was added to a thread is found by its id, and is among the thread's items."""
     thread = await bench.thread()
@@ -37,8 +37,7 @@ async def item_is_kept(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept,),
+    item_is_kept,
     breaks="A conversation that holds such an item cannot be opened any more, or shows it without its contents.",
 )
 async def every_type_of_item_is_kept(bench: Bench) -> str | None:
@@ -58,7 +57,7 @@ async def every_type_of_item_is_kept(bench: Bench) -> str | None:
     return "; ".join(unknown) or None
 
 
-@check("base", rests_on=(item_is_kept,), breaks="A long answer or an emoji ends in an error, or comes back cut off.")
+@check(item_is_kept, breaks="A long answer or an emoji ends in an error, or comes back cut off.")
 async def long_text_is_kept(bench: Bench) -> None:
     """A text of fifty thousand characters, of any script, is loaded as it was saved."""
     thread = await bench.thread()
@@ -72,8 +71,7 @@ async def long_text_is_kept(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept,),
+    item_is_kept,
     breaks="ChatKit subtracts created_at from its own naive datetime.now() when it resumes a workflow: TypeError.",
 )
 async def time_of_an_item_is_kept(bench: Bench) -> None:
@@ -89,11 +87,7 @@ async def time_of_an_item_is_kept(bench: Bench) -> None:
         expect(same, f"saved {at.isoformat()}, loaded {loaded.isoformat()}")
 
 
-@check(
-    "base",
-    rests_on=(item_is_kept,),
-    breaks="An action on a widget that is gone works on something that nobody has ever seen.",
-)
+@check(item_is_kept, breaks="An action on a widget that is gone works on something that nobody has ever seen.")
 async def unknown_item_is_not_found(bench: Bench) -> None:
     """Loading an item that is not there gives none."""
     thread, _ = await bench.conversation(1)
@@ -101,11 +95,7 @@ async def unknown_item_is_not_found(bench: Bench) -> None:
     await bench.not_found("item", "load_item of an unknown id", bench.loaded(thread, bench.new_id()))
 
 
-@check(
-    "base",
-    rests_on=(item_is_kept,),
-    breaks="A tab that shows a deleted conversation gets somebody's messages.",
-)
+@check(item_is_kept, breaks="A tab that shows a deleted conversation gets somebody's messages.")
 async def unknown_thread_has_no_items(bench: Bench) -> None:
     """A thread that is not there has no items."""
     items = await bench.page_or_nothing("items", await bench.new_thread())
@@ -114,8 +104,8 @@ async def unknown_thread_has_no_items(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(unknown_thread_has_no_items, deleted_thread_is_not_found),
+    unknown_thread_has_no_items,
+    deleted_thread_is_not_found,
     breaks="A tab that still shows a deleted conversation brings it back, empty, into the history.",
 )
 async def reading_makes_no_thread(bench: Bench) -> None:
@@ -131,8 +121,7 @@ async def reading_makes_no_thread(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept,),
+    item_is_kept,
     breaks="Providers reuse ids: a message in one conversation overwrites one in another, or cannot be saved.",
 )
 async def ids_are_per_thread(bench: Bench) -> None:
@@ -148,11 +137,7 @@ async def ids_are_per_thread(bench: Bench) -> None:
     expect(found == [["first"], ["second"]], f"the two threads hold {found[0]} and {found[1]}")
 
 
-@check(
-    "base",
-    rests_on=(unknown_item_is_not_found,),
-    breaks="A request for one conversation reads or deletes what belongs to another one.",
-)
+@check(unknown_item_is_not_found, breaks="A request for one conversation reads or deletes what belongs to another one.")
 async def items_are_reached_through_their_thread(bench: Bench) -> None:
     """An item cannot be loaded or deleted through any thread but its own."""
     one, (item_id,) = await bench.conversation(1)
@@ -165,8 +150,7 @@ async def items_are_reached_through_their_thread(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept,),
+    item_is_kept,
     breaks="ChatKit writes the answer into the call it has loaded: others see it before it is saved, or unsaved.",
 )
 async def loaded_item_is_a_copy(bench: Bench) -> None:
@@ -183,8 +167,7 @@ async def loaded_item_is_a_copy(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept,),
+    item_is_kept,
     breaks="One request empties the page another one reads: messages vanish until the process is restarted.",
 )
 async def page_is_a_copy(bench: Bench) -> None:
@@ -200,11 +183,7 @@ async def page_is_a_copy(bench: Bench) -> None:
     expect([item.id for item in again.data] == ids and not again.has_more, seen)
 
 
-@check(
-    "base",
-    rests_on=(item_is_kept,),
-    breaks="Two people who write at the same time, or two tabs, get errors or lose messages.",
-)
+@check(item_is_kept, breaks="Two people who write at the same time, or two tabs, get errors or lose messages.")
 async def requests_can_overlap(bench: Bench) -> None:
     """Operations that are under way at the same time, on one store object, all do their work."""
     one, two = await bench.thread(), await bench.thread()
@@ -221,11 +200,7 @@ async def requests_can_overlap(bench: Bench) -> None:
     expect(kept == AT_ONCE, f"{AT_ONCE} items were added at once, and {kept} are there")
 
 
-@check(
-    "detected",
-    rests_on=(item_is_kept,),
-    breaks="ChatKit cannot add to this thread at all.",
-)
+@check(item_is_kept, level="detected", breaks="ChatKit cannot add to this thread at all.")
 async def adding_an_item_again(bench: Bench) -> Finding:
     """What add_thread_item does with an id that is already there: it raises, ignores, replaces or duplicates."""
     thread = await bench.thread()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._bench import Bench
 
 
-@check("base", rests_on=(item_is_kept,), breaks="ChatKit names the arguments it passes: TypeError in every request.")
+@check(item_is_kept, breaks="ChatKit names the arguments it passes: TypeError in every request.")
 async def arguments_have_chatkits_names(bench: Bench) -> None:
     """Every method takes its arguments by ChatKit's names as well as by position."""
     context, store = bench.context, bench.store
@@ -46,8 +46,7 @@ async def arguments_have_chatkits_names(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(item_is_kept,),
+    item_is_kept,
     breaks="ChatKit accepts any error here. An endpoint that answers NotFoundError with 404 answers this one with 500, "
     "and ClientToolServer reads once more and logs a warning.",
 )
@@ -68,11 +67,7 @@ async def absence_is_chatkits_error(bench: Bench) -> None:
 # --- attachments ---------------------------------------------------------------------------------------------------
 
 
-@check(
-    "extended",
-    rests_on=(thread_is_kept,),
-    breaks="A message with a file cannot be sent: ChatKit loads its attachment.",
-)
+@check(thread_is_kept, level="extended", breaks="A message with a file cannot be sent: ChatKit loads its attachment.")
 async def attachment_is_kept(bench: Bench) -> None:
     """Every type of attachment the installed ChatKit has is loaded as it was saved, with all its fields."""
     for kind in attachment_types():
@@ -87,8 +82,8 @@ async def attachment_is_kept(bench: Bench) -> None:
 
 
 @check(
-    "extended",
-    rests_on=(attachment_is_kept,),
+    attachment_is_kept,
+    level="extended",
     breaks="ChatKit saves an attachment a second time, with its thread, when it is sent: that fails or is lost.",
 )
 async def attachment_can_be_saved_again(bench: Bench) -> None:
@@ -103,8 +98,8 @@ async def attachment_can_be_saved_again(bench: Bench) -> None:
 
 
 @check(
-    "extended",
-    rests_on=(attachment_is_kept,),
+    attachment_is_kept,
+    level="extended",
     breaks="What one request changes in an attachment is there for all of them, saved or not.",
 )
 async def attachment_is_a_copy(bench: Bench) -> None:
@@ -120,11 +115,7 @@ async def attachment_is_a_copy(bench: Bench) -> None:
     expect(again.name == "before", "an attachment was changed after it was loaded, and the store with it")
 
 
-@check(
-    "extended",
-    rests_on=(attachment_is_kept,),
-    breaks="A file that was removed is still there.",
-)
+@check(attachment_is_kept, level="extended", breaks="A file that was removed is still there.")
 async def unknown_attachment_is_not_found(bench: Bench) -> None:
     """An attachment that is not there, or was deleted, cannot be loaded."""
     attachment = await _attached(bench, await bench.attachment())
@@ -138,7 +129,7 @@ async def unknown_attachment_is_not_found(bench: Bench) -> None:
 # --- owners --------------------------------------------------------------------------------------------------------
 
 
-@check("extended", rests_on=(item_is_kept,), breaks="One user reads another one's conversations.")
+@check(item_is_kept, level="extended", breaks="One user reads another one's conversations.")
 async def other_users_see_nothing(bench: Bench) -> None:
     """Nothing of what one user has saved is given to another one."""
     stranger = _stranger(bench)
@@ -160,7 +151,7 @@ async def other_users_see_nothing(bench: Bench) -> None:
         expect(not (isinstance(given, BaseModel) and secret in given.model_dump_json()), what)
 
 
-@check("extended", rests_on=(item_is_kept,), breaks="One user changes or deletes another one's conversations.")
+@check(item_is_kept, level="extended", breaks="One user changes or deletes another one's conversations.")
 async def other_users_change_nothing(bench: Bench) -> None:
     """What another user saves, adds or deletes under the same ids leaves one's own thread and items as they were."""
     stranger = _stranger(bench)
@@ -188,7 +179,7 @@ async def other_users_change_nothing(bench: Bench) -> None:
         expect(found == ["hello", "hello"], f"another user's {was} has changed the items: they are {found}")
 
 
-@check("extended", rests_on=(attachment_is_kept,), breaks="One user reads another one's files.")
+@check(attachment_is_kept, level="extended", breaks="One user reads another one's files.")
 async def other_users_see_no_attachments(bench: Bench) -> None:
     """An attachment that one user has saved cannot be loaded or deleted by another one."""
     stranger = _stranger(bench)
@@ -205,8 +196,8 @@ async def other_users_see_no_attachments(bench: Bench) -> None:
 
 
 @check(
-    "extended",
-    rests_on=(unknown_thread_is_not_found,),
+    unknown_thread_is_not_found,
+    level="extended",
     breaks="The browser answers before the response has ended, finds no pending call, and the chat is stuck.",
 )
 async def writes_are_seen_at_once(bench: Bench) -> str:

@@ -19,7 +19,7 @@ MOST_PAGES = 20
 STUCK = "ChatKit takes an answer for the newest item only: ValueError, a broken stream, and a chat that is stuck."
 
 
-@check("base", rests_on=(item_is_kept,), breaks=f"Conversations are shown upside down. {STUCK}")
+@check(item_is_kept, breaks=f"Conversations are shown upside down. {STUCK}")
 async def order_is_honoured(bench: Bench) -> None:
     """load_thread_items gives the oldest item first for "asc" and the newest first for "desc"."""
     thread, ids = await bench.conversation(4)
@@ -28,11 +28,7 @@ async def order_is_honoured(bench: Bench) -> None:
         _in_order(order, expected, await bench.ids(thread, order=order))
 
 
-@check(
-    "base",
-    rests_on=(order_is_honoured,),
-    breaks="Every request reads the whole conversation, and the browser gets it all at once.",
-)
+@check(order_is_honoured, breaks="Every request reads the whole conversation, and the browser gets it all at once.")
 async def limit_is_honoured(bench: Bench) -> None:
     """load_thread_items gives at most `limit` items, from the beginning of the order that was asked for."""
     thread, ids = await bench.conversation(4)
@@ -43,11 +39,7 @@ async def limit_is_honoured(bench: Bench) -> None:
         expect(found == ids[::-1][:limit], f'limit {limit}, order "desc" did not give the newest {limit}')
 
 
-@check(
-    "base",
-    rests_on=(item_is_kept,),
-    breaks="The browser does not load older messages, or asks for more of them for ever.",
-)
+@check(item_is_kept, breaks="The browser does not load older messages, or asks for more of them for ever.")
 async def has_more_is_right(bench: Bench) -> None:
     """has_more of a page says whether items follow it, also when the page ends exactly with the last one."""
     thread, _ = await bench.conversation(4)
@@ -61,8 +53,9 @@ async def has_more_is_right(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(order_is_honoured, limit_is_honoured, has_more_is_right),
+    order_is_honoured,
+    limit_is_honoured,
+    has_more_is_right,
     breaks="Older messages are shown twice or not at all, and Retry, which goes back page by page, never ends.",
 )
 async def next_page_follows(bench: Bench) -> None:
@@ -73,11 +66,7 @@ async def next_page_follows(bench: Bench) -> None:
         _in_order(order, expected, await _walked(bench, thread, order))
 
 
-@check(
-    "base",
-    rests_on=(order_is_honoured, limit_is_honoured),
-    breaks=f"A pending call stored in the same tick is not found. {STUCK}",
-)
+@check(order_is_honoured, limit_is_honoured, breaks=f"A pending call stored in the same tick is not found. {STUCK}")
 async def newest_of_one_tick_is_the_last_added(bench: Bench) -> None:
     """Of items with the same time, the one added last is the newest."""
     at = bench.tick()
@@ -89,7 +78,7 @@ async def newest_of_one_tick_is_the_last_added(bench: Bench) -> None:
     expect(newest == ids[-1], seen)
 
 
-@check("base", rests_on=(order_is_honoured,), breaks=f"Messages of one tick are shown in a random order. {STUCK}")
+@check(order_is_honoured, breaks=f"Messages of one tick are shown in a random order. {STUCK}")
 async def ties_are_not_broken_by_id(bench: Bench) -> None:
     """Items with the same time stay in the order they were added, whatever their ids are."""
     at = bench.tick()
@@ -102,8 +91,7 @@ async def ties_are_not_broken_by_id(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(order_is_honoured,),
+    order_is_honoured,
     breaks="ChatKit writes naive local times, other code writes aware ones: the thread cannot be read. Or: " + STUCK,
 )
 async def naive_and_aware_times_mix(bench: Bench) -> None:
@@ -118,8 +106,9 @@ async def naive_and_aware_times_mix(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(newest_of_one_tick_is_the_last_added, ties_are_not_broken_by_id, naive_and_aware_times_mix),
+    newest_of_one_tick_is_the_last_added,
+    ties_are_not_broken_by_id,
+    naive_and_aware_times_mix,
     breaks="Naive local time goes back an hour every autumn, and two machines never agree to the millisecond. " + STUCK,
 )
 async def order_is_not_the_clocks(bench: Bench) -> None:
@@ -132,8 +121,7 @@ async def order_is_not_the_clocks(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(next_page_follows,),
+    next_page_follows,
     breaks="The beginning of a conversation that goes on for a while is gone, for the user and for the model.",
 )
 async def long_thread_is_kept(bench: Bench) -> None:
@@ -148,8 +136,7 @@ async def long_thread_is_kept(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(next_page_follows,),
+    next_page_follows,
     breaks="Messages of one tick at the end of a page are never shown, and Retry does not delete them.",
 )
 async def pages_skip_no_ties(bench: Bench) -> None:
@@ -165,8 +152,8 @@ async def pages_skip_no_ties(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(next_page_follows, deleted_item_is_gone),
+    next_page_follows,
+    deleted_item_is_gone,
     breaks="Scrolling back while somebody writes or retries shows messages twice, or leaves some out.",
 )
 async def pages_hold_still(bench: Bench) -> None:
@@ -185,9 +172,7 @@ async def pages_hold_still(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(next_page_follows,),
-    breaks="The browser goes round in circles, showing the newest messages again below the oldest.",
+    next_page_follows, breaks="The browser goes round in circles, showing the newest messages again below the oldest."
 )
 async def unknown_cursor_is_not_page_one(bench: Bench) -> None:
     """A cursor that means nothing is an error or gives an empty page; it does not start over."""
@@ -199,8 +184,8 @@ async def unknown_cursor_is_not_page_one(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(unknown_cursor_is_not_page_one, pages_hold_still),
+    unknown_cursor_is_not_page_one,
+    pages_hold_still,
     breaks="Older messages are missing without a word when the last one of a page was deleted meanwhile.",
 )
 async def deleted_cursor_loses_nothing(bench: Bench) -> str:

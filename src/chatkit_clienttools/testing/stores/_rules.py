@@ -43,7 +43,7 @@ class Check:
     body: Body
 
 
-def check(level: Level, *, breaks: str, rests_on: tuple[Check, ...] = ()) -> Callable[[Body], Check]:
+def check(*rests_on: Check, breaks: str, level: Level = "base") -> Callable[[Body], Check]:
     """Make a check of a function: its name is the check's, its docstring is the rule.
 
     The body raises `BrokenRuleError` or `NotOfferedError`; what it returns is told with the result.

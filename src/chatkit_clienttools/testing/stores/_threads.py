@@ -25,7 +25,7 @@ MOST_PAGES = 50
 """How many pages of other people's threads are read to find those of a check."""
 
 
-@check("base", breaks="No conversation can be opened: ChatKit loads the thread at the beginning of every request.")
+@check(breaks="No conversation can be opened: ChatKit loads the thread at the beginning of every request.")
 async def thread_is_kept(bench: Bench) -> None:
     """A thread that was saved is loaded again, with its title and everything else it had."""
     thread = await bench.new_thread(title=TEXT, allowed_image_domains=["example.com"])
@@ -39,8 +39,7 @@ async def thread_is_kept(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(thread_is_kept,),
+    thread_is_kept,
     breaks="A thread cannot be renamed, locked or closed: threads.update ends in an error or changes nothing.",
 )
 async def thread_can_be_saved_again(bench: Bench) -> None:
@@ -55,8 +54,7 @@ async def thread_can_be_saved_again(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(thread_is_kept,),
+    thread_is_kept,
     breaks="ChatKit saves a Thread with its items when the title changes in its first run. If it is loaded with them, "
     "threads.get_by_id fails with a TypeError.",
 )
@@ -72,8 +70,7 @@ async def items_are_not_kept_in_their_thread(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(thread_can_be_saved_again,),
+    thread_can_be_saved_again,
     breaks="What a backend remembers in a thread is gone with the next request; so is a queue of client tool calls.",
 )
 async def metadata_is_kept(bench: Bench) -> None:
@@ -91,8 +88,7 @@ async def metadata_is_kept(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(thread_can_be_saved_again,),
+    thread_can_be_saved_again,
     breaks="A locked or closed thread opens as an active one: users write where nobody answers.",
 )
 async def status_is_kept(bench: Bench) -> None:
@@ -108,8 +104,8 @@ async def status_is_kept(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(metadata_is_kept, status_is_kept),
+    metadata_is_kept,
+    status_is_kept,
     breaks="Renaming or locking a conversation loses what a backend remembers in it, or a queue of client tool calls.",
 )
 async def changing_a_part_keeps_the_others(bench: Bench) -> None:
@@ -126,11 +122,7 @@ async def changing_a_part_keeps_the_others(bench: Bench) -> None:
         expect(not others, f"a thread was saved with another {changed}, and loaded with another {', '.join(others)}")
 
 
-@check(
-    "base",
-    rests_on=(thread_is_kept,),
-    breaks="A link to a deleted conversation opens one in which nothing was ever said.",
-)
+@check(thread_is_kept, breaks="A link to a deleted conversation opens one in which nothing was ever said.")
 async def unknown_thread_is_not_found(bench: Bench) -> None:
     """Loading a thread that is not there does not make one."""
     unknown = await bench.new_thread()
@@ -140,8 +132,7 @@ async def unknown_thread_is_not_found(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(metadata_is_kept,),
+    metadata_is_kept,
     breaks="Setting the title of a loaded thread changes the store before it is saved, and for other requests too.",
 )
 async def loaded_thread_is_a_copy(bench: Bench) -> None:
@@ -159,8 +150,7 @@ async def loaded_thread_is_a_copy(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(metadata_is_kept,),
+    metadata_is_kept,
     breaks="What a response changes in its thread is in the store before it is saved, and stays there if it fails.",
 )
 async def saved_thread_is_a_copy(bench: Bench) -> None:
@@ -176,8 +166,7 @@ async def saved_thread_is_a_copy(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(thread_is_kept,),
+    thread_is_kept,
     breaks="The history shows the oldest conversations first, and the one just begun is not on its first page.",
 )
 async def threads_are_in_order(bench: Bench) -> str | None:
@@ -194,8 +183,7 @@ async def threads_are_in_order(bench: Bench) -> str | None:
 
 
 @check(
-    "base",
-    rests_on=(threads_are_in_order,),
+    threads_are_in_order,
     breaks="Of two threads begun in the same tick of the clock the older one is shown as the newest.",
 )
 async def threads_of_one_tick_are_in_order(bench: Bench) -> None:
@@ -209,9 +197,7 @@ async def threads_of_one_tick_are_in_order(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(threads_are_in_order,),
-    breaks="The history of a person with many conversations is loaded at once, at every visit.",
+    threads_are_in_order, breaks="The history of a person with many conversations is loaded at once, at every visit."
 )
 async def limit_of_threads_is_honoured(bench: Bench) -> None:
     """load_threads gives at most `limit` threads, and says in has_more that there are others."""
@@ -225,8 +211,7 @@ async def limit_of_threads_is_honoured(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(limit_of_threads_is_honoured,),
+    limit_of_threads_is_honoured,
     breaks="Scrolling down the history shows the same conversations again, or leaves some out.",
 )
 async def pages_of_threads_follow(bench: Bench) -> None:
@@ -241,8 +226,7 @@ async def pages_of_threads_follow(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(pages_of_threads_follow,),
+    pages_of_threads_follow,
     breaks="Older conversations vanish from the history of a person who has many, or cannot be opened any more.",
 )
 async def many_threads_are_kept(bench: Bench) -> None:
@@ -256,8 +240,8 @@ async def many_threads_are_kept(bench: Bench) -> None:
 
 
 @check(
-    "base",
-    rests_on=(threads_are_in_order, thread_can_be_saved_again),
+    threads_are_in_order,
+    thread_can_be_saved_again,
     breaks="Renaming an old conversation moves it to the top of the history, and pages that are being read shift.",
 )
 async def saved_thread_keeps_its_place(bench: Bench) -> None:
@@ -272,11 +256,7 @@ async def saved_thread_keeps_its_place(bench: Bench) -> None:
     expect(newest == threads[::-1], _in_words("desc", threads[::-1], newest))
 
 
-@check(
-    "base",
-    rests_on=(unknown_thread_is_not_found,),
-    breaks="A conversation that the user has deleted is still there.",
-)
+@check(unknown_thread_is_not_found, breaks="A conversation that the user has deleted is still there.")
 async def deleted_thread_is_not_found(bench: Bench) -> None:
     """A thread that was deleted cannot be loaded any more, and is no longer listed."""
     thread = await bench.thread()
@@ -288,10 +268,7 @@ async def deleted_thread_is_not_found(bench: Bench) -> None:
     expect(not listed, "the deleted thread is still listed by load_threads")
 
 
-@check(
-    "base",
-    breaks="Two messages or two threads get one id: the second overwrites the first or cannot be saved.",
-)
+@check(breaks="Two messages or two threads get one id: the second overwrites the first or cannot be saved.")
 async def generated_ids_are_new(bench: Bench) -> None:
     """generate_thread_id and generate_item_id never give the same id twice."""
     some = 50
@@ -303,11 +280,7 @@ async def generated_ids_are_new(bench: Bench) -> None:
     expect(len(items) == some, f"{some} calls of generate_item_id gave {len(items)} ids")
 
 
-@check(
-    "detected",
-    rests_on=(generated_ids_are_new,),
-    breaks="ChatKit cannot make an id.",
-)
+@check(generated_ids_are_new, level="detected", breaks="ChatKit cannot make an id.")
 async def room_in_generated_ids(bench: Bench) -> Finding:
     """How many bits differ from one generated id to the next: with few of them, ids that are random meet."""
     some = 256
@@ -326,11 +299,7 @@ _NARROW = (
 )
 
 
-@check(
-    "base",
-    rests_on=(thread_is_kept,),
-    breaks="The history shows wrong times, and sorts its threads by them.",
-)
+@check(thread_is_kept, breaks="The history shows wrong times, and sorts its threads by them.")
 async def time_of_a_thread_is_kept(bench: Bench) -> None:
     """A thread's created_at is loaded as the moment that was saved, to the second."""
     for at in (datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)):  # noqa: DTZ001

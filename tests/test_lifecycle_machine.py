@@ -462,7 +462,7 @@ class TestByHand:
         machine.user_retries()
         machine.teardown()
 
-        assert {(True, ())} == {(world.told, world.waiting) for world in machine.play.oracle.worlds}
+        assert {(True, ())} == {(world.model_knows, world.waiting) for world in machine.play.oracle.worlds}
 
     def test_a_failure_cancels_the_rest(self) -> None:
         """With "abort" only what is required comes after a call that failed."""
@@ -734,7 +734,7 @@ class TestOracle:
         oracle.ran(1)
         oracle.pending([])
 
-        assert {(0, False), (1, False)} == {(len(world.waiting), world.told) for world in oracle.worlds}
+        assert {(0, False), (1, False)} == {(len(world.waiting), world.model_knows) for world in oracle.worlds}
         with pytest.raises(ImpossibleError, match="the model was never told"):
             oracle.all_settled(counts_runs=True)
 
@@ -748,7 +748,7 @@ class TestOracle:
         oracle.became(oracle.action(["shows"]))
         oracle.given("shows", "second")
 
-        oracle.became(oracle.answer("second", fails=False, may_be_told=True))
+        oracle.became(oracle.answer("second", fails=False, may_still_run=True))
 
         assert {2, 3, 4} == {world.runs for world in oracle.worlds}
 
@@ -786,7 +786,7 @@ class TestOracle:
         oracle.became(oracle.answer("k", fails=False), cut_off=oracle.cut_answer("k", fails=False))
 
         assert {(1, False, 1), (0, False, 1), (0, False, 2), (0, True, 2)} == {
-            (len(world.waiting), world.told and not world.waiting, world.runs) for world in oracle.worlds
+            (len(world.waiting), world.model_knows and not world.waiting, world.runs) for world in oracle.worlds
         }
 
     def test_what_is_seen_rules_out(self) -> None:

@@ -39,25 +39,25 @@ class FakeBrowser:
 
     Args:
         server: The ChatKit server, in this process; or the URL of one, to talk to over HTTP.
-        context: In process: what the web framework would make of each request, such as who the user is.
+        context: In process: what your endpoint makes of a request, such as who the user is.
         handlers: The page's `onClientTool`: for each tool a function of its params, or one function of the tool's name
             and its params. Each may be async, and may raise. Without any the page answers every call with `{}`.
         answering: How it answers: "once", when the stream has ended; "at once", while the stream is open; "twice", one
             after the other; "twice at once"; "never", though it executes the call; or "when told", by `answer()`. Can
             be changed at any time.
         receipts: Whether it honours receipts: it executes a call once for each receipt, sends the receipt back with the
-            answer, and shows its handlers params without it. With `False` it has never heard of them.
+            answer, and shows its handlers params without it. With `False` it does not know them.
         on_error: What a page without receipts answers when a handler has raised: a function of the error.
         reads_acknowledgements: With `False` it never looks at what comes in answer to an answer, as some pages do not.
         repeats: How many times it posts a request again that was answered neither with a stream of events nor with an
             HTTP status of 4xx. The official host page does so 5 times.
         wraps_answers: Whether it posts `{"type": "success", "data": ...}` and `{"type": "error", "message": ...}`.
-        observer: Told of each step while it happens: what kind of step, and of what.
+        observer: Called for each step while it happens, with its kind and what it is about.
         headers: Over HTTP: sent with every request.
         cookies: Over HTTP: the page's cookies. What the server sets is kept.
         time_limit: How many seconds the next event of a response may take, and a handler; a whole operation, such as
             `send()` with all the answers that it posts, may take 60 times as long.
-        max_calls: How many client tools one operation may run: a server that asks for ever is not to hang a test.
+        max_calls: How many client tools one operation may run: a server that asks for ever must not hang a test.
 
     Attributes:
         calls: The client tools that were executed, each a pair of name and params, without the receipt.

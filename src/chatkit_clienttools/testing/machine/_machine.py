@@ -69,24 +69,24 @@ class LifecycleMachine(RuleBasedStateMachine):
     """What can be written to the server, and the client tools that it then asks for, in order."""
 
     actions: ClassVar[Mapping[str, Sequence[str]]] = ACTIONS
-    """The same for the actions that it has, by type."""
+    """The actions that the server has, by type, and the client tools that it then asks for."""
 
     tools: ClassVar[Sequence[ClientTool[...]]] = TOOLS
     """The declarations of these tools: which of them want an answer, and which are required."""
 
     answers: ClassVar[Mapping[str, Any]] = {}
     """What the page answers, by tool: a value, or a function that makes another one of each number. Answers that differ
-    let the machine see when one is recorded under another call; unless told otherwise they are `{"number": 1}` and so
+    let the machine see when one is recorded under another call; by default they are `{"number": 1}` and so
     on."""
 
     on_user_message: Literal["cancel", "keep"] = "cancel"
-    """What the server's sequencer was told about it."""
+    """This option of the server's sequencer."""
 
     on_failure: Literal["continue", "abort"] = "continue"
-    """What the server's sequencer was told about it."""
+    """This option of the server's sequencer."""
 
     max_queued: int = 64
-    """What the server's sequencer was told about it: what would ask for more is not said."""
+    """This option of the server's sequencer: what would ask for more is not said."""
 
     receipts: bool = True
     """Whether the server that is brought along for a store sends receipts."""

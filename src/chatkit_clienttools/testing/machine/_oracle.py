@@ -44,7 +44,7 @@ class World:
     is_out: bool = False
     """Whether the page has the first of them."""
     runs: int = 0
-    told: bool = True
+    model_knows: bool = True
     """Whether the model knows all the answers that were wanted."""
     erasable: tuple[Asked, ...] = ()
     """Required calls of older messages that were settled since the last one: a retry removes what is known of them."""
@@ -108,7 +108,7 @@ class Oracle:
         def change(world: World) -> Iterable[World]:
             older = tuple(call for call in world.waiting if not call.is_recent)
             waiting = older if retried else world.aged.waiting
-            new = replace(world, runs=world.runs + 1, told=True, erasable=())
+            new = replace(world, runs=world.runs + 1, model_knows=True, erasable=())
             for n in range(len(world.erasable) if retried else 0):
                 # the first of them may have been out when the message came, and stand before it
                 erased = (*world.erasable[n:], *(call for call in waiting if self._is_required(call)))
@@ -129,23 +129,23 @@ class Oracle:
         yield world.aged
         yield replace(world.aged, is_out=False)  # older ChatKits remove a pending call themselves
         for begun in self.begins()(world):
-            yield replace(begun, runs=world.runs, told=world.told)
-            yield replace(begun, told=world.told)  # what a run should have told the model is not told by half of it
+            yield replace(begun, runs=world.runs, model_knows=world.model_knows)
+            yield replace(begun, model_knows=world.model_knows)  # half a run tells it nothing
             yield begun
 
     def action(self, names: Iterable[Name]) -> Change:
         """The user presses a button."""
         return lambda world: [self._asks(replace(world, runs=world.runs + 1), names)]
 
-    def answer(self, key: Key, *, fails: bool, may_be_told: bool = False) -> Change:
+    def answer(self, key: Key, *, fails: bool, may_still_run: bool = False) -> Change:
         """An answer to a call is recorded, unless it was before; the model runs after the last if it wants to know.
 
-        With `may_be_told` a run that was cut off may still be about to tell it.
+        With `may_still_run` a run that was cut off may still be about to tell it.
         """
 
         def change(world: World) -> Iterable[World]:
             for new in self.recorded(key, fails=fails)(world):
-                may_wait = new == world or (may_be_told and not world.told)
+                may_wait = new == world or (may_still_run and not world.model_knows)
                 yield from self.goes_on(new) if may_wait else [self._tells(new)]
 
         return change
@@ -161,10 +161,13 @@ class Oracle:
             first, *rest = world.waiting
             if fails and self._aborts:
                 rest = [call for call in rest if self._is_required(call)]
-            told = world.told and not self._tools[first.name].wanted
+            model_knows = world.model_knows and not self._tools[first.name].wanted
             erased = (first,) if self._is_required(first) and not first.is_recent else ()
             erasable = (*world.erasable, *erased)
-            return [replace(world, waiting=tuple(rest), is_out=False, told=told, erasable=erasable), *not_pending]
+            return [
+                replace(world, waiting=tuple(rest), is_out=False, model_knows=model_knows, erasable=erasable),
+                *not_pending,
+            ]
 
         return change
 
@@ -174,7 +177,7 @@ class Oracle:
         def change(world: World) -> Iterable[World]:
             for new in self.recorded(key, fails=fails)(world):
                 yield new
-                if not new.waiting and not new.told:
+                if not new.waiting and not new.model_knows:
                     yield replace(new, runs=new.runs + 1)
 
         return change
@@ -230,7 +233,7 @@ class Oracle:
             lambda world: not world.waiting, f"no call comes any more, and the page never settled {_any_of(left)}"
         )
         if counts_runs:
-            self._must(lambda world: world.told, "the model was never told of an answer that it wanted")
+            self._must(lambda world: world.model_knows, "the model was never told of an answer that it wanted")
 
     def _is_required(self, call: Asked) -> bool:
         return self._tools[call.name].required
@@ -247,9 +250,9 @@ class Oracle:
 
     @staticmethod
     def _tells(world: World) -> World:
-        if world.waiting or world.told:
+        if world.waiting or world.model_knows:
             return world
-        return replace(world, runs=world.runs + 1, told=True)
+        return replace(world, runs=world.runs + 1, model_knows=True)
 
 
 def _given(world: World, key: Key) -> World:

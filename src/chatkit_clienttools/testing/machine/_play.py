@@ -55,7 +55,7 @@ class Play:
             {name: script.tool(name) for name in script.names()}, script.on_user_message, script.on_failure
         )
         self.stopped: Callable[[], object] = lambda: None
-        """Told when Stop was pressed, and before it takes hold of the server."""
+        """Is called when Stop was pressed, before it takes hold of the server."""
         self._fails = False
         self._executed = 0
         self._keys: dict[str, str] = {}
@@ -123,7 +123,7 @@ class Play:
         times = times if self._may_repeat(call) else 1
         posts = asyncio.gather(*(self.page.answer(number) for _ in range(times)))
         recorded = self.oracle.cut_answer(key_of(call), fails=failed)
-        done = self.oracle.answer(key_of(call), fails=failed, may_be_told=self._may_be_claimed)
+        done = self.oracle.answer(key_of(call), fails=failed, may_still_run=self._may_be_claimed)
         await self._step(posts, done, cut, recorded, times=times)
 
     async def resume(self) -> None:
@@ -145,7 +145,7 @@ class Play:
         self._may_be_claimed = False
 
     async def settle(self) -> None:
-        """Let nothing go wrong any more, and see that every call is settled and the model told."""
+        """Let nothing go wrong any more, and see that every call is settled and the model knows it."""
         given = -1
         while given < len(self.page.delivered):
             given = len(self.page.delivered)

@@ -50,7 +50,7 @@ class Script:
 
 
 def script_of(machine: Any) -> Script:
-    """Return what a `LifecycleMachine` was told; raise if no conversation can be made of it, naming the attribute."""
+    """Return the script of a `LifecycleMachine`; raise if no conversation can be made of it, naming the attribute."""
     script = Script(
         messages=machine.messages,
         actions=machine.actions,

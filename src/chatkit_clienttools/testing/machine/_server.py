@@ -1,4 +1,4 @@
-"""A server on any store, that asks for what it is told to: for a store's own trial."""
+"""A server with a script of its own on any store, to try the store with."""
 
 from __future__ import annotations
 

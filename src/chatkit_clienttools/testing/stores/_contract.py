@@ -1,7 +1,7 @@
-"""One list of store checks, and its doors: a pytest class, a function, and the command `doctor`.
+"""One list of checks for stores, and what runs it: a class for pytest, a function, and with it the command `doctor`.
 
-The rules are what ChatKit and this package build on. A check works in threads it creates, under random ids, and
-removes them when it is over; what else is in the store is neither changed nor looked at.
+The rules are what ChatKit and this package rely on. A check works in threads that it creates, under random ids, and
+removes them when it is over. Nothing else in the store is changed or looked at.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 CHECKS = tuple(
     check for module in (_threads, _items, _changes, _pages, _plans, _more) for check in checks_in(vars(module))
 )
-"""The list. Every door goes through it."""
+"""The list."""
 
 TIME_LIMIT = 10.0
 """How many seconds one check may take, and making the store before it."""
 
 Progress = Callable[[int, int, str], object]
-"""Told before each check: its number, how many there are, and its name."""
+"""Called before each check with its number, how many there are, and its name."""
 
 
 async def check_store(
@@ -43,7 +43,7 @@ async def check_store(
     progress: Progress | None = None,
     time_limit: float = TIME_LIMIT,
 ) -> Report:
-    """Try every check on a store and report what came of it.
+    """Try every check on a store, and return a report.
 
     Args:
         factory: Builds the store: a function, or an async one, that returns a `Store` or an async context manager of
@@ -80,8 +80,8 @@ class StoreContract:
 
     The tests are plain methods, each of which runs an event loop of its own: they need no asyncio plugin, and go well
     with any. So `make_store` must build whatever belongs to an event loop, as a pool of connections does. It may be
-    async, and may return an async context manager of a store. What a store does not offer is a skipped test that says
-    so; so is a rule that cannot be told while another one is broken.
+    async, and may return an async context manager of a store. A test is skipped, and says why, if the store does not
+    offer what it is about, or if its rule rests on one that is broken.
     """
 
     contexts: Sequence[Any] = (None,)

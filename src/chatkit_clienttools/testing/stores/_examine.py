@@ -24,7 +24,7 @@ RAISED = (
 """What breaks when an operation failed, whatever the check was about: it did not come to that."""
 
 WAITS = "A request that does this waits as long, and so does the user who has made it."
-"""The same of an operation that did not come back."""
+"""What breaks when an operation did not come back."""
 
 _NOT_THEIRS = sys.stdlib_module_names | {"chatkit_clienttools"}
 
@@ -72,16 +72,16 @@ class Examination:
 
     async def _outcome(self, check: Check) -> Result:
         try:
-            told = await check.body(self._bench)
+            finding = await check.body(self._bench)
         except BrokenRuleError as broken:
             return self._broken(check, str(broken), broken.__cause__)
         except NotOfferedError as missing:
             return Result.of(check, Status.NOT_OFFERED, str(missing))
         except Exception as error:  # noqa: BLE001  # whatever a store does is a result
             return self._broken(check, f"{self._bench.doing} raised {said(error)}", error)
-        if isinstance(told, Finding):
-            return Result.of(check, Status.DETECTED, told.what, told.follows)
-        return Result.of(check, Status.HELD, told or "")
+        if isinstance(finding, Finding):
+            return Result.of(check, Status.DETECTED, finding.what, finding.follows)
+        return Result.of(check, Status.HELD, finding or "")
 
     def _broken(self, check: Check, seen: str, error: BaseException | None) -> Result:
         """Return that a rule is broken; what breaks with it is known only if that was seen, and no error instead."""

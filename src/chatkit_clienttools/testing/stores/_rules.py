@@ -39,14 +39,14 @@ class Check:
     rule: str
     breaks: str
     rests_on: tuple[Check, ...]
-    """Rules without which this one cannot be told: while one of them is broken, this one is not checked."""
+    """Rules that this one rests on: while one of them is broken, this one is not checked."""
     body: Body
 
 
 def check(*rests_on: Check, breaks: str, level: Level = "base") -> Callable[[Body], Check]:
     """Make a check of a function: its name is the check's, its docstring is the rule.
 
-    The body raises `BrokenRuleError` or `NotOfferedError`; what it returns is told with the result.
+    The body raises `BrokenRuleError` or `NotOfferedError`; what it returns is shown with the result.
     """
 
     def made(body: Body) -> Check:

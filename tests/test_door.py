@@ -44,6 +44,22 @@ ORDER = (
 INSIDE = {
     "_protocol": ("__init__", "states", "plan", "thread", "decide", "guards"),
     "_step": ("__init__", "requests", "exclusion", "rules", "plans", "asked", "step", "run"),
+}
+"""The modules of the two rooms of the core, in the same order."""
+
+IMPURE = {"asyncio", "time", "logging", "weakref", "contextvars", "chatkit.store", "chatkit.server", "agents"}
+"""What the protocol must not know, not even by type."""
+
+IMPURE_ROOMS = {"observe", "store", "_step"}
+
+DEPENDENCIES = {"agents", "chatkit", "pydantic", "pydantic_core", "typing_extensions"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+IDS = [str(path.relative_to(PACKAGE)) for path in MODULES]
+CORE = ORDER[: ORDER.index("__init__")]
+CORE_MODULES = [path for path in MODULES if path.relative_to(PACKAGE).parts[0].removesuffix(".py") in CORE]
+
+TESTING = {
     "testing": ("_loop", "_factory", "_model", "browser", "stores", "machine", "__init__"),
     "testing/browser": (
         "_transcript",
@@ -74,19 +90,9 @@ INSIDE = {
     ),
     "testing/machine": ("_oracle", "_server", "_script", "_play", "_machine", "__init__"),
 }
-"""The modules of the two rooms of the core, and the rooms of the testing kit, in the same order."""
+"""The rooms of the testing kit, and their modules, in the same order."""
 
-IMPURE = {"asyncio", "time", "logging", "weakref", "contextvars", "chatkit.store", "chatkit.server", "agents"}
-"""What the protocol must not know, not even by type."""
-
-IMPURE_ROOMS = {"observe", "store", "_step"}
-
-DEPENDENCIES = {"agents", "chatkit", "pydantic", "pydantic_core", "typing_extensions"}
-
-MODULES = sorted(PACKAGE.rglob("*.py"))
-IDS = [str(path.relative_to(PACKAGE)) for path in MODULES]
-CORE = ORDER[: ORDER.index("__init__")]
-CORE_MODULES = [path for path in MODULES if path.relative_to(PACKAGE).parts[0].removesuffix(".py") in CORE]
+ORDERED = INSIDE | TESTING
 
 
 def room(path: Path) -> str:
@@ -220,23 +226,25 @@ class TestRooms:
 
         assert set() == rooms(path) - set(below)
 
-    @pytest.mark.parametrize(("folder", "name"), [(folder, name) for folder, names in INSIDE.items() for name in names])
+    @pytest.mark.parametrize(
+        ("folder", "name"), [(folder, name) for folder, names in ORDERED.items() for name in names]
+    )
     def test_imports_point_downwards_inside_a_room(self, folder: str, name: str) -> None:
         """Inside a room a module imports those that come before it; in the testing kit for types as well."""
-        names = INSIDE[folder]
+        names = ORDERED[folder]
         files = [PACKAGE / folder / f"{name}.py", *(PACKAGE / folder / name).glob("*.py")]
 
-        found = [siblings(path, folder, for_types=folder.startswith("testing")) for path in files if path.exists()]
+        found = [siblings(path, folder, for_types=folder in TESTING) for path in files if path.exists()]
 
         assert found
         assert set() == set().union(*found) - set(names[: names.index(name)])
 
-    @pytest.mark.parametrize("folder", INSIDE)
+    @pytest.mark.parametrize("folder", ORDERED)
     def test_every_module_of_a_room_has_a_place(self, folder: str) -> None:
-        """Each module and each room in these folders is in `INSIDE`, and nothing else is."""
+        """Each module and each room in these folders is in `ORDERED`, and nothing else is."""
         there = {path.relative_to(PACKAGE / folder).parts[0] for path in (PACKAGE / folder).rglob("*.py")}
 
-        assert sorted(INSIDE[folder]) == sorted(name.removesuffix(".py") for name in there)
+        assert sorted(ORDERED[folder]) == sorted(name.removesuffix(".py") for name in there)
 
     def test_imports_are_seen(self) -> None:
         """Imports are found wherever they stand: at the top of a file, in a function, under TYPE_CHECKING."""

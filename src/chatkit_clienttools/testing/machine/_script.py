@@ -28,7 +28,8 @@ class Script:
 
     messages: Mapping[str, Sequence[str]]
     actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    tools: Mapping[str, ClientTool[...]] = field(default_factory=dict)
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    """The declared client tools, by name."""
     answers: Mapping[str, Any] = field(default_factory=dict)
     on_user_message: OnUserMessage = "cancel"
     on_failure: OnFailure = "continue"

@@ -69,10 +69,10 @@ class ClientToolSequencer:
         max_bytes: How large they may be, together, as JSON: they are loaded with every request.
         receipts: Whether each call's params carry a receipt under `_receipt`, so that an answer says which call it is
             for. The frontend wraps its handler with `withReceipts`.
-        answers: Makes an answer of what the page has posted, for pages that wrap it. An error is `{"error": "..."}`.
         lock: A function that takes a thread id and returns an async context manager: a lock that all workers share, for
             a store without plans of its own. It is held for a moment for each step and for each save of a thread; do
             not hold it yourself while you save a thread.
+        answers: Makes an answer of what the page has posted, for pages that wrap it. An error is `{"error": "..."}`.
         observers: Called with a `LifecycleEvent` for each step of each call.
         clock: The time in seconds since the epoch.
     """
@@ -86,8 +86,8 @@ class ClientToolSequencer:
         max_queued: int = 64,
         max_bytes: int = 256 * 1024,
         receipts: bool = False,
-        answers: Callable[[Any], Any] = lambda result: result,
         lock: Callable[[str], AbstractAsyncContextManager[Any]] | None = None,
+        answers: Callable[[Any], Any] = lambda result: result,
         observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:

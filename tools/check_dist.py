@@ -21,6 +21,9 @@ PROGRAM = (
     "print(it.__version__, *[getattr(it, name).__name__ for name in it.__all__])"
 )
 
+TEST = "def test_it(fake_browser):\n    assert callable(fake_browser)\n"
+"""The plugin for pytest is there without the extra `testing`, and breaks nothing."""
+
 TOP = {"LICENSE", "Makefile", "conftest.py", "constraints.txt"}
 TOP |= {f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "README", "SECURITY")}
 SHIPPED = {".py", ".js", ".ts"}
@@ -64,7 +67,9 @@ def _imported(wheel: Path) -> str:
         venv.create(folder, with_pip=True)
         python = str(Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python"))
         pins = str(ROOT / "constraints.txt")
-        _run(python, "-m", "pip", "install", "--quiet", "--constraint", pins, str(wheel), cwd=folder)
+        _run(python, "-m", "pip", "install", "--quiet", "--constraint", pins, str(wheel), "pytest", cwd=folder)
+        Path(folder, "test_it.py").write_text(TEST, "utf-8")
+        _run(python, "-m", "pytest", "-q", "test_it.py", cwd=folder)
         return _run(python, "-c", PROGRAM, cwd=folder)
 
 

@@ -134,6 +134,29 @@ class TestAnAnswerThatFindsItsCall:
         assert [(NAMES[1], {})] == reply.calls
         assert ["yes?"] == (await saying).texts
 
+    @pytest.mark.fails
+    async def test_an_action_that_asks_leaves_the_answers_before_it_to_be_told(self, store: Store[Any]) -> None:
+        """An action may do without the model: an answer that it has not read is told after the action's calls."""
+        server, chat = scripted(store, asks(selection()), fails(), asks(animation(state="start")), says("done"))
+        await chat.say("go")
+        await chat.answer(["a"])
+
+        assert [("run_search_animation", {"state": "start"})] == (await chat.act("pressed")).calls
+        assert (["done"], 4) == ((await chat.answer()).texts, server.runs)
+
+    @pytest.mark.fails
+    @pytest.mark.skipif(not hasattr(chatkit.types, "StructuredInputItem"), reason="this ChatKit has no forms")
+    async def test_a_form_tells_the_answers_before_it(self, store: Store[Any]) -> None:
+        """The model reads every answer in the run after a form: a repeated answer does not run it again."""
+        server, chat = scripted(store, asks(selection()), fails(), says("thanks for the form"))
+        await chat.say("go")
+        await chat.answer(["a"])
+        form = chatkit.types.StructuredInputItem(id="f", thread_id=chat.thread_id or "", created_at=at(1), inputs=[])
+        await chat.touch(form)
+
+        assert ["thanks for the form"] == (await chat.fill_in("f")).texts
+        assert (NOTHING, 3) == ((await chat.answer(["a"])).types, server.runs)
+
     async def test_a_call_that_nobody_has_planned(self, store: Store[Any]) -> None:
         """A pending call from before the sequencer came is answered, and the model gets to speak."""
         server, chat = scripted(store, says("hello"), says("thanks"))

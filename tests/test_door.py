@@ -42,8 +42,20 @@ ORDER = (
 """The rooms, from the bottom up: each may import those before it, and none after it. A folder is one room."""
 
 INSIDE = {
-    "_protocol": ("__init__", "states", "plan", "thread", "decide", "guards"),
-    "_step": ("__init__", "requests", "exclusion", "rules", "plans", "asked", "step", "run"),
+    "_protocol": ("__init__", "states", "plan", "outputs", "thread", "decide", "guards"),
+    "_step": (
+        "__init__",
+        "requests",
+        "exclusion",
+        "rules",
+        "plans",
+        "asked",
+        "replay",
+        "step",
+        "run",
+        "bodies",
+        "streamed",
+    ),
 }
 """The modules of the two rooms of the core, in the same order."""
 
@@ -52,7 +64,8 @@ IMPURE = {"asyncio", "time", "logging", "weakref", "contextvars", "chatkit.store
 
 IMPURE_ROOMS = {"observe", "store", "_step"}
 
-DEPENDENCIES = {"agents", "chatkit", "pydantic", "pydantic_core", "typing_extensions"}
+DEPENDENCIES = {"agents", "chatkit", "openai", "pydantic", "pydantic_core", "typing_extensions"}
+"""Where they come from: openai-agents brings openai."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in MODULES]

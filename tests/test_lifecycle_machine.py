@@ -132,7 +132,7 @@ class Own(LifecycleMachine):
 
     messages = ASKS
     actions: ClassVar[Mapping[str, Sequence[str]]] = {}
-    tools: ClassVar[Sequence[ClientTool[...]]] = (shows, gets)
+    tools: ClassVar[Sequence[ClientTool[..., Any]]] = (shows, gets)
 
     def model_runs(self) -> int:
         assert isinstance(self.server, Asking)
@@ -861,7 +861,7 @@ def test_a_page_may_always_fail() -> None:
 
     class Failing(OwnBare):
         answers: ClassVar[Mapping[str, Any]] = {"gets": {"error": "no canvas"}}
-        tools: ClassVar[Sequence[ClientTool[...]]] = (shows, gets, numbers)
+        tools: ClassVar[Sequence[ClientTool[..., Any]]] = (shows, gets, numbers)
 
     machine = Failing()
     machine.user_begins("show and get")

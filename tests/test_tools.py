@@ -145,7 +145,7 @@ class TestCalls:
 
     def test_a_model_may_take_more(self) -> None:
         """A model that says what it does with other fields is taken at its word, its heirs included."""
-        tools: list[ClientTool[...]] = [ClientTool("x", Open), ClientTool("x", Heir), ClientTool("x", Ignoring)]
+        tools: list[ClientTool[..., Any]] = [ClientTool("x", Open), ClientTool("x", Heir), ClientTool("x", Ignoring)]
 
         assert [
             {"name": "Ada", "more": 1},
@@ -333,7 +333,7 @@ class TestAnswers:
         ],
         ids=["default", "any, required", "none", "int"],
     )
-    def test_what_a_tool_wants(self, tool: ClientTool[...], expected: tuple[bool, bool]) -> None:
+    def test_what_a_tool_wants(self, tool: ClientTool[..., Any], expected: tuple[bool, bool]) -> None:
         """The answer is wanted unless `result` is None; a call is not required unless it is said."""
         assert expected == (tool.answer_wanted, tool.required)
 

@@ -13,7 +13,8 @@ from agents.testing import ScriptedModel
 from chatkit.agents import AgentContext
 
 from chatkit_clienttools import ClientToolSequencer
-from chatkit_clienttools._step.run import transaction
+from chatkit_clienttools._step.asked import transaction
+from chatkit_clienttools._step.run import current_run
 from chatkit_clienttools.errors import UsageError
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, SequencedServer, anything, calls, speaks
@@ -108,7 +109,7 @@ class TestAToolThatRaises:
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A tool that is cancelled and had enqueued nothing leaves no warning: nothing was dropped."""
-        with pytest.raises(asyncio.CancelledError), transaction("search"):
+        with pytest.raises(asyncio.CancelledError), transaction("search", None):
             raise asyncio.CancelledError
 
         assert [] == caplog.records
@@ -353,7 +354,9 @@ async def test_a_call_that_another_tool_has_put_into_the_slot_stays() -> None:
 
     async def body(server: Scripted, given: AgentContext[Any]) -> AsyncIterator[Any]:
         context = AgentContext(thread=given.thread, store=given.store, request_context=None)
-        with suppress(ValueError), transaction("search"):
+        run = current_run()
+        assert run
+        with suppress(ValueError), transaction("search", run.queue):
             server.sequencer.enqueue(context, anything(n=1))
             context.client_tool_call = anything(n=2)
             raise ValueError

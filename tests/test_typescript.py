@@ -161,7 +161,7 @@ class Custom:
     pass
 
 
-def tools_for(annotation: Any) -> list[ClientTool[...]]:
+def tools_for(annotation: Any) -> list[ClientTool[..., Any]]:
     """A tool that takes it, and one that answers with it."""
     return [
         ClientTool("takes", create_model("Takes", it=(annotation, ...)), result=None),
@@ -169,7 +169,7 @@ def tools_for(annotation: Any) -> list[ClientTool[...]]:
     ]
 
 
-def written(*tools: ClientTool[...]) -> str:
+def written(*tools: ClientTool[..., Any]) -> str:
     """What is written for tools, without what is the same for all."""
     text = declarations(tools, "make types")
     return text[text.index("\n") + 1 : text.index("/** Every client tool")].strip()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +31,8 @@ from chatkit_clienttools import (
     ValidatingStore,
     showing,
 )
-from chatkit_clienttools.sequencer import CallSnapshot
+from chatkit_clienttools.observe import ToolEvent  # noqa: TC001  beside the others
+from chatkit_clienttools.sequencer import CallSnapshot, ToolSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from chatkit.types import ThreadMetadata, UserMessageItem, WidgetItem
 
     from chatkit_clienttools._step.plans import StoredPlan
+    from chatkit_clienttools.tools import Call  # noqa: F401  in quotes below
 
 
 @dataclass
@@ -60,9 +63,10 @@ sequencer = ClientToolSequencer([animation, anything])
 
 def check_calls() -> None:
     """A tool with a model takes the model's fields, by name; one without takes anything."""
-    assert_type(animation(state="start"), ClientToolCall)
-    assert_type(animation(state="stop", speed=2.0), ClientToolCall)
-    assert_type(anything(whatever=[1, 2]), ClientToolCall)
+    assert_type(animation(state="stop", speed=2.0), "Call[None]")
+    assert_type(anything(whatever=[1, 2]), "Call[Any]")
+    several: list[ClientToolCall] = [animation(state="start"), anything()]
+    assert_type(several, list[ClientToolCall])
 
     animation()  # type: ignore[call-arg]
     animation(stat="start")  # type: ignore[call-arg]
@@ -161,6 +165,53 @@ def synchronous(ctx: ToolContext[MyContext]) -> str:
     return ctx.tool_call_id
 
 
+class Choice(BaseModel):
+    name: str
+
+
+choose = ClientTool("choose", Filter, result=Choice)
+
+
+async def search(query: str, limit: int = 10) -> list[str]:
+    """A step that is async."""
+    return [query][:limit]
+
+
+def count(found: list[str]) -> int:
+    """A step that is not."""
+    return len(found)
+
+
+class Index:
+    async def find(self, query: str) -> Choice | None:
+        return Choice(name=query)
+
+
+@sequencer.function_tool
+async def waits(ctx: RunContextWrapper[MyContext], query: str) -> str:
+    """`ask` returns what the client tool's result says, and `step` what its function says, async or not."""
+    assert_type(await sequencer.ask(ctx, choose(kind="team")), Choice)
+    assert_type(await sequencer.ask(ctx.context, choose(kind="team")), Choice)
+    assert_type(await sequencer.ask(ctx, filtered(kind="team")), list[str])
+    assert_type(await sequencer.ask(ctx, animation(state="start")), None)
+    assert_type(await sequencer.ask(ctx, anything(whatever=1)), Any)
+    assert_type(await sequencer.ask(ctx, ClientToolCall(name="by_hand", arguments={})), Any)
+    assert_type(await sequencer.step(ctx, search, query, limit=3), list[str])
+    assert_type(await sequencer.step(ctx, count, [query]), int)
+    assert_type(await sequencer.step(ctx.context, Index().find, query), Choice | None)
+    assert_type(await sequencer.step(ctx, asyncio.sleep, 0), None)
+
+    await sequencer.ask(ctx, choose)  # type: ignore[call-overload]
+    await sequencer.ask(ctx, choose(kind="teams"))  # type: ignore[arg-type]
+    await sequencer.ask(choose(kind="team"))  # type: ignore[call-overload]
+    await sequencer.step(ctx, search, 3)  # type: ignore[call-overload]
+    await sequencer.step(ctx, search, wrong=3)  # type: ignore[call-overload]
+    await sequencer.step(ctx, search(query))  # type: ignore[call-overload]
+    name: int = (await sequencer.ask(ctx, choose(kind="team"))).name  # type: ignore[assignment]
+    return str(name)
+
+
+assert_type(waits, FunctionTool)
 assert_type(plain_tool, FunctionTool)
 assert_type(transaction, FunctionTool)
 assert_type(synchronous, FunctionTool)
@@ -171,14 +222,18 @@ class MyServer(ClientToolServer[RequestContext]):
 
     client_tools = sequencer
 
+    def agent_context(self, thread: ThreadMetadata, context: RequestContext) -> MyContext:
+        return MyContext(thread=thread, store=self.store, request_context=context)
+
     async def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         assert_type(self.store, Store[RequestContext])
-        page = await self.store.load_thread_items(thread.id, None, 30, "asc", context)
-        agent_context = MyContext(thread=thread, store=self.store, request_context=context)
-        agent = Agent[MyContext](name="Mine", tools=[plain_tool, transaction, synchronous])
-        model_input = await ClientToolConverter(sequencer).to_agent_input(page.data)
+        converter = ClientToolConverter(sequencer)
+        history = await converter.load_history(self.store, thread, context, limit=30)
+        agent_context = self.agent_context(thread, context)
+        agent = Agent[MyContext](name="Mine", tools=[plain_tool, transaction, synchronous, waits])
+        model_input = await converter.to_agent_input(history)
         result = Runner.run_streamed(agent, model_input, context=agent_context)
         async for event in stream_agent_response(agent_context, result):
             yield event
@@ -232,6 +287,7 @@ async def check_support(store: Store[User]) -> None:
     """A thread's queue is asked for with the context that its store takes."""
     assert_type(await sequencer.snapshot(store, "thr_1", User("ada")), tuple[CallSnapshot, ...])
     assert_type(await sequencer.cancel(store, "thr_1", User("ada")), tuple[CallSnapshot, ...])
+    assert_type(await sequencer.waiting_tools(store, "thr_1", User("ada")), tuple[ToolSnapshot, ...])
 
 
 def check_options() -> None:
@@ -255,10 +311,16 @@ def check_options() -> None:
     async def lock(thread_id: str) -> AsyncIterator[object]:
         yield thread_id
 
+    def tells(event: ToolEvent) -> None:
+        assert_type(event.state, Literal["waiting", "woken", "returned"])
+
     ClientToolSequencer((), observers=[Metrics(), count, print], lock=lock, max_queued=3)
+    ClientToolSequencer(tool_observers=[tells, print])
     ClientToolSequencer(on_user_message="keep", on_failure="abort")
 
     ClientToolSequencer(observers=[wrong])  # type: ignore[list-item]
+    ClientToolSequencer(observers=[tells])  # type: ignore[list-item]
+    ClientToolSequencer(tool_observers=[count])  # type: ignore[list-item]
     ClientToolSequencer(observers=[nobody_awaits])  # type: ignore[list-item]
     ClientToolSequencer(observers=[answers])  # type: ignore[list-item]
     ClientToolSequencer(lock=count)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Queue any number of ChatKit client tool calls and release them one per run, through ChatKit's own slot."""
+"""Let ChatKit tools ask the browser for any number of things, one at a time, and wait for the answers."""
 
 from ._step.plans import SupportsPlans
 from .converter import ClientToolConverter

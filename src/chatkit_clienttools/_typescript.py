@@ -74,7 +74,7 @@ RESERVED = {*re.findall(r"\w+", f"{WORDS} Extract Promise"), *re.findall(r"^expo
 """What a model's type cannot be named: words of the language, and names that the file itself uses."""
 
 
-def declarations(tools: Iterable[ClientTool[...]], command: str) -> str:
+def declarations(tools: Iterable[ClientTool[..., Any]], command: str) -> str:
     """Return the text of a .d.ts file for `tools`, which says by which command it was made.
 
     Raises `UsageError` for a tool with a type that has no JSON schema.
@@ -111,14 +111,14 @@ class _Row:
     result: Schema | None
 
 
-def _row(tool: ClientTool[...], definitions: dict[str, _Definition]) -> _Row:
+def _row(tool: ClientTool[..., Any], definitions: dict[str, _Definition]) -> _Row:
     params = _schema(tool, "Params", tool.params_schema, definitions)
     result = _schema(tool, "Result", tool.result_schema, definitions) if tool.answer_wanted else None
     return _Row(tool.name, params, result)
 
 
 def _schema(
-    tool: ClientTool[...], role: str, schema_of: Callable[..., dict[str, Any]], definitions: dict[str, _Definition]
+    tool: ClientTool[..., Any], role: str, schema_of: Callable[..., dict[str, Any]], definitions: dict[str, _Definition]
 ) -> Schema:
     """Return a schema whose names are known to `definitions`, under references that no other tool uses."""
     template = f"#/{tool.name.replace('{', '{{').replace('}', '}}')}/{role}/{{model}}"

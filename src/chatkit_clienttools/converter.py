@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatkit.agents import ThreadItemConverter
+from chatkit.types import ClientToolCallItem
+from openai.types.responses import ResponseFunctionToolCallParam
+from openai.types.responses.response_input_item_param import FunctionCallOutput
 
-from .receipts import answer_of, unstamped
+from ._protocol.outputs import output_in
+from .receipts import ASKED, answer_of, unstamped
 from .tools import is_error_report
 
 if TYPE_CHECKING:
     from agents import TResponseInputItem
-    from chatkit.types import ClientToolCallItem
+    from chatkit.store import Store
+    from chatkit.types import SDKHiddenContextItem, ThreadItem, ThreadMetadata
 
     from .sequencer import ClientToolSequencer
+
+
+TContext = TypeVar("TContext")
 
 
 class ClientToolConverter(ThreadItemConverter):
@@ -30,16 +39,74 @@ class ClientToolConverter(ThreadItemConverter):
         super().__init__(*args, **kwargs)
         self._sequencer = sequencer
 
+    async def sdk_hidden_context_to_input(
+        self, item: SDKHiddenContextItem
+    ) -> TResponseInputItem | list[TResponseInputItem] | None:
+        """Convert the output of a tool that waited into the model's call and its output."""
+        output = output_in(item)
+        if output is None:
+            return await super().sdk_hidden_context_to_input(item)
+        call = ResponseFunctionToolCallParam(
+            type="function_call", call_id=output.call_id, name=output.name, arguments=output.arguments
+        )
+        return [call, FunctionCallOutput(type="function_call_output", call_id=output.call_id, output=output.output)]
+
+    async def to_agent_input(self, thread_items: Sequence[ThreadItem] | ThreadItem) -> list[TResponseInputItem]:
+        """Convert the items of a thread, oldest first.
+
+        What a tool has returned because the user wrote comes before what the user wrote.
+        """
+        items = list(thread_items) if isinstance(thread_items, Sequence) else [thread_items]
+        return await super().to_agent_input(_in_order(items))
+
+    async def load_history(
+        self, store: Store[TContext], thread: ThreadMetadata, context: TContext, *, limit: int = 30
+    ) -> list[ThreadItem]:
+        """Load the newest items of a thread that the model will read, oldest first.
+
+        Client tool calls that it does not see do not count, however many there are between the others: they would push
+        the user's own question out of sight.
+        """
+        seen: dict[str, ThreadItem] = {}
+        after: str | None = None
+        while True:
+            page = await store.load_thread_items(thread.id, after, limit, "desc", context)
+            older = [item for item in page.data if item.id not in seen]
+            seen.update((item.id, item) for item in older)
+            for_the_model = [item for item in seen.values() if self._is_read(item)]
+            # a store whose cursor starts over brings nothing new: do not follow it for ever
+            if len(for_the_model) >= limit or not page.has_more or not older:
+                return for_the_model[:limit][::-1]
+            after = page.after
+
+    def _is_read(self, item: ThreadItem) -> bool:
+        """Whether the model reads an item: of client tool calls, those whose answer it wants and has."""
+        if not isinstance(item, ClientToolCallItem):
+            return item.type != "end_of_turn"
+        is_awaited = item.call_id.startswith(ASKED)
+        return item.status == "completed" and self._sequencer.tool(item.name).answer_wanted and not is_awaited
+
     async def client_tool_call_to_input(
         self, item: ClientToolCallItem
     ) -> TResponseInputItem | list[TResponseInputItem] | None:
         """Convert a call and its answer, or leave both out."""
         tool = self._sequencer.tool(item.name)
-        if not tool.answer_wanted:
+        if not self._is_read(item):
             return None
         answer = answer_of(item)
-        problem = tool.problem_with(answer) if item.status == "completed" else None
+        problem = tool.problem_with(answer)
         if problem is not None and not is_error_report(answer):
             answer = {"error": problem}
         bare = item.model_copy(update={"arguments": unstamped(item), "output": answer})
         return await super().client_tool_call_to_input(bare)
+
+
+def _in_order(items: list[ThreadItem]) -> list[ThreadItem]:
+    """Return the items with each output of a tool before the message that it has to be read before."""
+    for item in [*items]:
+        output = output_in(item)
+        places = [n for n, each in enumerate(items) if output is not None and each.id == output.before]
+        if places and places[0] < items.index(item):
+            items.remove(item)
+            items.insert(places[0], item)
+    return items

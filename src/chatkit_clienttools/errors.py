@@ -3,11 +3,13 @@
 `UsageError`: the backend's code asked for something that cannot be done; raised where it was asked, before anything is
 written. `LifecycleError`: somebody tried to take a call through an illegal step; nothing was changed. `PlanError`: what
 the store holds of a queue is not what was put there. `DamagedDocumentError`: the same of anything else that our own
-stores hold. `InvalidRequestError`: the browser, or whatever posts in its place. `StoreUnavailableError` and
+stores hold. `CallFailedError`, `CallCancelledError` and `StepFailedError`: what a tool that waits can go on with.
+`InvalidRequestError`: the browser, or whatever posts in its place. `StoreUnavailableError` and
 `ThreadUnavailableError`: nobody's mistake; the database is away, restarts, or has too much to do.
 
-Errors carry their data as attributes, and never the arguments or the answer of a call. Ids may come from the browser:
-a message shows them with `printable`, so that none of them can forge a line of the log.
+Errors carry their data as attributes, and never the arguments or the answer of a call; only `CallFailedError.report`
+and `StepFailedError.text` repeat what somebody else has said, for the tool that catches them. Ids may come from the
+browser: a message shows them with `printable`, so that none of them can forge a line of the log.
 """
 
 from __future__ import annotations
@@ -63,6 +65,53 @@ class InvalidArgumentsError(UsageError):
     def for_the_log(self) -> str:
         """Only which fields, and the kind of problem: what is said of them may quote the value."""
         return f"{self._what}: {', '.join(self._kinds or [problem.split(':')[0] for problem in self.problems])}"
+
+
+class CallFailedError(ClientToolError):
+    """What `ask` raises when the browser has reported an error, or an answer that does not fit."""
+
+    def __init__(self, tool: str, reason: str, report: str | None = None) -> None:
+        """Name the client tool and why it failed; `report` is what the browser said, which nobody has checked."""
+        self.tool = tool
+        self.reason = reason
+        self.report = report
+        super().__init__(f"Client tool {tool!r} has failed: {reason}")
+
+
+class CallCancelledError(ClientToolError):
+    """What `ask` raises when its call was cancelled: the user has written meanwhile, for example."""
+
+    def __init__(self, tool: str) -> None:
+        """Name the client tool."""
+        self.tool = tool
+        super().__init__(f"The call of client tool {tool!r} was cancelled before it was answered")
+
+
+class StepFailedError(ClientToolError):
+    """What `step` raises when its function has raised; also when the tool runs again, and the function does not."""
+
+    def __init__(self, step: str, kind: str, text: str) -> None:
+        """Name the function, the kind of its error, and what that said."""
+        self.step = step
+        self.kind = kind
+        self.text = text
+        super().__init__(f"The step {step} has raised {kind}: {text}")
+
+
+class ReplayMismatchError(UsageError):
+    """The body of a waiting tool does not do again what it did before. The tool ends, and the model is told."""
+
+    def __init__(self, tool: str, position: int, recorded: str, does: str) -> None:
+        """Name the tool, the position in its journal, what is recorded there and what the body does now."""
+        self.tool = tool
+        self.position = position
+        self.recorded = recorded
+        self.does = does
+        super().__init__(
+            f"The tool {tool} waited, and its body has changed: number {position + 1} of what it asks for and does in "
+            f"steps was `{recorded}`, and now is `{does}`. Its code was changed, or depends on something else than its "
+            "arguments, answers and steps, as the time or chance: move that into a step."
+        )
 
 
 class QueueFullError(UsageError):

@@ -9,14 +9,14 @@ import logging
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from chatkit.errors import BaseStreamError
 
 from .errors import ClientToolError, ThreadUnavailableError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import Meter
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .errors import UsageError
 
 ErrorT = TypeVar("ErrorT", bound="UsageError")
+
+EventT = TypeVar("EventT")
 
 logger = logging.getLogger("chatkit_clienttools")
 
@@ -49,10 +51,36 @@ class LifecycleEvent:
     """Why it has failed."""
 
 
+ToolState = Literal["waiting", "woken", "returned"]
+
+
+@dataclass(frozen=True)
+class ToolEvent:
+    """A tool waits for the browser, is woken by an answer, or has returned."""
+
+    thread_id: str
+    call_id: str
+    """The model's id of its call of the tool."""
+    tool: str
+    state: ToolState
+    waits_for: str
+    """The client tool that it has asked last."""
+    waited_ms: int
+    """How long ago the model called it."""
+
+
 class Observer(Protocol):
     """Anything that can be called with an event. It must not block: it is called on the event loop."""
 
     def __call__(self, event: LifecycleEvent, /) -> None:
+        """Take note of the event."""
+        ...
+
+
+class ToolObserver(Protocol):
+    """The same for what tools that wait do."""
+
+    def __call__(self, event: ToolEvent, /) -> None:
         """Take note of the event."""
         ...
 
@@ -79,6 +107,25 @@ def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
         event.waited_ms,
         extra=fields,
     )
+    _tell(event, observers)
+
+
+def announce_tool(event: ToolEvent, observers: Iterable[ToolObserver]) -> None:
+    """Log what a tool does as one line, and tell the observers."""
+    logger.info(
+        "tool %s: %s (thread %s, call %s, last asked %s, %d ms after it was called)",
+        event.tool,
+        event.state,
+        printable(event.thread_id),
+        printable(event.call_id),
+        event.waits_for,
+        event.waited_ms,
+        extra=vars(event),
+    )
+    _tell(event, observers)
+
+
+def _tell(event: EventT, observers: Iterable[Callable[[EventT], None]]) -> None:
     for observer in observers:
         try:
             observer(event)
@@ -123,6 +170,19 @@ def place_of(error: BaseException) -> str:
     """Say in which line an error was raised, in brackets; nothing if it never was."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     return "".join(f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in last)
+
+
+def tool_metrics_observer(meter: Meter) -> ToolObserver:
+    """Return an observer that counts tools that wait, are woken and return with OpenTelemetry (extra `otel`).
+
+    `chatkit_clienttools.tools` counts them, by tool and state.
+    """
+    counter = meter.create_counter("chatkit_clienttools.tools", description="Tools that wait, are woken, and return")
+
+    def observe(event: ToolEvent) -> None:
+        counter.add(1, {"tool": event.tool, "state": event.state})
+
+    return observe
 
 
 def metrics_observer(meter: Meter) -> Observer:

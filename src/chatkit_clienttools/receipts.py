@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 RECEIPT = "_receipt"
 """The key of the receipt, in params and in answers."""
 
-_OWN_ID = re.compile(r"call_[0-9a-f]{32}")
+ASKED = "ask_"
+"""What the ids of calls begin with whose answer a waiting tool gets, and not the model."""
+
+_OWN_ID = re.compile(r"(call|ask)_[0-9a-f]{32}")
 
 
 class Answer(NamedTuple):
@@ -36,6 +39,11 @@ class Answer(NamedTuple):
 def new_call_id() -> str:
     """Make an id for a call: 128 random bits."""
     return f"call_{uuid4().hex}"
+
+
+def new_ask_id() -> str:
+    """Make an id for a call whose answer a waiting tool gets."""
+    return f"{ASKED}{uuid4().hex}"
 
 
 def receipt_for(thread_id: str, call_id: str) -> str:

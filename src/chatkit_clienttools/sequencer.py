@@ -1,4 +1,4 @@
-"""`ClientToolSequencer`: queue any number of client tool calls, release them one per run."""
+"""`ClientToolSequencer`: queue any number of client tool calls, release them one by one, and let tools await them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,42 @@ import inspect
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import agents
 from agents import FunctionTool
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem
+from typing_extensions import ParamSpec
 
 from ._protocol.decide import Cancelled
 from ._protocol.states import State
+from ._step.asked import transaction
+from ._step.bodies import WaitingBody
+from ._step.replay import current_replay
 from ._step.rules import Rules
-from ._step.run import run_of, transaction
+from ._step.run import current_run, run_of
 from ._step.step import Steps
+from ._step.streamed import StreamedRun
 from .errors import DamagedPlanError, UsageError, printable
 from .observe import log_and_return, logger
 from .receipts import RECEIPT
-from .tools import ClientTool, agent_context_of
+from .tools import Call, ClientTool, agent_context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
-    from agents import RunContextWrapper
+    from agents import Agent, RunContextWrapper, RunResultStreaming
     from agents.tool import ToolFunction
     from chatkit.store import Store
 
-    from ._protocol.plan import PlannedCall
-    from .observe import Observer
+    from ._protocol.plan import PlannedCall, WaitingTool
+    from .observe import Observer, ToolObserver
 
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 TContext = TypeVar("TContext")
 TAgentContext = TypeVar("TAgentContext", bound=AgentContext[Any])
 """A context of any subclass: `RunContextWrapper` is invariant, so `RunContextWrapper[AgentContext]` would refuse it."""
@@ -52,6 +60,25 @@ class CallSnapshot:
     """When it was released if it is pending, or asked for if it waits (UTC)."""
     answer_wanted: bool
     required: bool
+    awaited_by: str | None = None
+    """The tool that awaits its answer: its call of the model, as in `ToolSnapshot.call_id`."""
+
+
+@dataclass(frozen=True)
+class ToolSnapshot:
+    """One tool that waits for the browser, as a support page shows it: without its arguments and its steps."""
+
+    name: str
+    call_id: str
+    """The model's id of its call of the tool."""
+    since: datetime
+    """When the model called it (UTC)."""
+    waits_for: str | None
+    """The client tool whose answer it awaits; None if it can go on, or goes on at this moment."""
+    asked: int
+    """How many client tools it has asked for so far."""
+    steps: int
+    """How many steps it has taken so far."""
 
 
 class ClientToolSequencer:
@@ -68,18 +95,20 @@ class ClientToolSequencer:
         max_queued: How many calls may be open in a thread.
         max_bytes: How large they may be, together, as JSON: they are loaded with every request.
         receipts: Whether each call's params carry a receipt under `_receipt`, so that an answer says which call it is
-            for. The frontend wraps its handler with `withReceipts`.
+            for. The frontend wraps its handler with `withReceipts`. An async tool made with `function_tool` turns them
+            on: it may ask, and a repeated answer must not be taken for the next one.
         lock: A function that takes a thread id and returns an async context manager: a lock that all workers share, for
             a store without plans of its own. It is held for a moment for each step and for each save of a thread; do
             not hold it yourself while you save a thread.
         answers: Makes an answer of what the page has posted, for pages that wrap it. An error is `{"error": "..."}`.
         observers: Called with a `LifecycleEvent` for each step of each call.
+        tool_observers: Called with a `ToolEvent` when a tool waits for the browser, is woken, and has returned.
         clock: The time in seconds since the epoch.
     """
 
     def __init__(
         self,
-        tools: Iterable[ClientTool[...]] = (),
+        tools: Iterable[ClientTool[..., Any]] = (),
         *,
         on_user_message: Literal["cancel", "keep"] = "cancel",
         on_failure: Literal["continue", "abort"] = "continue",
@@ -89,6 +118,7 @@ class ClientToolSequencer:
         lock: Callable[[str], AbstractAsyncContextManager[Any]] | None = None,
         answers: Callable[[Any], Any] = lambda result: result,
         observers: Iterable[Observer] = (),
+        tool_observers: Iterable[ToolObserver] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         _one_of("on_user_message", on_user_message, ("cancel", "keep"))
@@ -105,15 +135,16 @@ class ClientToolSequencer:
             answers=answers,
             lock=_factory_of_locks(lock),
             observers=_synchronous(observers),
+            tool_observers=_synchronous(tool_observers),
             clock=clock,
         )
 
     @property
-    def tools(self) -> tuple[ClientTool[...], ...]:
+    def tools(self) -> tuple[ClientTool[..., Any], ...]:
         """The declared tools, in the order in which they were given."""
         return tuple(self.rules.tools.values())
 
-    def tool(self, name: str) -> ClientTool[...]:
+    def tool(self, name: str) -> ClientTool[..., Any]:
         """Return the declared tool of that name, or one that takes any answer."""
         return self.rules.tool(name)
 
@@ -124,12 +155,9 @@ class ClientToolSequencer:
         served, `InvalidArgumentsError` for arguments that are not JSON, `QueueFullError` for too many or too much.
         """
         for call in calls:
-            if not isinstance(call, ClientToolCall):
-                cure = "unpack it, *calls" if isinstance(call, (list, tuple)) else "call the tool, tool(field=...)"
-                raise log_and_return(UsageError(f"enqueue() takes calls, not {type(call).__name__}: {cure}"))
-            if self.rules.receipts and RECEIPT in call.arguments:
-                taken = f"Client tool {call.name!r}: {RECEIPT!r} is where its receipt goes; rename the argument"
-                raise log_and_return(UsageError(taken))
+            self._check("enqueue()", call)
+        if running := current_replay.get():
+            running.refuse_inside_a_step("enqueue()")
         context = agent_context_of(ctx)
         run_of(self.rules, context).queue.ask(context, calls, getattr(ctx, "tool_call_id", None))
 
@@ -147,7 +175,11 @@ class ClientToolSequencer:
         """
 
         def decorate(function: ToolFunction[...]) -> FunctionTool:
-            return agents.function_tool(_as_transaction(function), **options)
+            if not inspect.iscoroutinefunction(function):
+                return agents.function_tool(_as_transaction(function), **options)
+            body = WaitingBody(self.rules, function, options)
+            self.rules.may_wait(body)
+            return body.tool
 
         if isinstance(function, FunctionTool):
             raise UsageError(
@@ -155,9 +187,86 @@ class ClientToolSequencer:
             )
         return decorate if function is None else decorate(function)
 
+    @overload
+    async def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: Call[R]) -> R: ...
+    @overload
+    async def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: ClientToolCall) -> Any: ...
+    async def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: ClientToolCall) -> Any:
+        """Ask the browser, and wait for its answer: return it as the tool's result type.
+
+        The body of the tool ends here if there is no answer yet, and begins again from the top when it has come, in
+        whatever process. Then everything up to here runs once more, except what is inside `step`.
+
+        Raises `CallFailedError` if the browser reports an error or an answer that does not fit, and
+        `CallCancelledError` if the user has written meanwhile. The body may catch both.
+        """
+        context, running = agent_context_of(ctx), current_replay.get()
+        self._check("ask()", call)
+        run_of(self.rules, context)
+        if running is None or running.rules is not self.rules:
+            raise log_and_return(UsageError(_CANNOT_WAIT))
+        return await running.ask(ctx, context, call)
+
+    @overload
+    async def step(
+        self,
+        ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],
+        function: Callable[P, Awaitable[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T: ...
+    @overload
+    async def step(
+        self,
+        ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],
+        function: Callable[P, T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T: ...
+    async def step(
+        self,
+        ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a function once, however often the body of the tool runs, and return its result.
+
+        The result is kept as JSON, by the type that the function says it returns: also the first time, so that you see
+        at once what comes back. A function that is not async runs in a thread. If it raises, `step` raises
+        `StepFailedError`, each time.
+        """
+        context, running = agent_context_of(ctx), current_replay.get()
+        run_of(self.rules, context)
+        if running is None or running.rules is not self.rules:
+            raise log_and_return(UsageError(_CANNOT_WAIT))
+        return await running.step(ctx, function, args, kwargs)
+
+    def run_streamed(
+        self, agent: Agent[TAgentContext], history: Any, *, context: TAgentContext, **options: Any
+    ) -> RunResultStreaming:
+        """Run an agent as `Runner.run_streamed` does, and keep the state of the run while its tools wait.
+
+        For `stream_agent_response(context, result)`. With it an agent that is used as a tool may ask the browser; after
+        a handoff the agent goes on that had taken over; and the model reads what other tools have returned beside the
+        one that waited. The state counts for `max_bytes`.
+        """
+        # what it streams is all that ChatKit looks at, and it has what a result has once it has begun
+        return cast("RunResultStreaming", StreamedRun(self.rules, agent, history, context, options))
+
     async def snapshot(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
         """Tell what a thread's queue looks like: every call of its plan with its state, in order."""
         return await self._report(self._steps(store, thread_id, context))
+
+    async def waiting_tools(
+        self, store: Store[TContext], thread_id: str, context: TContext
+    ) -> tuple[ToolSnapshot, ...]:
+        """Tell which tools of a thread wait for the browser, since when, and for what."""
+        thread, _ = await self._steps(store, thread_id, context).look()
+        return tuple(_tool_snapshot(tool) for tool in thread.tools)
 
     async def cancel(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
         """Cancel what is open in a thread, and return those calls as they were.
@@ -186,6 +295,14 @@ class ClientToolSequencer:
         context = agent_context_of(ctx)
         run_of(self.rules, context).queue.discard(context)
 
+    def _check(self, method: str, call: object) -> None:
+        if not isinstance(call, ClientToolCall):
+            cure = "unpack it, *calls" if isinstance(call, (list, tuple)) else "call the tool, tool(field=...)"
+            raise log_and_return(UsageError(f"{method} takes calls, not {type(call).__name__}: {cure}"))
+        if self.rules.receipts and RECEIPT in call.arguments:
+            taken = f"Client tool {call.name!r}: {RECEIPT!r} is where its receipt goes; rename the argument"
+            raise log_and_return(UsageError(taken))
+
     def _steps(self, store: Store[TContext], thread_id: str, context: TContext) -> Steps:
         return Steps(self.rules, store, thread_id, context)
 
@@ -197,7 +314,10 @@ class ClientToolSequencer:
         has_failed = self.rules.policy.has_failed
         return (
             *(self._finished(item) for item in reversed(finished)),
-            *(_snapshot(c, thread.state_at(n, has_failed), thread.since(c)) for n, c in enumerate(thread.plan.calls)),
+            *(
+                _snapshot(c, thread.state_at(n, has_failed), thread.since(c), thread.plan.waiting(c.awaited_by))
+                for n, c in enumerate(thread.plan.calls)
+            ),
         )
 
     def _finished(self, item: ClientToolCallItem) -> CallSnapshot:
@@ -214,6 +334,12 @@ class ClientToolSequencer:
         )
 
 
+_CANNOT_WAIT = (
+    "ask() and step() work in the body of an async function that is a tool by `@sequencer.function_tool` of the same "
+    "sequencer, without needs_approval=, timeout= and guardrails: those would see its body in parts"
+)
+
+
 class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
     """An `AgentContext` whose slot is a queue: every `ctx.context.client_tool_call = ...` of a run is released.
 
@@ -228,7 +354,7 @@ class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
             super().__setattr__(name, value)
 
 
-def _snapshot(call: PlannedCall, state: State, since: float) -> CallSnapshot:
+def _snapshot(call: PlannedCall, state: State, since: float, awaited_by: WaitingTool | None = None) -> CallSnapshot:
     return CallSnapshot(
         name=call.name,
         call_id=call.call_id,
@@ -237,13 +363,25 @@ def _snapshot(call: PlannedCall, state: State, since: float) -> CallSnapshot:
         since=datetime.fromtimestamp(since, timezone.utc),
         answer_wanted=call.wanted,
         required=call.required,
+        awaited_by=awaited_by.call_id if awaited_by else None,
     )
 
 
-def _by_name(tools: Iterable[ClientTool[...]]) -> dict[str, ClientTool[...]]:
+def _tool_snapshot(tool: WaitingTool) -> ToolSnapshot:
+    return ToolSnapshot(
+        name=tool.name,
+        call_id=tool.call_id,
+        since=datetime.fromtimestamp(tool.at, timezone.utc),
+        waits_for=next((entry.name for entry in tool.journal if entry.is_open), None),
+        asked=sum(entry.kind == "ask" for entry in tool.journal),
+        steps=sum(entry.kind == "step" for entry in tool.journal),
+    )
+
+
+def _by_name(tools: Iterable[ClientTool[..., Any]]) -> dict[str, ClientTool[..., Any]]:
     if isinstance(tools, ClientTool):
         raise UsageError(f"The sequencer takes a list of client tools: [{tools.name}]")
-    by_name: dict[str, ClientTool[...]] = {}
+    by_name: dict[str, ClientTool[..., Any]] = {}
     for tool in tools:
         if not isinstance(tool, ClientTool):
             raise UsageError(f"The sequencer takes client tools, not {tool!r}: ClientTool(name, ...)")
@@ -254,20 +392,12 @@ def _by_name(tools: Iterable[ClientTool[...]]) -> dict[str, ClientTool[...]]:
 
 
 def _as_transaction(function: ToolFunction[...]) -> ToolFunction[...]:
-    """Wrap a tool's function so that what it has enqueued is dropped if it raises."""
+    """Wrap a function that is not async so that what it has enqueued is dropped if it raises."""
     name = getattr(function, "__name__", type(function).__name__)
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def asynchronous(*args: Any, **kwargs: Any) -> Any:
-            with transaction(name):
-                return await function(*args, **kwargs)
-
-        return asynchronous
 
     @functools.wraps(function)
     def synchronous(*args: Any, **kwargs: Any) -> Any:
-        with transaction(name):
+        with transaction(name, run.queue if (run := current_run()) else None):
             return function(*args, **kwargs)
 
     return synchronous
@@ -292,7 +422,7 @@ def _factory_of_locks(lock: Any) -> Any:
     return lock
 
 
-def _synchronous(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+def _synchronous(observers: Iterable[T]) -> tuple[T, ...]:
     for observer in (taken := tuple(observers)):
         if inspect.iscoroutinefunction(observer):
             raise UsageError(f"The observer {observer!r} is a coroutine function; nobody would await it")

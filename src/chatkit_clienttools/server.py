@@ -7,9 +7,16 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, cast
 
+from chatkit.agents import AgentContext
 from chatkit.errors import BaseStreamError, CustomStreamError, ErrorCode
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
-from chatkit.types import ErrorEvent, ThreadItemDoneEvent, ThreadItemRemovedEvent, is_streaming_req
+from chatkit.types import (
+    ErrorEvent,
+    StreamOptionsEvent,
+    ThreadItemDoneEvent,
+    ThreadItemRemovedEvent,
+    is_streaming_req,
+)
 from typing_extensions import TypeVar
 
 from ._protocol.decide import Answered, Resumed
@@ -165,13 +172,43 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         begun = run.begun or await run.begin(self.store, thread.id, context, run.event())
         for event in _removals(run):
             yield event
-        body = (lambda: run.body(thread, stream)) if run.runs_body else _nothing
-        async for event in super()._process_events(thread, context, body):
+        ended: Outcome | None = None
+        async for event in super()._process_events(thread, context, self._next_body(run, thread, context, stream)):
             yield event
-        ended = await run.end() if run.has_ended_well else None
+        while run.has_ended_well:
+            ended = await run.end()
+            if not run.runs_body:
+                break
+            body = self._next_body(run, thread, context, stream)
+            async for event in super()._process_events(thread, context, body):
+                if not isinstance(event, StreamOptionsEvent):  # the stream has begun with one
+                    yield event
         await run.give_back()
         for event in (*_removals(run), *_releases(begun), *_releases(ended)):
             yield event
+
+    def _next_body(
+        self,
+        run: Run,
+        thread: ThreadMetadata,
+        context: TContext,
+        stream: Callable[[], AsyncIterator[ThreadStreamEvent]],
+    ) -> Callable[[], AsyncIterator[ThreadStreamEvent]]:
+        if not run.runs_body:
+            return _nothing
+        return run.next_body(
+            thread,
+            lambda: self.agent_context(thread, context),
+            first=stream,
+            again=lambda: self.respond(thread, None, context),
+        )
+
+    def agent_context(self, thread: ThreadMetadata, context: TContext) -> AgentContext[TContext]:
+        """Return the context that a waiting tool goes on with: what `respond` gives to the agent.
+
+        To override if that is of a class of your own.
+        """
+        return AgentContext(thread=thread, store=self.store, request_context=context)
 
 
 class _OwnSequencer(ClientToolSequencer):

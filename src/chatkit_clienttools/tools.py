@@ -10,6 +10,7 @@ from chatkit.types import ClientEffectEvent
 from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import ParamSpec
+from typing_extensions import TypeVar as DefaultTypeVar
 
 from .errors import InvalidArgumentsError, UsageError
 from .observe import log_and_return
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from agents import RunContextWrapper
     from pydantic_core import ErrorDetails
 
+MAX_PROBLEMS = 10
+"""How many fields that do not fit are named."""
+
 P = ParamSpec("P")
+Fields = ParamSpec("Fields")
+Result = TypeVar("Result")
+R_co = DefaultTypeVar("R_co", default=Any, covariant=True)
 TAgentContext = TypeVar("TAgentContext", bound=AgentContext[Any])
 
 
@@ -60,7 +67,16 @@ class _Declared(Generic[P]):
         return self._refusal([f"{what} are given by name: {', '.join(f'{name}=...' for name in names)}"])
 
 
-class ClientTool(_Declared[P]):
+if TYPE_CHECKING:
+
+    class Call(ClientToolCall, Generic[R_co]):
+        """A call of a declared client tool. Type checkers know what it is answered with."""
+
+else:
+    Call = ClientToolCall
+
+
+class ClientTool(_Declared[P], Generic[P, R_co]):
     """A client tool that the frontend's `onClientTool` handles. Calling it validates and returns a `ClientToolCall`.
 
     Args:
@@ -73,14 +89,50 @@ class ClientTool(_Declared[P]):
 
     @overload
     def __init__(
-        self: ClientTool[...], name: str, arguments: None = None, *, result: Any = Any, required: bool = False
+        self: ClientTool[..., Result],
+        name: str,
+        arguments: None = None,
+        *,
+        result: type[Result],
+        required: bool = False,
     ) -> None: ...
     @overload
     def __init__(
-        self, name: str, arguments: Callable[P, BaseModel], *, result: Any = Any, required: bool = False
+        self: ClientTool[Fields, Result],
+        name: str,
+        arguments: Callable[Fields, BaseModel],
+        *,
+        result: type[Result],
+        required: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ClientTool[..., None], name: str, arguments: None = None, *, result: None, required: bool = False
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ClientTool[Fields, None],
+        name: str,
+        arguments: Callable[Fields, BaseModel],
+        *,
+        result: None,
+        required: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ClientTool[..., Any], name: str, arguments: None = None, *, result: Any = Any, required: bool = False
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ClientTool[Fields, Any],
+        name: str,
+        arguments: Callable[Fields, BaseModel],
+        *,
+        result: Any = Any,
+        required: bool = False,
     ) -> None: ...
     def __init__(
-        self, name: str, arguments: Callable[P, BaseModel] | None = None, *, result: Any = Any, required: bool = False
+        self, name: str, arguments: Callable[..., BaseModel] | None = None, *, result: Any = Any, required: bool = False
     ) -> None:
         super().__init__(name, arguments)
         if isinstance(result, str):
@@ -91,11 +143,20 @@ class ClientTool(_Declared[P]):
         self.required = required
         self._answer: TypeAdapter[Any] = TypeAdapter(Any if result is None else result)
 
-    def __call__(self, /, *args: P.args, **arguments: P.kwargs) -> ClientToolCall:
+    def __call__(self, /, *args: P.args, **arguments: P.kwargs) -> Call[R_co]:
         """Return a call of this tool; raise `InvalidArgumentsError` if its arguments are wrong."""
         if args:
             raise self._by_name("arguments")
-        return ClientToolCall(name=self.name, arguments=self._validated(arguments))
+        return Call(name=self.name, arguments=self._validated(arguments))
+
+    def read(self, answer: object) -> R_co | None:
+        """Return a valid answer as the declared type; None if no answer is wanted."""
+        return self._answer.validate_json(to_json(answer)) if self.answer_wanted else None
+
+    @staticmethod
+    def report_in(answer: object) -> str | None:
+        """Return what an error report says; None if the answer is no error report."""
+        return answer["error"] if is_error_report(answer) else None  # type: ignore[index]
 
     def params_schema(self, **options: Any) -> dict[str, Any]:
         """Return the JSON schema of the `params` that the browser gets; the options are `TypeAdapter.json_schema`'s."""
@@ -146,10 +207,11 @@ class ClientTool(_Declared[P]):
         except Exception:  # noqa: BLE001  a type without a JSON schema
             declared = set()
         misfits = []
-        for each in error.errors(include_input=False, include_context=False, include_url=False):
+        found = error.errors(include_input=False, include_context=False, include_url=False)
+        for each in found[:MAX_PROBLEMS]:
             path = ".".join(str(part) for part in each["loc"] if isinstance(part, int) or part in declared)
             misfits.append(f"{path or 'value'} ({each['type']})")
-        return misfits
+        return [*misfits, *_and_more(found)]
 
 
 class _ReportedError(Exception):
@@ -250,9 +312,14 @@ def _property_names(schema: object) -> set[str]:
 
 def _problems(error: ValidationError) -> list[str]:
     """Say for each field what is wrong with it, and the type of what was given instead of the value."""
-    return [
-        f"{'.'.join(map(str, each['loc'])) or 'value'}: {_problem(each)}" for each in error.errors(include_url=False)
-    ]
+    found = error.errors(include_url=False)
+    problems = [f"{'.'.join(map(str, each['loc'])) or 'value'}: {_problem(each)}" for each in found[:MAX_PROBLEMS]]
+    return [*problems, *_and_more(found)]
+
+
+def _and_more(found: Sequence[object]) -> list[str]:
+    more = len(found) - MAX_PROBLEMS
+    return [f"and {more} more"] if more > 0 else []
 
 
 def _problem(each: ErrorDetails) -> str:

@@ -316,7 +316,7 @@ class ThreadMachine(RuleBasedStateMachine):
                 event = Answered({RECEIPT: receipt_for(THREAD, found.id), "result": 7}, "once")
                 once = self.policy.decide(before, event)
                 rested = replace(once, plan=once.at_rest)
-                assert rested is self.policy.decide(rested, event)
+                assert rested is self.policy.decide(rested, replace(event, by="again"))
 
 
 TestThreads = ThreadMachine.TestCase

@@ -37,7 +37,7 @@ TOOLS = {
 }
 
 
-def tool(name: str) -> ClientTool[...]:
+def tool(name: str) -> ClientTool[..., Any]:
     """The declared tools, and any other."""
     return TOOLS.get(name) or ClientTool(name)
 

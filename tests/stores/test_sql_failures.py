@@ -232,6 +232,16 @@ class TestBusy:
         assert ["i1", "i3"] == await item_ids(store)
         await store.close()
 
+    async def test_another_holder_of_a_new_file(self, sqlite_file: str) -> None:
+        """If another process keeps a new file to itself for the whole limit, the tables cannot be made: an error."""
+        store = a_place(sqlite_file).store(time_limit=0.3)
+        with contextlib.closing(sqlite3.connect(store._database.engine.url.database or "")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+
+            with pytest.raises(StoreUnavailableError):
+                await store.create_schema()
+        await store.close()
+
     async def test_another_holder_of_the_row(self, postgres: Place) -> None:
         """A row that somebody else has locked is read, and a write to it is an error when the time is over."""
         store, other = postgres.store(time_limit=0.5), postgres.store()

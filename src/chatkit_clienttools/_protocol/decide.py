@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from chatkit.types import ClientToolCallItem
 
+    from .plan import WaitingTool
     from .thread import Thread
 
 
@@ -67,6 +68,35 @@ class Ended:
     """How many wanted answers the model had before it when it began."""
     calls: tuple[PlannedCall, ...] = ()
     """What it asked for."""
+    tools: tuple[WaitingTool, ...] = ()
+    """The tools that it left waiting."""
+    state: str | None = None
+    """The state of its run, to go on from when they have returned."""
+
+
+@dataclass(frozen=True)
+class Noted:
+    """The body of a waiting tool has taken a step."""
+
+    by: str
+    tool: WaitingTool
+    """The tool with the step in its journal."""
+
+
+@dataclass(frozen=True)
+class Went:
+    """The body of a waiting tool has gone on: it waits again, or has returned."""
+
+    by: str
+    tool: WaitingTool
+    calls: tuple[PlannedCall, ...] = ()
+    """What it asked for."""
+    output: str | None = None
+    """What it has returned, as JSON."""
+    then: Wrote | FilledIn | None = None
+    """What the request was, if the application's `respond` runs next in any case."""
+    is_recorded: bool = False
+    """Whether all this is in the plan already, and the thread has only to go on."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +115,13 @@ def recorded(event: Event) -> Event:
     """Return the event as it is decided again when the store holds already what it brings."""
     match event:
         case Ended():
-            return replace(event, calls=())
-        case Answered():
+            return replace(event, calls=(), tools=())
+        case Answered() | Went():
             return replace(event, is_recorded=True)
     return event
 
 
-Event = Answered | Resumed | Wrote | Acted | FilledIn | Ended | Stopped | Cancelled
+Event = Answered | Resumed | Wrote | Acted | FilledIn | Ended | Noted | Went | Stopped | Cancelled
 
 
 class Tool(Protocol):
@@ -118,9 +148,12 @@ class Policy:
     """Whether a call that fails cancels those behind it."""
     receipts: bool
 
-    def decide(self, thread: Thread, event: Event) -> Thread:  # noqa: PLR0911  one for each event
+    def decide(self, thread: Thread, event: Event) -> Thread:  # noqa: C901, PLR0911  one for each event
         """Return the thread as it has to be after the event; the same value if nothing has to change."""
-        thread = thread.without_strays().without_finished()
+        message = event.message if isinstance(event, Wrote) else None
+        thread = thread.without_strays().without_finished().with_outputs(message)
+        if isinstance(event, (Answered, Resumed, Wrote, FilledIn)):
+            thread = _without_body(thread, event.by)  # claimed in an attempt that somebody else has overtaken
         match event:
             case Answered():
                 return self._answered(thread, event)
@@ -129,9 +162,13 @@ class Policy:
             case Wrote():
                 return self._wrote(thread, event)
             case FilledIn():
-                return _telling(thread, event.by)
+                return self._filled_in(thread, event)
             case Ended():
                 return self._ended(thread, event)
+            case Noted():
+                return _noted(thread, event)
+            case Went():
+                return self._went(thread, event)
             case Stopped():
                 return _without_body(thread, event.by)
             case Cancelled():
@@ -164,17 +201,36 @@ class Policy:
         return self._go_on(thread if item is None else thread.withdrawing(item), event.by)
 
     def _wrote(self, thread: Thread, event: Wrote) -> Thread:
-        def is_retried(call: PlannedCall) -> bool:
-            return call.turn is not None and (call.turn == event.message or call.turn in thread.gone)
+        def is_retried(asked: PlannedCall | WaitingTool) -> bool:
+            return asked.turn is not None and (asked.turn == event.message or asked.turn in thread.gone)
 
         goes = is_retried if self.keeps else lambda call: is_retried(call) or not call.required
+        if thread.plan.tools:
+            stays = [tool for tool in thread.plan.tools if not is_retried(tool)]
+            cancelled = [tool if self.keeps else tool.but(is_cancelled=True) for tool in stays]
+            kept = {tool.id for tool in stays}
+            outputs = tuple(item for item in thread.outputs if item.id in kept)
+            thread = replace(thread, plan=thread.plan.but(tools=tuple(cancelled)), outputs=outputs)
+        if thread.plan.state:
+            thread = thread.planning(state=None)  # it does not know the message
         thread = _cancelling(thread, goes)
         item = None if self.keeps else thread.pending_item
         if item is not None:
             thread = thread.withdrawing(item)
-        waiting = thread.plan.calls[thread.settled :]
+        return self._before_respond(thread, event)
+
+    def _filled_in(self, thread: Thread, event: FilledIn) -> Thread:
+        return _waking(thread, event.by) or _telling(thread, event.by)
+
+    def _before_respond(self, thread: Thread, event: Wrote) -> Thread:
+        """Let a tool go on that can; then the application's `respond` runs, whether it has to be claimed or not."""
+        if woken := _waking(thread, event.by):
+            return woken
+        body = thread.plan.body
+        if body is not None and body.tool and body.is_alive(thread.now):
+            return thread  # it goes on, and holds the calls back meanwhile
         # with "keep" nothing is pending only if a retry, or an older ChatKit, took it away: then the next has to go
-        holds = () if self.keeps and thread.pending else tuple(call.id for call in waiting)
+        holds = () if self.keeps and thread.pending else _waiting(thread)
         return _claiming(thread, event.by, holds) if holds or thread.has_news else thread
 
     def _ended(self, thread: Thread, event: Ended) -> Thread:
@@ -183,15 +239,41 @@ class Policy:
         told = min(max(plan.told, event.sees), thread.answers)
         if told != plan.told:
             thread = thread.planning(told=told)
-        if event.calls:
-            # an item that has to go is no mark: it may be there again later, and be newer than these calls
-            newest = thread.newest.id if thread.newest and thread.newest.id not in plan.removed else plan.mark
-            mark = plan.mark if plan.calls[thread.settled :] else newest
-            thread = thread.planning(calls=plan.calls.adding(_with_free_ids(thread, event.calls)), mark=mark)
-        return self._release(thread)
+        if event.tools:
+            # the state of a run knows nothing of what a tool of another run returns
+            state = None if plan.tools else event.state
+            thread = thread.planning(tools=(*plan.tools, *event.tools), state=state)
+        elif plan.state and not plan.tools:
+            thread = thread.planning(state=None)
+        thread = _adding(thread, event.calls)
+        # an answer that came meanwhile has left a tool ready: it was not woken beside this body
+        return _waking(thread, event.by) or self._release(thread)
+
+    def _went(self, thread: Thread, event: Went) -> Thread:
+        tool = thread.plan.waiting(event.tool.id)
+        # if another request has taken the tool over, or a retry has dropped it, nobody wants what it did here
+        if tool is not None and _is_run_by(thread, tool, event.by):
+            before = event.then.message if isinstance(event.then, Wrote) else None
+            changes = {"is_cancelled": tool.is_cancelled, "output": event.output, "before": before}
+            thread = _replacing(thread, event.tool.but(**changes)).with_outputs()
+            goes = tool.is_cancelled
+            thread = _adding(thread, tuple(c for c in event.calls if c.required or not (goes and c.awaited_by)))
+        elif not event.is_recorded:
+            return _without_body(thread, event.by)
+        thread = _without_body(thread, event.by)
+        match event.then:
+            case Wrote():
+                return self._before_respond(thread, event.then)
+            case FilledIn():
+                return self._filled_in(thread, event.then)
+        return self._go_on(thread, event.by)
 
     def _cancelled(self, thread: Thread) -> Thread:
         thread = _cancelling(thread, lambda call: not call.required)
+        if thread.plan.tools:
+            wanted = {call.awaited_by for call in thread.plan.calls}
+            stays = tuple(tool for tool in thread.plan.tools if tool.id in wanted)
+            thread = thread.planning(tools=stays, state=None)
         item = thread.pending_item
         thread = thread if item is None else thread.withdrawing(item)
         return thread.planning(told=thread.answers) if thread.has_news else thread
@@ -221,12 +303,17 @@ class Policy:
         return self.receipts and last is not None and _is_for(thread, last, result)
 
     def _go_on(self, thread: Thread, by: str) -> Thread:
-        """Release the next call; if there is none, let a body tell the model what it does not know."""
+        """Let a tool go on that can; else release the next call; else let a body tell the model what it does not know.
+
+        The model is told when no tool waits any more: it gets the outputs of all of them.
+        """
+        if woken := _waking(thread, by):
+            return woken
         if thread.pending or thread.next:
             return self._release(thread)
         body = thread.plan.body
-        is_being_told = body is not None and body.is_alive(thread.now) and body.sees >= thread.answers
-        return _claiming(thread, by) if thread.has_news and not is_being_told else thread
+        is_being_told = body is not None and body.is_alive(thread.now) and (body.tool or body.sees >= thread.answers)
+        return _claiming(thread, by) if thread.has_news and not thread.tools and not is_being_told else thread
 
     def _release(self, thread: Thread) -> Thread:
         call, body = thread.next, thread.plan.body
@@ -255,6 +342,53 @@ def _with_free_ids(thread: Thread, calls: tuple[PlannedCall, ...]) -> list[Plann
     return free
 
 
+def _adding(thread: Thread, calls: tuple[PlannedCall, ...]) -> Thread:
+    """Return the thread with more calls in its plan."""
+    if not calls:
+        return thread
+    plan = thread.plan
+    # an item that has to go is no mark: it may be there again later, and be newer than these calls
+    newest = thread.newest.id if thread.newest and thread.newest.id not in plan.removed else plan.mark
+    mark = plan.mark if plan.calls[thread.settled :] else newest
+    return thread.planning(calls=plan.calls.adding(_with_free_ids(thread, calls)), mark=mark)
+
+
+def _waiting(thread: Thread) -> tuple[str, ...]:
+    """The ids of the calls that are not answered."""
+    return tuple(call.id for call in thread.plan.calls[thread.settled :])
+
+
+def _waking(thread: Thread, by: str) -> Thread | None:
+    """Return the thread with a claim on the body of a tool that can go on, if there is one and no body is at work.
+
+    Nothing is released until the body has gone on.
+    """
+    body, tool = thread.plan.body, thread.ready
+    if tool is None or (body is not None and body.is_alive(thread.now)):
+        return None
+    return _claiming(thread, by, _waiting(thread), tool.id)
+
+
+def _is_run_by(thread: Thread, tool: WaitingTool, by: str) -> bool:
+    """Whether the body of a waiting tool is still that of a request."""
+    body = thread.plan.body
+    return body is not None and body.by == by and body.tool == tool.id
+
+
+def _noted(thread: Thread, event: Noted) -> Thread:
+    """Return the thread with one more step in the journal of a tool, and more time for its body."""
+    tool, body = thread.plan.waiting(event.tool.id), thread.plan.body
+    if tool is None or body is None or not _is_run_by(thread, tool, event.by):
+        return thread
+    thread = _replacing(thread, event.tool.but(is_cancelled=tool.is_cancelled))
+    return thread.planning(body=body.model_copy(update={"until": thread.now + BODY_SECONDS}))
+
+
+def _replacing(thread: Thread, tool: WaitingTool) -> Thread:
+    """Return the thread with another journal of one tool."""
+    return thread.planning(tools=tuple(tool if each.id == tool.id else each for each in thread.plan.tools))
+
+
 def _telling(thread: Thread, by: str) -> Thread:
     """Return the thread with a body that tells the model what it does not know, unless a body is at work."""
     body = thread.plan.body
@@ -262,8 +396,8 @@ def _telling(thread: Thread, by: str) -> Thread:
     return _claiming(thread, by) if thread.has_news and not is_at_work else thread
 
 
-def _claiming(thread: Thread, by: str, holds: tuple[str, ...] = ()) -> Thread:
-    body = Body(by=by, until=thread.now + BODY_SECONDS, sees=thread.answers, holds=holds)
+def _claiming(thread: Thread, by: str, holds: tuple[str, ...] = (), tool: str | None = None) -> Thread:
+    body = Body(by=by, until=thread.now + BODY_SECONDS, sees=thread.answers, holds=holds, tool=tool)
     return thread.planning(body=body)
 
 

@@ -1,4 +1,4 @@
-"""The plan of a thread: the calls that are not finished, in order, and which body is at work.
+"""The plan of a thread: the calls that are not finished, in order, the tools that wait, and which body is at work.
 
 A plan is stored as text. Its first line is a JSON object, and each further line is one call. A step looks at the first
 calls only, so the others stay text: reading a plan of sixty calls costs about as much as reading one of three.
@@ -57,6 +57,8 @@ class PlannedCall(_Frozen):
     at: float
     """When it was asked for, in seconds since the epoch."""
     attempt: int = 1
+    awaited_by: str | None = None
+    """The id of the tool that waits for its answer."""
 
     @property
     def item_id(self) -> str:
@@ -129,6 +131,14 @@ class Calls(Sequence[PlannedCall]):
                 return n
         return None
 
+    def find(self, call_id: str) -> int | None:
+        """Return the place of the call with the id `call_id`."""
+        for n, entry in enumerate(self._entries):
+            may_be = isinstance(entry, PlannedCall) or call_id in entry
+            if may_be and self[n].id == call_id:
+                return n
+        return None
+
     def keeping(self, keep: Callable[[PlannedCall], bool]) -> Calls:
         """Return the calls for which `keep` is true."""
         return Calls([call for call in self if keep(call)], self._thread_id)
@@ -147,8 +157,71 @@ class Calls(Sequence[PlannedCall]):
         return Calls([*self._entries, *calls], self._thread_id)
 
 
+class Entry(_Frozen):
+    """One line of a tool's journal: it has asked the browser for something, or taken a step."""
+
+    kind: Literal["ask", "step"]
+    name: str
+    """The client tool, or the function of the step."""
+    key: str = ""
+    """A digest of the call's arguments: a tool that asks for something else on replay has changed."""
+    call: str | None = None
+    """The id of the call."""
+    item_id: str | None = None
+    """The item that holds the answer, once there is one."""
+    is_cancelled: bool = False
+    """Whether the call was cancelled before it was answered."""
+    result: str | None = None
+    """What a step has returned, as JSON."""
+    error: tuple[str, str] | None = None
+    """The kind and the text of what a step has raised."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a call whose answer is still to come."""
+        return self.kind == "ask" and self.item_id is None and not self.is_cancelled
+
+
+class WaitingTool(_Frozen):
+    """A tool whose body waits for the browser. It runs again from the top with what its journal holds."""
+
+    id: str
+    """Chosen by us. It is the id of the item that holds the tool's output in the end."""
+    call_id: str
+    """The model's id of its call of this tool."""
+    name: str
+    arguments: str
+    """What the model called it with, as JSON."""
+    at: float
+    """When the model called it, in seconds since the epoch."""
+    turn: str | None = None
+    """The user message under which it was called. A retry of that message starts over without it."""
+    journal: tuple[Entry, ...] = ()
+    is_cancelled: bool = False
+    """Whether the user has written meanwhile: whatever it asks for then is cancelled, unless it is required."""
+
+    output: str | None = None
+    """What it has returned, as JSON: it is in the plan until it is an item."""
+    before: str | None = None
+    """The user message that the model has to read after that."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can go on: everything that it has asked for is answered or cancelled."""
+        return not any(entry.is_open for entry in self.journal)
+
+    @property
+    def answers(self) -> list[str]:
+        """The items that hold the answers it has had."""
+        return [entry.item_id for entry in self.journal if entry.item_id is not None]
+
+    def but(self, **changes: Any) -> WaitingTool:
+        """Return this tool with changes."""
+        return self.model_copy(update=changes)
+
+
 class Body(_Frozen):
-    """The body that is at work: the application's `respond`, for a message or after the last answer."""
+    """The body that is at work: the application's `respond`, for a message or after the last answer, or a tool's."""
 
     by: str
     """The run whose body it is."""
@@ -158,6 +231,8 @@ class Body(_Frozen):
     """How many of the thread's wanted answers it shows to the model."""
     holds: tuple[str, ...] = ()
     """The calls that are not released before it has ended."""
+    tool: str | None = None
+    """The waiting tool whose body it is."""
 
     def is_alive(self, now: float) -> bool:
         """Whether it may still be at work; one that claims too much time was written by a clock that is ahead."""
@@ -185,6 +260,10 @@ class Plan(_Frozen):
     """An item that is older than every item of these calls: reading further back is of no use."""
     removed: tuple[str, ...] = ()
     """The latest items that had to go. One of them that is pending is deleted, whenever it appears."""
+    tools: tuple[WaitingTool, ...] = ()
+    """The tools that wait, in the order in which the model called them."""
+    state: str | None = None
+    """The Agents SDK's state of the run in which they were called, if the application wants it kept."""
     body: Body | None = None
     lease: str | None = None
     """The worker whose step is writing items at this moment."""
@@ -199,6 +278,10 @@ class Plan(_Frozen):
         """Return this plan with more items that have to go; one that goes again counts as new."""
         others = [each for each in self.removed if each not in item_ids]
         return self.but(removed=(*others, *item_ids)[-REMOVED_KEPT:])
+
+    def waiting(self, tool_id: str | None) -> WaitingTool | None:
+        """Return a tool that waits, by its id."""
+        return next((tool for tool in self.tools if tool.id == tool_id), None)
 
     def is_same_as(self, other: Plan) -> bool:
         """Whether writing this plan over `other` would change nothing but its writer."""

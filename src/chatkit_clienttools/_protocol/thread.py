@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from chatkit.types import ClientToolCallItem
+from chatkit.types import ClientToolCallItem, SDKHiddenContextItem
 
 from chatkit_clienttools.receipts import id_in_receipt, unstamped
 
-from .plan import Plan, PlannedCall
+from .outputs import Output, item_of
+from .plan import Entry, Plan, PlannedCall, WaitingTool
 from .states import Change, State, change_between
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Write(NamedTuple):
     """One item to be written, or deleted."""
 
     kind: Literal["delete", "complete", "add"]
-    item: ClientToolCallItem
+    item: ClientToolCallItem | SDKHiddenContextItem
 
 
 class Transition(NamedTuple):
@@ -56,10 +58,13 @@ class Thread:
     """The newest user message."""
     gone: frozenset[str] = frozenset()
     """Messages under which calls were asked for, and which a retry has deleted since."""
+    outputs: tuple[SDKHiddenContextItem, ...] = ()
+    """What tools have returned that are in the plan still."""
 
     @classmethod
     def read(cls, thread_id: str, plan: Plan, items: list[ThreadItem], now: float, gone: frozenset[str]) -> Thread:
         """Make the value from a plan and the newest items, newest first."""
+        tools = {tool.id for tool in plan.tools}
         return cls(
             id=thread_id,
             plan=plan,
@@ -68,6 +73,7 @@ class Thread:
             newest=items[0] if items else None,
             message=next((item.id for item in items if item.type == "user_message"), None),
             gone=gone,
+            outputs=tuple(item for item in items if isinstance(item, SDKHiddenContextItem) and item.id in tools),
         )
 
     # progress: read from the items
@@ -115,13 +121,30 @@ class Thread:
 
     @property
     def answers(self) -> int:
-        """How many wanted answers the thread has had, ever."""
-        return self.plan.answers + sum(call.wanted for call in self.plan.calls[: self.settled])
+        """How many wanted answers the thread has had, ever; what a tool that waited has returned is one too."""
+        asked = sum(call.wanted for call in self.plan.calls[: self.settled])
+        return self.plan.answers + asked + len(self.outputs)
 
     @property
     def has_news(self) -> bool:
         """Whether there is an answer that the model wants and has not been told."""
         return self.answers > self.plan.told
+
+    @cached_property
+    def tools(self) -> tuple[WaitingTool, ...]:
+        """The tools that wait, each with what has become of its calls."""
+        return tuple(self._up_to_date(tool) for tool in self._without_item if tool.output is None)
+
+    @property
+    def _without_item(self) -> list[WaitingTool]:
+        """The tools of the plan that have not returned, or whose output is no item yet."""
+        known = {item.id for item in self.outputs}
+        return [tool for tool in self.plan.tools if tool.id not in known]
+
+    @property
+    def ready(self) -> WaitingTool | None:
+        """The first tool that waits and can go on."""
+        return next((tool for tool in self.tools if tool.is_ready), None)
 
     def state_at(self, place: int, has_failed: HasFailed) -> State:
         """The state of the call at a place of the plan."""
@@ -146,6 +169,20 @@ class Thread:
             return State.COMPLETED if place < self.latest else State.QUEUED
         return State.PENDING if item.status == "pending" else State.COMPLETED
 
+    def _up_to_date(self, tool: WaitingTool) -> WaitingTool:
+        if tool.is_ready:
+            return tool
+        return tool.but(journal=tuple(self._what_became_of(entry) for entry in tool.journal))
+
+    def _what_became_of(self, entry: Entry) -> Entry:
+        """Return a line of a journal, with the answer if there is one: a call that has left the plan is cancelled."""
+        if not entry.is_open or entry.call is None:
+            return entry
+        place = self.plan.calls.find(entry.call)
+        if place is None:
+            return entry.model_copy(update={"is_cancelled": True})
+        return entry.model_copy(update={"item_id": self.plan.calls[place].item_id}) if place < self.settled else entry
+
     # changes
 
     def planning(self, **changes: object) -> Thread:
@@ -155,12 +192,15 @@ class Thread:
     def having(self, plan: Plan, writes: Iterable[Write]) -> Thread:
         """Return this thread with another plan, and with some of the writes done."""
         items = {item.id: item for item in self.items}
+        outputs = {item.id: item for item in self.outputs}
         for write in writes:
             if write.kind == "delete":
                 items.pop(write.item.id, None)
-            else:
+            elif isinstance(write.item, ClientToolCallItem):
                 items[write.item.id] = write.item
-        return replace(self, plan=plan, items=tuple(items.values()))
+            else:
+                outputs[write.item.id] = write.item
+        return replace(self, plan=plan, items=tuple(items.values()), outputs=tuple(outputs.values()))
 
     def completing(self, item: ClientToolCallItem) -> Thread:
         """Return this thread with a pending item completed."""
@@ -177,6 +217,19 @@ class Thread:
             arguments=arguments,
         )
         return replace(self, items=(item, *self.items), newest=item)
+
+    def with_outputs(self, before: str | None = None) -> Thread:
+        """Return this thread with an item for each tool that has returned; a step may have died before it wrote one.
+
+        The model reads them before the user message `before`, which was written meanwhile.
+        """
+        thread = self
+        for tool in self._without_item:
+            if tool.output is not None:
+                output = Output(tool.call_id, tool.name, tool.arguments, json.loads(tool.output), tool.before or before)
+                item = item_of(tool.id, output, self.id, thread._time_after_newest())
+                thread = replace(thread, outputs=(*thread.outputs, item), newest=item)
+        return thread
 
     def adopting_stranger(self, wanted: Callable[[str], bool]) -> Thread:
         """Return this thread with the newest pending call in its plan, if nobody planned it.
@@ -230,7 +283,7 @@ class Thread:
 
     def without_finished(self) -> Thread:
         """Return this thread without the finished calls that a step has left in the plan, because it was cut off."""
-        return replace(self, plan=self.at_rest) if self.settled else self
+        return replace(self, plan=self.at_rest, outputs=()) if self.settled or self.outputs else self
 
     def _has_id(self, item_id: str) -> bool:
         known = item_id in self.plan.removed or any(item.id == item_id for item in self.items)
@@ -255,10 +308,11 @@ class Thread:
         calls = self.plan.calls[self.settled :]
         finished = self.plan.finished + len(done)
         body = self.plan.body if self.plan.body and self.plan.body.is_alive(self.now) else None
-        is_over = not calls and self.answers <= self.plan.told and body is None
+        is_over = not calls and not self.tools and self.answers <= self.plan.told and body is None
         return self.plan.but(
             body=body,
             calls=calls,
+            tools=tuple(self._up_to_date(tool) for tool in self._without_item),
             finished=0 if is_over else finished,
             answers=self.answers,
             last=done[-1].id if done else self.plan.last,
@@ -275,7 +329,8 @@ class Thread:
         deleted = [Write("delete", item) for key, item in was.items() if key not in now]
         completed = [Write("complete", item) for key, item in now.items() if key in was and item is not was[key]]
         added = [Write("add", item) for key, item in now.items() if key not in was]
-        return [*deleted, *completed, *added]
+        outputs = [Write("add", item) for item in self.outputs if item not in before.outputs]
+        return [*deleted, *completed, *outputs, *added]
 
 
 def transitions(before: Thread, after: Thread, has_failed: HasFailed) -> Iterator[Transition]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,26 @@ from pydantic_core import from_json, to_json
 
 from chatkit_clienttools._protocol.plan import Calls
 from chatkit_clienttools.errors import InvalidArgumentsError, QueueFullError
-from chatkit_clienttools.observe import log_and_return
+from chatkit_clienttools.observe import log_and_return, logger, place_of
+
+from .requests import setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from chatkit.types import ThreadStreamEvent
 
     from .rules import Rules
+
+
+class SuspendedError(BaseException):
+    """Unwinds a body that waits, or that another request has taken over. Not an `Exception`: nothing may catch it."""
+
+
+def is_suspension(error: BaseException) -> bool:
+    """Whether a body unwinds because it waits; a task group wraps what has ended its tasks."""
+    inside = getattr(error, "exceptions", ())
+    return isinstance(error, SuspendedError) or (bool(inside) and all(map(is_suspension, inside)))
 
 
 class Invocation:
@@ -49,6 +62,10 @@ class Asked:
     item: ClientToolCallItem | None = None
     """The item that ChatKit, or the body itself, has already made for it."""
     invocation: Invocation | None = None
+    own_id: str | None = None
+    """The id of a call whose answer a tool awaits."""
+    awaited_by: str | None = None
+    """The id of that tool."""
 
 
 current_invocation: ContextVar[Invocation | None] = ContextVar("chatkit_clienttools_invocation", default=None)
@@ -61,6 +78,8 @@ class Queue:
         self.asked: list[Asked] = []
         self.open = Calls()
         """The calls that wait in the thread already: they count for the limits."""
+        self.journals = 0
+        """How large the journals of waiting tools are, in bytes: they count for `max_bytes`."""
         self.thread = ""
         """The id of the thread, as errors show it."""
         self._rules = rules
@@ -74,6 +93,28 @@ class Queue:
         with self._lock:  # synchronous tools run in threads, several at a time
             self._accept([*self._put_into_slot(context), *calls], tool_call_id)
             self._fill_slot(context)
+
+    def measured(self, call: ClientToolCall) -> ClientToolCall:
+        """Return a call as it is now, or refuse it."""
+        return _measured(call)[0]
+
+    def await_answer(self, context: AgentContext[Any], call: ClientToolCall, own_id: str, tool_id: str) -> None:
+        """Queue a call whose answer a tool awaits; the tool waits, and does not take it back."""
+        with self._lock:
+            self._accept(self._put_into_slot(context))
+            awaited = Asked(*_measured(call), self._rules.clock(), own_id=own_id, awaited_by=tool_id)
+            self._take([*self.asked, awaited])
+
+    def forget(self, own_id: str | None) -> None:
+        """Forget a call whose answer nobody awaits any more."""
+        with self._lock:
+            self.asked = [each for each in self.asked if each.own_id != own_id]
+
+    def make_room(self, size: int) -> None:
+        """Count one more line of a journal, or refuse it."""
+        with self._lock:
+            self._check_size(self.asked, self.journals + size)
+            self.journals += size
 
     def discard(self, context: AgentContext[Any]) -> None:
         """Forget what was asked for."""
@@ -113,7 +154,10 @@ class Queue:
         """Take all of `calls`, or none."""
         now, invocation = self._rules.clock(), current_invocation.get()
         new = [Asked(*_measured(call), now, tool_call_id, item, invocation) for call in calls]
-        asked = [*self.asked, *new]
+        if new:  # the journals alone may be too large by now, and that is refused where more is asked for
+            self._take([*self.asked, *new])
+
+    def _take(self, asked: list[Asked]) -> None:
         count = len(self.open) + len(asked)
         if count > self._rules.max_queued:
             raise log_and_return(
@@ -122,16 +166,20 @@ class Queue:
                     f"{self._rules.max_queued} are allowed (ClientToolSequencer(max_queued=...))"
                 )
             )
-        size = self.open.size + sum(each.size for each in asked)
+        self._check_size(asked, self.journals)
+        self.asked = asked
+
+    def _check_size(self, asked: list[Asked], journals: int) -> None:
+        size = self.open.size + sum(each.size for each in asked) + journals
         if size > self._rules.max_bytes:
+            what = "client tool calls" if not journals else "client tool calls, and the steps of waiting tools,"
             raise log_and_return(
                 QueueFullError(
-                    f"The client tool calls of thread {self.thread} would take {size:,} bytes; at most "
+                    f"The {what} of thread {self.thread} would take {size:,} bytes; at most "
                     f"{self._rules.max_bytes:,} are allowed (ClientToolSequencer(max_bytes=...)). "
-                    "Send an id, and let the frontend fetch what is large."
+                    "Send an id, and let the frontend fetch what is large; let a step return an id, too."
                 )
             )
-        self.asked = asked
 
     def _put_into_slot(self, context: AgentContext[Any]) -> list[ClientToolCall]:
         """Return the call that somebody else has put into the slot of `context`, if there is one that is new."""
@@ -149,6 +197,27 @@ class Queue:
             self._in_slots.append(first)
         if not any(context is known for known in self._contexts):
             self._contexts.append(context)
+
+
+@contextmanager
+def transaction(tool: str, queue: Queue | None) -> Iterator[None]:
+    """Take back what the code inside has asked for if it raises.
+
+    The log says so, since the Agents SDK tells the model at most: the kind of the error, and not its text, which may
+    quote what the user said. A tool that waits is no error.
+    """
+    invocation = Invocation(current_invocation.get())
+    with setting(current_invocation, invocation):
+        try:
+            yield
+        except BaseException as error:
+            taken_back = queue.take_back(invocation) if queue else 0
+            if isinstance(error, Exception) or (taken_back and not is_suspension(error)):
+                dropped = f"; {taken_back} client tool calls of it are dropped" if taken_back else ""
+                thread, kind = queue.thread if queue else None, type(error).__name__
+                logger.warning("thread %s: the tool %s raised %s%s%s", thread, tool, kind, dropped, place_of(error))
+                logger.debug("where that was", exc_info=error)
+            raise
 
 
 def _refuse(constant: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
 
 from chatkit_clienttools._locks import ThreadLocks
@@ -19,20 +19,43 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from chatkit.agents import AgentContext
+
     from chatkit_clienttools._protocol.plan import Plan
-    from chatkit_clienttools.observe import Observer
+    from chatkit_clienttools.observe import Observer, ToolObserver
 
 MAX_WARNINGS = 100
 """How many unknown names are warned about."""
 
-_UNDECLARED: ClientTool[...] = ClientTool("undeclared")
+_UNDECLARED: ClientTool[..., Any] = ClientTool("undeclared")
+
+
+class MayWait(Protocol):
+    """A tool whose body may wait for the browser."""
+
+    function: Any
+    """What it runs."""
+
+    @property
+    def name(self) -> str:
+        """What the model knows it by."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where its function stands in the code."""
+        ...
+
+    async def wake(self, running: Any, context: AgentContext[Any]) -> None:
+        """Run its body with the answers that it has by now."""
+        ...
 
 
 @dataclass(eq=False)
 class Rules:
     """The options of a sequencer, and its locks."""
 
-    tools: Mapping[str, ClientTool[...]]
+    tools: Mapping[str, ClientTool[..., Any]]
     on_user_message: Literal["cancel", "keep"]
     on_failure: Literal["continue", "abort"]
     max_queued: int
@@ -41,7 +64,10 @@ class Rules:
     answers: Callable[[Any], Any]
     lock: Callable[[str], AbstractAsyncContextManager[Any]] | None
     observers: Sequence[Observer]
+    tool_observers: Sequence[ToolObserver]
     clock: Callable[[], float]
+    waiting: dict[str, MayWait | None] = field(default_factory=dict)
+    """The tools that may wait, by name; None for a name that several have."""
     locks: ThreadLocks = field(default_factory=ThreadLocks)
     name: str = field(default_factory=lambda: uuid4().hex[:8])
     _warned_of_others: bool = False
@@ -69,9 +95,20 @@ class Rules:
         """The time for measuring how long something takes, which nobody sets."""
         return time.monotonic() if self.clock is time.time else self.clock()
 
-    def tool(self, name: str) -> ClientTool[...]:
+    def tool(self, name: str) -> ClientTool[..., Any]:
         """The declared tool of that name, or one that takes any answer."""
         return self.tools.get(name, _UNDECLARED)
+
+    def may_wait(self, body: MayWait) -> None:
+        """Remember a tool that may wait: an answer wakes it by its name, when nothing else is known of it.
+
+        That turns receipts on: without them a repeated answer to one call could be taken for the answer to the next.
+        """
+        if not self.receipts:
+            self.receipts, self.policy = True, replace(self.policy, receipts=True)
+        other = self.waiting.get(body.name, body)
+        is_made_again = other is not None and other.place == body.place and "<locals>" not in body.place
+        self.waiting[body.name] = body if other is body or is_made_again else None
 
     @asynccontextmanager
     async def alone_on(self, thread_id: str) -> AsyncGenerator[None, None]:

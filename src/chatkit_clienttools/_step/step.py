@@ -6,13 +6,13 @@ store that compares before it saves, the first write takes the lease and the las
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from chatkit.types import ClientToolCallItem
 
-from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed, Wrote, recorded
+from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed, Went, Wrote, recorded
 from chatkit_clienttools._protocol.plan import Plan
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools._protocol.thread import Thread, Transition, Write, transitions
@@ -41,6 +41,10 @@ PAGE = 20
 """How many items are read at once beyond that, and how far a pending call is looked for that nobody planned."""
 
 
+FOR_EACH_ANSWER = 3
+"""How many items are read for each answer that a waiting tool has had: there may be others between them."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a step has done."""
@@ -63,7 +67,8 @@ class Outcome:
     @property
     def released(self) -> ClientToolCallItem | None:
         """The call to be streamed; one that was added, unless another worker has removed it meanwhile."""
-        added = [write.item for write in self.writes if write.kind == "add"]
+        items = [write.item for write in self.writes if write.kind == "add"]
+        added = [item for item in items if isinstance(item, ClientToolCallItem)]
         there = {item.id for item in self.after.items}
         return next((item for item in added if item.id in there), self.sent_again)
 
@@ -80,10 +85,17 @@ class Steps:
         """Whether anything was written, or may have been."""
         self.removed: list[str] = []
         """The items that are gone, of which the browser has to hear, also if a step fails after that."""
+        self.newest: ThreadItem | None = None
+        """The item that the request has streamed last."""
+        self._latest: _Draft | None = None
 
-    async def take(self, event: Event, *, with_thread: bool = False) -> Outcome:
-        """Take the step for one event. Once begun it comes to its end, even if the request is cancelled."""
-        return await to_the_end(self._take(event, with_thread=with_thread))
+    async def take(self, event: Event, *, with_thread: bool = False, goes_on: bool = False) -> Outcome:
+        """Take the step for one event. Once begun it comes to its end, even if the request is cancelled.
+
+        A step that `goes_on` begins where the one before has ended, without reading the items again. If somebody else
+        has come in between, a store that compares says so when the plan is saved; of others the revision is read.
+        """
+        return await to_the_end(self._take(event, with_thread=with_thread, goes_on=goes_on))
 
     async def look(self, *, whole: bool = False) -> tuple[Thread, list[ThreadItem]]:
         """Read the thread without changing anything; `whole` goes back as far as the plan's finished calls."""
@@ -109,21 +121,27 @@ class Steps:
             except DamagedPlanError:
                 await plans.save(Plan(writer=self._rules.worker).to_text())
 
-    async def _take(self, event: Event, *, with_thread: bool) -> Outcome:
+    async def _take(self, event: Event, *, with_thread: bool, goes_on: bool) -> Outcome:
         drafts: list[_Draft] = []
         try:
             async with self._rules.alone_on(self._thread_id):
-                return await self._carry_out(event, drafts, with_thread=with_thread)
+                return await self._carry_out(event, drafts, with_thread=with_thread, goes_on=goes_on)
         finally:  # an observer is code of the application: it is called when nothing is held any more
             for draft in drafts:
                 self._announce_all(draft)
 
-    async def _carry_out(self, event: Event, drafts: list[_Draft], *, with_thread: bool) -> Outcome:
+    async def _carry_out(self, event: Event, drafts: list[_Draft], *, with_thread: bool, goes_on: bool) -> Outcome:
         """Decide and write, and again from what has been done if another worker comes in between."""
         depth = PAGE if isinstance(event, (Answered, Resumed)) else HANDFUL
         refusal: BaseException | None = None
+        known = self._latest if goes_on else None
+        self._latest = None
         for _ in range(ATTEMPTS):
-            draft = await self._decided(event, depth, with_thread=with_thread)
+            if known is not None and await _stands(known.plans):
+                draft = self._decided_after(known, event)
+            else:
+                draft = await self._decided(event, depth, with_thread=with_thread)
+            known = None
             # what is not in the table raises here, before anything is written
             changes = list(transitions(draft.before, draft.after, self._rules.policy.has_failed))
             drafts.append(draft)
@@ -135,6 +153,7 @@ class Steps:
                 depth *= 10  # what is in the way may be further back
                 event = draft.rest_of(event)
             else:
+                self._latest = draft
                 writes = tuple(write for each in drafts for write in each.done)
                 again = self._rules.policy.sends_again(draft.after, event)
                 return Outcome(draft.before, draft.after, draft.metadata, writes, again)
@@ -148,6 +167,14 @@ class Steps:
         thread = await self._thread(stored.but(lease=None), items, check_turns=isinstance(event, Wrote))
         before = thread.adopting_stranger(lambda name: self._rules.tool(name).answer_wanted)
         return _Draft(plans, stored, before, self._rules.policy.decide(before, event), metadata)
+
+    def _decided_after(self, known: _Draft, event: Event) -> _Draft:
+        """Decide what the event makes of the thread as the step before has left it."""
+        plan = known.after.at_rest
+        newest = self.newest or known.after.newest
+        before = replace(known.after, plan=plan, outputs=(), now=self._rules.clock(), newest=newest)
+        after = self._rules.policy.decide(before, event)
+        return _Draft(known.plans, plan, before, after, known.metadata, is_assumed=known.plans.compares)
 
     # reading
 
@@ -174,7 +201,8 @@ class Steps:
         """
         items: dict[str, ThreadItem] = {}
         after: str | None = None
-        limit = HANDFUL
+        # what waiting tools were answered is read with the rest: one of them may go on now, from the top
+        limit = HANDFUL + FOR_EACH_ANSWER * sum(len(tool.answers) for tool in plan.tools)
         while True:
             page = await self._store.load_thread_items(self._thread_id, after, limit, "desc", self._context)
             older = {item.id: item for item in page.data if item.id not in items}
@@ -184,11 +212,12 @@ class Steps:
             # a store whose cursor starts over brings nothing new: do not follow it for ever
             if not page.has_more or not older or is_enough:
                 return list(items.values())
-            after, limit = page.after, PAGE
+            after, limit = page.after, max(PAGE, limit)
 
     async def _thread(self, plan: Plan, items: list[ThreadItem], *, check_turns: bool) -> Thread:
         seen = {item.id for item in items}
-        turns = {call.turn for call in plan.calls if call.turn} - seen if check_turns else set()
+        asked = (*plan.calls, *plan.tools) if check_turns else ()
+        turns = {each.turn for each in asked if each.turn} - seen
         gone = [turn for turn in turns if not await self._exists(turn)]
         return Thread.read(self._thread_id, plan, items, self._rules.clock(), frozenset(gone))
 
@@ -206,7 +235,7 @@ class Steps:
             return
         is_leasing = draft.plans.compares and self._rules.lock is None
         plan = draft.after.plan.but(lease=self._rules.holder if is_leasing else None)
-        is_first = is_leasing or _has_news(plan, draft.stored)
+        is_first = is_leasing or draft.is_assumed or _has_news(plan, draft.stored)
         if is_first:
             await self._save(draft.plans, draft.stored, plan)
             draft.is_recorded = True
@@ -295,6 +324,8 @@ class _Draft:
     before: Thread
     after: Thread
     metadata: ThreadMetadata | None
+    is_assumed: bool = False
+    """Whether nothing was read: the plan has to be saved before anything else, to see that this is how things are."""
     is_recorded: bool = False
     """Whether the plan is written."""
     done: list[Write] = field(default_factory=list)
@@ -305,13 +336,21 @@ class _Draft:
     def rest_of(self, event: Event) -> Event:
         """What is left to do of an event, when this much of it is written."""
         is_completed = any(write.kind == "complete" for write in self.done)
-        is_planned = self.is_recorded and isinstance(event, Ended)
+        is_planned = self.is_recorded and isinstance(event, (Ended, Went))
         return recorded(event) if is_planned or is_completed else event
 
     @property
     def reached(self) -> Thread:
         """The thread as far as it is written."""
         return self.before.having(self.after.plan if self.is_recorded else self.before.plan, self.done)
+
+
+async def _stands(plans: PlanKeeper) -> bool:
+    """Whether a plan may be taken for what it was when it was saved last."""
+    revision = plans.revision
+    if not plans.compares:
+        await plans.load(with_thread=False)
+    return plans.revision == revision
 
 
 class _OvertakenError(Exception):

@@ -71,7 +71,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     actions: ClassVar[Mapping[str, Sequence[str]]] = ACTIONS
     """The actions that the server has, by type, and the client tools that it then asks for."""
 
-    tools: ClassVar[Sequence[ClientTool[...]]] = TOOLS
+    tools: ClassVar[Sequence[ClientTool[..., Any]]] = TOOLS
     """The declarations of these tools: which of them want an answer, and which are required."""
 
     answers: ClassVar[Mapping[str, Any]] = {}

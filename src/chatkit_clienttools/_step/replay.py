@@ -1,0 +1,401 @@
+"""The body of a tool that waits for the browser: it runs again from the top after each answer.
+
+A tool of the Agents SDK cannot be suspended, and a process may end while the browser takes its time. So the body runs
+as far as its first `ask` that has no answer, and unwinds. The answer wakes it, in whatever process it arrives: the body
+begins again, and each `ask` and `step` that is in its journal returns at once what it returned before. What the body
+streams on the way was streamed before, and is not streamed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+import json
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from chatkit.types import ThreadItemAddedEvent, ThreadItemUpdatedEvent, WorkflowItem
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from chatkit_clienttools._protocol.plan import Entry, WaitingTool
+from chatkit_clienttools.errors import (
+    CallCancelledError,
+    CallFailedError,
+    QueueFullError,
+    ReplayMismatchError,
+    StepFailedError,
+    UsageError,
+)
+from chatkit_clienttools.observe import log_and_return, logger, place_of
+from chatkit_clienttools.receipts import answer_of, new_ask_id
+
+from .asked import SuspendedError, is_suspension, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from chatkit.agents import AgentContext, ClientToolCall
+    from chatkit.types import ClientToolCallItem, ThreadStreamEvent
+
+    from .asked import Queue
+    from .rules import MayWait, Rules
+
+CODE_HAS_CHANGED = "The code of this tool has changed while it waited."
+"""What the model is told of a tool whose body does something else on replay."""
+
+MAX_ERROR = 1000
+"""How much is kept of the text of an error that a step has raised."""
+
+MAX_CANCELLED = 100
+"""How often a body may ask for something that is cancelled at once, because the user has written."""
+
+current_replay: ContextVar[Replay | None] = ContextVar("chatkit_clienttools_replay", default=None)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the body of a tool needs of the request in which it runs."""
+
+    rules: Rules
+    queue: Queue
+    record: Callable[[Replay], Awaitable[bool]]
+    """Writes the step that it has taken; False if another request has taken the tool over."""
+    problem_with: Callable[[AgentContext[Any]], str | None]
+    """Why it could not be run again with a context like this one."""
+
+
+class Replay:
+    """One run of the body of a tool: from the top, with what its journal holds."""
+
+    def __init__(
+        self,
+        tool: MayWait,
+        within: Surroundings,
+        waiting: WaitingTool,
+        answers: Mapping[str, ClientToolCallItem] | None = None,
+        *,
+        is_nested: bool = False,
+    ) -> None:
+        self.tool = tool
+        self.rules = within.rules
+        self.waiting = waiting
+        self.is_waiting = False
+        """Whether the body waits for an answer."""
+        self.has_run = False
+        self.has_ended = False
+        """Whether the body has returned or raised."""
+        self.output: str | None = None
+        """What the model gets to read, as JSON."""
+        self.context: AgentContext[Any] | None = None
+        """The context that it runs with."""
+        self.failure: Exception | None = None
+        """Why a step could not be recorded: the request fails, and not the tool."""
+        self._within = within
+        self._answers = answers or {}
+        self._is_nested = is_nested
+        self._journal = list(waiting.journal)
+        self._position = 0
+        self._is_busy = False
+        self._cancelled = 0
+        self._result: Any = None
+        self._error: Exception | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether what the body streams was streamed before, or is streamed on its way out."""
+        return self.is_waiting or self._position < len(self.waiting.journal)
+
+    @property
+    def as_it_waits(self) -> WaitingTool:
+        """The tool with all that it has done so far."""
+        return self.waiting.but(journal=tuple(self._journal))
+
+    async def go(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the function; return or raise what came of it if it has come to its end before."""
+        if self.has_ended:
+            if self._error is not None:
+                raise self._error
+            return self._result
+        self.has_run = True
+        try:
+            with transaction(self.tool.name, self._within.queue):
+                self._result = await self.tool.function(*args, **kwargs)
+                self._check_that_it_may_return()
+        except Exception as error:  # noqa: BLE001  it is raised again where the Agents SDK expects it
+            self._error = self._error or error
+        except BaseException as error:
+            if not is_suspension(error):
+                raise
+            if self._error is None:
+                return None
+        self._come_to_the_end()
+        return None
+
+    def _check_that_it_may_return(self) -> None:
+        """Raise if the body has returned though it waits, or has asked for less than before, or was refused."""
+        if self._error is not None:
+            raise self._error
+        if self.is_waiting:
+            raise log_and_return(UsageError(f"The tool {self.tool.name} {_SWALLOWED}"))
+        if self._position < len(self.waiting.journal):
+            raise self._mismatch("return")
+
+    def _come_to_the_end(self) -> None:
+        """Note what has come of the body."""
+        if self.is_waiting:
+            self._within.queue.forget(self._journal.pop().call)
+        self.is_waiting, self.has_ended = False, True
+        if isinstance(self._error, ReplayMismatchError):
+            self._result, self._error = CODE_HAS_CHANGED, None
+
+    async def ask(self, ctx: object, context: AgentContext[Any], call: ClientToolCall) -> Any:
+        """Return the answer to a call, or wait for it."""
+        with self._alone(ctx, "ask()"):
+            taken = self._within.queue.measured(call)
+            key = hashlib.sha256(json.dumps(taken.arguments, sort_keys=True).encode()).hexdigest()[:16]
+            entry = self._next("ask", taken.name, key)
+            if entry is None and self.waiting.is_cancelled and not self.rules.tool(call.name).required:
+                self._check_that_it_gives_up()
+                entry = self._add(Entry(kind="ask", name=call.name, key=key, is_cancelled=True))
+            if entry is None:
+                self._check_that_it_can_wait(context)
+                ask_id = new_ask_id()
+                self._within.queue.await_answer(context, taken, ask_id, self.waiting.id)
+                self._add(Entry(kind="ask", name=call.name, key=key, call=ask_id))
+                self.is_waiting = True
+                raise SuspendedError
+            item = self._answers.get(entry.item_id or "")
+            if item is None:
+                raise CallCancelledError(entry.name)
+            return self._opened(item)
+
+    def _opened(self, item: ClientToolCallItem) -> Any:
+        """Return an answer as its tool's type, or raise `CallFailedError`."""
+        tool, answer = self.rules.tool(item.name), answer_of(item)
+        if problem := tool.problem_with(answer):
+            raise CallFailedError(item.name, problem, tool.report_in(answer))
+        return tool.read(answer)
+
+    async def step(
+        self, ctx: object, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Return the result of a function that runs once, whatever happens to the body."""
+        if not callable(function):
+            what = "a coroutine" if inspect.iscoroutine(function) else type(function).__name__
+            if inspect.iscoroutine(function):
+                function.close()
+            raise log_and_return(
+                UsageError(f"step() takes a function, not {what}: step(ctx, function, argument), without calling it")
+            )
+        with self._alone(ctx, "step()"):
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            adapter = _type_of_result(function)
+            cause: Exception | None = None
+            entry = self._next("step", name)
+            if entry is None:
+                try:
+                    entry, cause = await _taken(name, function, args, kwargs, adapter)
+                except UsageError as error:
+                    self._refuse(error)  # it was taken, and is in no journal
+                self._make_room_for(entry)
+                self._add(entry)
+                if not await self._is_recorded():
+                    raise SuspendedError
+            if entry.error is not None:
+                raise StepFailedError(name, *entry.error) from cause
+            return self._result_in(entry, adapter)
+
+    def _make_room_for(self, entry: Entry) -> None:
+        """Count a step for the limits; one that is too large ends the tool, since it could not be played again."""
+        try:
+            self._within.queue.make_room(len(entry.model_dump_json().encode()))
+        except QueueFullError as error:
+            self._refuse(error)
+
+    def _result_in(self, entry: Entry, adapter: TypeAdapter[Any]) -> Any:
+        """Return the result of a step as its declared type."""
+        try:
+            return adapter.validate_json(entry.result or "null")
+        except ValidationError:
+            self._position -= 1
+            self._refuse(self._mismatch(f"step {entry.name} with another type of result"))
+
+    def raise_failure(self) -> None:
+        """Raise what has kept the store from recording a step, if anything has."""
+        if self.failure is not None:
+            raise self.failure
+
+    async def _is_recorded(self) -> bool:
+        """Record the step that was taken; False if the body must not go on with it."""
+        try:
+            return await self._within.record(self)
+        except Exception as error:  # noqa: BLE001  it is no error of the body, which may catch it
+            self.failure = error
+            return False
+
+    def refuse_inside_a_step(self, what: str) -> None:
+        """Refuse what would not happen again when the body does, since the step does not."""
+        if self._is_busy:
+            self._refuse(log_and_return(UsageError(f"{what} in the tool {self.tool.name}: not inside a step")))
+
+    @contextmanager
+    def _alone(self, ctx: object, what: str) -> Iterator[None]:
+        """Refuse what cannot be replayed: two things at once, on the way out, and from a tool inside this one."""
+        if getattr(ctx, "tool_call_id", self.waiting.call_id) != self.waiting.call_id:
+            raise log_and_return(
+                UsageError(
+                    f"{what} was called with the context of another tool than {self.tool.name}: give it the `ctx` that "
+                    "the body itself gets"
+                )
+            )
+        if self._is_busy or self.is_waiting:
+            self._refuse(log_and_return(UsageError(f"{what} in the tool {self.tool.name} {_NOT_ALONE}")))
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._is_busy = False
+
+    def _next(self, kind: str, name: str, key: str = "") -> Entry | None:
+        """Return the next line of the journal if this is what it says; None if the journal is at its end."""
+        if self._position == len(self._journal):
+            return None
+        entry = self._journal[self._position]
+        if (entry.kind, entry.name, entry.key) != (kind, name, key):
+            what = " with other arguments" if (entry.kind, entry.name) == (kind, name) else ""
+            self._refuse(self._mismatch(f"{kind} {name}{what}"))
+        self._position += 1
+        return entry
+
+    def _add(self, entry: Entry) -> Entry:
+        self._journal.append(entry)
+        self._position += 1
+        return entry
+
+    def _mismatch(self, does: str) -> ReplayMismatchError:
+        entry = self._journal[self._position]
+        error = ReplayMismatchError(self.tool.name, self._position, f"{entry.kind} {entry.name}", does)
+        return log_and_return(error)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        """End the tool with an error, also if its body catches this."""
+        self._error = self._error or error
+        raise error
+
+    def _check_that_it_gives_up(self) -> None:
+        """End a body that asks for ever, though whatever it asks for is cancelled."""
+        self._cancelled += 1
+        if self._cancelled > MAX_CANCELLED:
+            self._error = self._error or log_and_return(UsageError(f"The tool {self.tool.name} {_NEVER_GIVES_UP}"))
+            raise SuspendedError
+
+    def _check_that_it_can_wait(self, context: AgentContext[Any]) -> None:
+        name, problem = self.tool.name, self._within.problem_with(context)
+        if self._is_nested:
+            problem = (
+                "is part of an agent that is used as a tool, whose run would not be there any more: run the outer "
+                "agent with `sequencer.run_streamed(agent, history, context=...)`, in the place of "
+                "`Runner.run_streamed`"
+            )
+        elif self.rules.waiting.get(name) is not self.tool:
+            problem = (
+                "is not the only one of that name: give it another one, name_override=..., and define it once, not in "
+                "a function that is called for each request"
+            )
+        if problem:
+            raise log_and_return(UsageError(f"The tool {name} cannot wait for the browser. It {problem}"))
+
+
+_NOT_ALONE = (
+    "was called while another ask() or step() is under way: call one after the other, not in asyncio.gather, not "
+    "inside a step, and not in a `finally` once the tool waits. What is to run at once can be one step."
+)
+_SWALLOWED = (
+    "has caught what ends its body while it waits. Nothing may catch BaseException around ask(), as a bare `except:` "
+    "does, or a `return` in a `finally`."
+)
+_NEVER_GIVES_UP = (
+    f"has asked {MAX_CANCELLED} times more after the user has written. Whatever it asks for then is cancelled: it has "
+    "to come to its end when it catches CallCancelledError."
+)
+
+
+class _Unrepeated:
+    """ChatKit's queue of events, without what a body streams again."""
+
+    def __init__(self, events: asyncio.Queue[Any]) -> None:
+        self.events = events
+        self._begun: dict[str, WorkflowItem] = {}
+        """The workflows that the body has begun again, by the ids that they have now: the page does not know these."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.events, name)
+
+    async def put(self, event: ThreadStreamEvent) -> None:
+        """Take an event, unless it was streamed before."""
+        running = current_replay.get()
+        is_silent = running is not None and running.is_silent
+        match event:
+            case ThreadItemAddedEvent(item=WorkflowItem() as item) if is_silent:
+                self._begun[item.id] = item
+            case ThreadItemUpdatedEvent(item_id=item_id) if item_id in self._begun and not is_silent:
+                item = self._begun.pop(item_id).model_copy(deep=True)
+                event = ThreadItemAddedEvent(item=item)  # with the task that the update is about
+        if not is_silent:
+            await self.events.put(event)
+
+
+def mute_repetitions(context: AgentContext[Any]) -> None:
+    """Let the bodies of tools that run with this context stream nothing twice."""
+    if not isinstance(context._events, _Unrepeated):  # noqa: SLF001  ChatKit offers no other place
+        context._events = cast("Any", _Unrepeated(context._events))  # noqa: SLF001
+
+
+def _type_of_result(function: Callable[..., Any]) -> TypeAdapter[Any]:
+    """Return the type that a function says it returns; whatever is JSON if it does not say."""
+    target = function.func if isinstance(function, functools.partial) else function
+    target = getattr(target, "__func__", target)
+    hints = getattr(target, "__annotations__", {}) if inspect.isroutine(target) else {}
+    result = hints.get("return", Any)
+    try:
+        if isinstance(result, str):  # only this one: others may be known to type checkers alone
+            result = eval(result, getattr(target, "__globals__", {}))  # noqa: S307  it is the application's own code
+        return TypeAdapter(result)
+    except (NameError, PydanticSchemaGenerationError) as error:
+        name = getattr(target, "__qualname__", repr(target))
+        problem = (
+            f"The step {name} says that it returns {result!r}: a type is needed that is known at run time, and that"
+        )
+        raise log_and_return(UsageError(f"{problem} pydantic can read from JSON")) from error
+
+
+async def _taken(
+    name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], adapter: TypeAdapter[Any]
+) -> tuple[Entry, Exception | None]:
+    """Call a function, and return a line for the journal."""
+    try:
+        result = await _called(function, args, kwargs)
+    except Exception as error:  # noqa: BLE001  it is recorded, and raised again as StepFailedError
+        logger.warning("the step %s has raised %s%s", name, type(error).__name__, place_of(error))
+        logger.debug("where that was", exc_info=error)
+        return Entry(kind="step", name=name, error=(type(error).__name__, str(error)[:MAX_ERROR])), error
+    problem = "what is not JSON: annotate what it returns, with a pydantic model"
+    try:
+        written = adapter.dump_json(result, warnings=False, by_alias=True, round_trip=True)
+        problem = "something else than its annotation says"
+        adapter.validate_json(written)
+    except (PydanticSerializationError, ValidationError) as error:
+        raise log_and_return(UsageError(f"The step {name} has returned {problem}")) from error
+    return Entry(kind="step", name=name, result=written.decode()), None
+
+
+async def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return await function(*args, **kwargs)
+    result: Any | Awaitable[Any] = await asyncio.to_thread(function, *args, **kwargs)
+    return await result if inspect.isawaitable(result) else result

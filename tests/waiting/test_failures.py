@@ -1,0 +1,287 @@
+"""What becomes of a tool when the browser fails, when its body raises, and what the model reads then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from agents import RunContextWrapper
+from chatkit.agents import AgentContext
+
+from chatkit_clienttools.errors import CallFailedError
+from tests.helpers.merak import calls, speaks
+from tests.helpers.server import lines
+from tests.helpers.waiting import Waiting, animation, choose, stop, tool
+
+if TYPE_CHECKING:
+    from chatkit.store import Store
+
+    from chatkit_clienttools import ClientToolSequencer
+
+Ctx = RunContextWrapper[AgentContext[Any]]
+
+
+async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+    return (await sequencer.ask(ctx, choose(people=["Ada", "Grace"]))).name
+
+
+def text_for_the_model(ctx: RunContextWrapper[Any], error: Exception) -> str:
+    return f"It went wrong: {type(error).__name__}"
+
+
+FAILED = "An error occurred while running the tool"
+"""What the SDK tells the model of a tool that has raised; some versions say more."""
+
+MISFIT = {"nickname": "Countess"}
+"""An answer that is no choice."""
+
+
+class TestAFailedAnswer:
+    @staticmethod
+    def page(store: Store[Any], errors: list[CallFailedError]) -> Waiting:
+        async def insists(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            errors.clear()
+            while True:
+                try:
+                    return await chooses(sequencer, ctx)
+                except CallFailedError as error:
+                    errors.append(error)
+
+        return Waiting(store, [[calls("insists")], speaks("Good.")], tool(insists))
+
+    async def test_an_error_report_is_raised(self, store: Store[Any]) -> None:
+        """An error that the browser reports is a CallFailedError in the body, with what the browser said."""
+        errors: list[CallFailedError] = []
+        page = self.page(store, errors)
+
+        await page.say()
+        await page.fail("no canvas")
+        await page.answer({"name": "Ada"})
+
+        assert [("choose_agent", "the browser reported an error", "no canvas")] == [
+            (error.tool, error.reason, error.report) for error in errors
+        ]
+
+    async def test_an_answer_that_does_not_fit_is_raised(self, store: Store[Any]) -> None:
+        """An answer that is not of the declared type is a CallFailedError that names the field, without its value."""
+        errors: list[CallFailedError] = []
+        page = self.page(store, errors)
+
+        await page.say()
+        await page.answer(MISFIT)
+        await page.answer({"name": "Ada"})
+
+        assert [("the browser's answer does not fit: name: Field required", None)] == [
+            (error.reason, error.report) for error in errors
+        ]
+
+    async def test_the_body_may_ask_again(self, store: Store[Any]) -> None:
+        """A body that catches the error asks once more, as often as it likes, and goes on with the answer that fits."""
+        page = self.page(store, [])
+
+        replies = [await page.say(), await page.fail(), await page.answer(MISFIT), await page.fail()]
+        last = await page.answer({"name": "Ada"})
+
+        assert [["choose_agent"]] * 4 == [[name for name, _ in reply.calls] for reply in replies]
+        assert 4 == len({item["id"] for reply in replies for item in reply.call_items})
+        assert (["Good."], 2) == (last.texts, page.server.runs)
+        assert [("call", "insists", "{}"), ("output", "Ada")] == page.seen_by_model[-2:]
+
+    @pytest.mark.parametrize("on_failure", ["continue", "abort"])
+    async def test_nobody_catches_it(self, store: Store[Any], on_failure: str, log: pytest.LogCaptureFixture) -> None:
+        """A CallFailedError that nobody catches ends the tool: the model reads an error as its output, and runs."""
+        page = Waiting(store, [[calls("chooses")], speaks("Sorry.")], tool(chooses), on_failure=on_failure)
+
+        await page.say()
+        last = await page.fail("secret")
+
+        assert (["Sorry."], [], []) == (last.texts, last.calls, last.errors)
+        assert page.seen_by_model[-1][1].startswith(FAILED)
+        assert () == (await page.plan()).tools
+        assert "secret" not in log.text
+
+    async def test_what_the_log_says(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+        """A body that raises after an answer is one warning: thread, tool, kind and place, and nothing of the chat."""
+        page = Waiting(store, [[calls("chooses")], speaks("Sorry.")], tool(chooses))
+
+        await page.say()
+        await page.answer(MISFIT)
+
+        [line] = [text for level, text in lines(log) if level == "WARNING"]
+        assert line.startswith(
+            f"thread {page.chat.thread_id}: the tool chooses raised CallFailedError (replay.py, line "
+        )
+        assert "Countess" not in log.text
+
+    @pytest.mark.parametrize("on_failure", ["continue", "abort"])
+    async def test_the_body_decides_what_follows(self, store: Store[Any], on_failure: str) -> None:
+        """With on_failure="abort", too, a body that catches the error asks again: only what is queued is cancelled."""
+
+        async def insists(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            try:
+                return await chooses(sequencer, ctx)
+            except CallFailedError:
+                return f"at last {await chooses(sequencer, ctx)}"
+
+        page = Waiting(store, [[calls("insists")], speaks("Good.")], tool(insists), on_failure=on_failure)
+
+        await page.say()
+        await page.fail()
+        last = await page.answer({"name": "Ada"})
+
+        assert ["Good."] == last.texts
+        assert ("output", "at last Ada") == page.seen_by_model[-1]
+
+
+class TestABodyThatRaises:
+    async def test_after_an_answer(self, store: Store[Any]) -> None:
+        """The model reads the SDK's text for an error as the output of a tool that raises after an answer."""
+
+        async def breaks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await chooses(sequencer, ctx)
+            raise ValueError("out of order")
+
+        async def breaks_at_once(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            raise ValueError("out of order")
+
+        steps = [[calls("breaks_at_once")], [calls("breaks")], speaks("Sorry.")]
+        page = Waiting(store, steps, tool(breaks_at_once), tool(breaks))
+
+        await page.say()
+        at_once = page.seen_by_model[-1]
+        last = await page.answer({"name": "Ada"})
+
+        assert (["Sorry."], []) == (last.texts, last.errors)
+        assert at_once == page.seen_by_model[-1]
+        assert at_once[1].startswith(FAILED)
+
+    async def test_it_may_be_called_again(self, store: Store[Any]) -> None:
+        """After a tool has raised, the model may call it again, and it asks again from the top."""
+
+        async def breaks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            name = await chooses(sequencer, ctx)
+            if name == "Ada":
+                raise ValueError
+            return name
+
+        page = Waiting(store, [[calls("breaks")], [calls("breaks")], speaks("Good.")], tool(breaks))
+
+        await page.say()
+        again = await page.answer({"name": "Ada"})
+        last = await page.answer({"name": "Grace"})
+
+        assert (["choose_agent"], ["Good."]) == ([name for name, _ in again.calls], last.texts)
+        assert ("output", "Grace") == page.seen_by_model[-1]
+
+    async def test_beside_another_that_waits(self, store: Store[Any]) -> None:
+        """A tool that raises leaves one that waits beside it alone, and the model reads both outputs."""
+
+        async def breaks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await sequencer.ask(ctx, animation(state="start"))
+            raise ValueError
+
+        page = Waiting(store, [[calls("breaks"), calls("chooses")], speaks("Good.")], tool(breaks), tool(chooses))
+
+        await page.say()
+        await page.answer()
+        last = await page.answer({"name": "Ada"})
+
+        assert ["Good."] == last.texts
+        outputs = [each[1] for each in page.seen_by_model if each[0] == "output"]
+        assert outputs[0].startswith(FAILED)
+        assert ["Ada"] == outputs[1:]
+
+
+class TestFailureErrorFunction:
+    @staticmethod
+    def page(store: Store[Any], **options: Any) -> Waiting:
+        async def breaks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await chooses(sequencer, ctx)
+            raise ValueError
+
+        return Waiting(store, [[calls("breaks")], speaks("Sorry.")], tool(breaks, **options))
+
+    async def test_after_an_answer(self, store: Store[Any]) -> None:
+        """The text that failure_error_function= makes of an error after an answer is what the model reads."""
+        page = self.page(store, failure_error_function=text_for_the_model)
+
+        await page.say()
+        last = await page.answer({"name": "Ada"})
+
+        assert ["Sorry."] == last.texts
+        assert ("output", "It went wrong: ValueError") == page.seen_by_model[-1]
+
+    async def test_of_a_failed_answer(self, store: Store[Any]) -> None:
+        """It gets a CallFailedError that the body does not catch."""
+        page = self.page(store, failure_error_function=text_for_the_model)
+
+        await page.say()
+        await page.fail()
+
+        assert ("output", "It went wrong: CallFailedError") == page.seen_by_model[-1]
+
+    async def test_within_the_run(self, store: Store[Any]) -> None:
+        """It makes the text of an error before the first ask as well, once."""
+        texts: list[str] = []
+
+        def text(ctx: RunContextWrapper[Any], error: Exception) -> str:
+            texts.append(str(error))
+            return "It went wrong."
+
+        async def breaks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            raise ValueError("out of order")
+
+        page = Waiting(store, [[calls("breaks")], speaks("Sorry.")], tool(breaks, failure_error_function=text))
+
+        await page.say()
+
+        assert ("output", "It went wrong.") == page.seen_by_model[-1]
+        assert ["out of order"] == texts
+
+    @pytest.mark.fails
+    async def test_none_within_the_run(self, store: Store[Any]) -> None:
+        """failure_error_function=None ends the run in which the tool raises, and nothing of the tool is left."""
+
+        async def breaks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.enqueue(ctx, stop())
+            raise ValueError
+
+        page = Waiting(store, [[calls("breaks")], speaks("Good.")], tool(breaks, failure_error_function=None))
+
+        failed = await page.say()
+
+        assert 1 == len(failed.errors)
+        assert ([], ()) == (await page.chat.calls(), (await page.plan()).tools)
+        assert ["Good."] == (await page.say("again")).texts
+
+    async def test_none_after_an_answer(self, store: Store[Any]) -> None:
+        """With failure_error_function=None there is no run to end after an answer: the model reads the SDK's text."""
+        page = self.page(store, failure_error_function=None)
+
+        await page.say()
+        last = await page.answer({"name": "Ada"})
+
+        assert (["Sorry."], []) == (last.texts, last.errors)
+        assert page.seen_by_model[-1][1].startswith(FAILED)
+        assert () == (await page.plan()).tools
+
+
+class TestARunThatFails:
+    @pytest.mark.fails
+    async def test_after_the_tool_has_returned(self, store: Store[Any]) -> None:
+        """If the model fails after the last answer, the tool's output is kept: a repeated answer lets the model run."""
+        ran: list[str] = []
+
+        async def chooses_once(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            ran.append("body")
+            return await chooses(sequencer, ctx)
+
+        page = Waiting(store, [[calls("chooses_once")], RuntimeError("away"), speaks("Good.")], tool(chooses_once))
+
+        await page.say()
+        failed = await page.answer({"name": "Ada"})
+        again = await page.answer({"name": "Ada"})
+
+        assert (1, ["Good."]) == (len(failed.errors), again.texts)
+        assert ["body", "body"] == ran
+        assert [("call", "chooses_once", "{}"), ("output", "Ada")] == page.seen_by_model[-2:]

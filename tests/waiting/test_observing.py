@@ -1,0 +1,243 @@
+"""What can be watched of tools that wait: a line and an event for all that happens, and which tool waits for what."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from agents import RunContextWrapper
+from chatkit.agents import AgentContext
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools.errors import UsageError
+from chatkit_clienttools.observe import ToolEvent, ToolState, tool_metrics_observer
+from chatkit_clienttools.sequencer import ToolSnapshot
+from tests.helpers.merak import calls, speaks
+from tests.helpers.waiting import Waiting, animation, choose, tool
+
+if TYPE_CHECKING:
+    from chatkit.store import Store
+
+Ctx = RunContextWrapper[AgentContext[Any]]
+
+SECRET = "do-not-show-me"  # noqa: S105  it stands for what a user did
+
+
+async def secrets(query: str) -> list[str]:
+    return [SECRET]
+
+
+async def search(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+    people = await sequencer.step(ctx, secrets, SECRET)
+    choice = await sequencer.ask(ctx, choose(people=people))
+    await sequencer.ask(ctx, animation(state="stop"))
+    return f"{choice.name} {SECRET}"
+
+
+class Clock:
+    """Seconds that pass when the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def searched(store: Store[Any], **options: Any) -> Waiting:
+    """A tool that is called, woken after 2 and after 3 more seconds, and returns."""
+    clock = Clock()
+    page = Waiting(store, [[calls("search", call_id="call_1")], speaks("Good.")], tool(search), clock=clock, **options)
+    await page.say(SECRET)
+    clock.now += 2
+    await page.answer({"name": SECRET})
+    clock.now += 3
+    await page.answer()
+    return page
+
+
+THINGS: list[tuple[ToolState, str, int]] = [
+    ("waiting", "choose_agent", 0),
+    ("woken", "choose_agent", 2000),
+    ("waiting", "run_search_animation", 2000),
+    ("woken", "run_search_animation", 5000),
+    ("returned", "run_search_animation", 5000),
+]
+
+
+def lines_of_tools(log: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in log.records if record.getMessage().startswith("tool ")]
+
+
+class TestEvents:
+    async def test_one_for_each_thing_that_happens(self, store: Store[Any]) -> None:
+        """Observers hear of each time that a tool waits, is woken and returns, and how long ago it was called."""
+        events: list[ToolEvent] = []
+
+        page = await searched(store, tool_observers=[events.append])
+
+        assert [
+            ToolEvent(
+                thread_id=str(page.chat.thread_id),
+                call_id="call_1",
+                tool="search",
+                state=state,
+                waits_for=waits_for,
+                waited_ms=waited_ms,
+            )
+            for state, waits_for, waited_ms in THINGS
+        ] == events
+
+    async def test_a_tool_that_does_not_wait(self, store: Store[Any]) -> None:
+        """A tool that returns without asking is no event."""
+        events: list[ToolEvent] = []
+
+        async def returns(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            return "done"
+
+        page = Waiting(store, [[calls("returns")], speaks("Good.")], tool(returns), tool_observers=[events.append])
+        await page.say()
+
+        assert [] == events
+
+    async def test_a_repeated_answer(self, store: Store[Any]) -> None:
+        """A repeated answer is no event: nothing is woken by it."""
+        events: list[ToolEvent] = []
+        page = await searched(store, tool_observers=[events.append])
+
+        await page.answer()
+
+        assert len(THINGS) == len(events)
+
+    @pytest.mark.fails
+    async def test_an_observer_that_fails(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+        """An observer that raises is logged, and neither the tool nor the next observer suffers from it."""
+        events: list[ToolEvent] = []
+
+        def fails(event: ToolEvent) -> None:
+            raise RuntimeError("no")
+
+        page = await searched(store, tool_observers=[fails, events.append])
+
+        assert (len(THINGS), 2) == (len(events), page.server.runs)
+        assert len(THINGS) == len(
+            [record for record in log.records if "failed; the call goes on" in record.getMessage()]
+        )
+
+    def test_one_that_is_async(self) -> None:
+        """An observer that is a coroutine function is refused: nobody would await it."""
+
+        async def observes(event: ToolEvent) -> None: ...
+
+        wrong: Any = [observes]
+        with pytest.raises(UsageError, match="is a coroutine function; nobody would await it"):
+            ClientToolSequencer(tool_observers=wrong)
+
+
+class TestLog:
+    async def test_one_line_for_each_thing_that_happens(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+        """The log has a line at INFO for each time that a tool waits, is woken and returns, with the event's fields."""
+        page = await searched(store)
+
+        lines = lines_of_tools(log)
+        assert [
+            f"tool search: {state} (thread {page.chat.thread_id}, call call_1, last asked {waits_for}, "
+            f"{waited_ms} ms after it was called)"
+            for state, waits_for, waited_ms in THINGS
+        ] == [line.getMessage() for line in lines]
+        assert {("chatkit_clienttools", logging.INFO)} == {(line.name, line.levelno) for line in lines}
+        assert THINGS == [
+            (line.__dict__["state"], line.__dict__["waits_for"], line.__dict__["waited_ms"]) for line in lines
+        ]
+
+    async def test_no_content(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+        """No line holds what the user wrote, what a tool took or returned, a step's result, or an answer."""
+        log.set_level(logging.DEBUG, "chatkit_clienttools")
+
+        await searched(store)
+
+        ours = [record for record in log.records if record.name == "chatkit_clienttools"]
+        assert len(ours) > len(THINGS)
+        assert [] == [record for record in ours if SECRET in json.dumps(vars(record), default=str)]
+
+
+class TestSnapshots:
+    async def test_a_tool_that_waits(self, store: Store[Any]) -> None:
+        """A support page sees which tool waits, since when, for what, and how much it has done."""
+        clock = Clock()
+        page = Waiting(store, [[calls("search", call_id="call_1")], speaks("Good.")], tool(search), clock=clock)
+
+        async def waiting() -> tuple[ToolSnapshot, ...]:
+            return await page.sequencer.waiting_tools(store, str(page.chat.thread_id), None)
+
+        await page.say()
+        first = await waiting()
+        clock.now += 2
+        await page.answer({"name": "Ada"})
+        second = await waiting()
+        await page.answer()
+
+        since = datetime.fromtimestamp(1_800_000_000, timezone.utc)
+        named: dict[str, Any] = {"name": "search", "call_id": "call_1", "since": since, "steps": 1}
+        assert (ToolSnapshot(**named, waits_for="choose_agent", asked=1),) == first
+        assert (ToolSnapshot(**named, waits_for="run_search_animation", asked=2),) == second
+        assert () == await waiting()
+
+    async def test_two_tools(self, store: Store[Any]) -> None:
+        """Tools that wait are there in the order in which the model has called them."""
+        page = Waiting(store, [[calls("search"), calls("search")]], tool(search))
+
+        await page.say()
+
+        assert ["choose_agent", "choose_agent"] == [
+            each.waits_for for each in await page.sequencer.waiting_tools(store, str(page.chat.thread_id), None)
+        ]
+
+    async def test_the_calls(self, store: Store[Any]) -> None:
+        """A call whose answer a tool awaits names that tool's call of the model; one that a tool enqueued does not."""
+
+        async def both(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.enqueue(ctx, animation(state="start"))
+            await sequencer.ask(ctx, choose(people=[]))
+            sequencer.enqueue(ctx, animation(state="stop"))
+            return "done"
+
+        page = Waiting(store, [[calls("both", call_id="call_1")], speaks("Good.")], tool(both))
+
+        await page.say()
+        first = await page.sequencer.snapshot(store, str(page.chat.thread_id), None)
+        await page.answer({"name": "Ada"})
+        last = await page.sequencer.snapshot(store, str(page.chat.thread_id), None)
+
+        assert [("choose_agent", "pending", "call_1")] == shown(first)
+        assert [
+            ("choose_agent", "completed", None),
+            ("run_search_animation", "pending", None),
+            ("run_search_animation", "queued", None),
+        ] == shown(last)
+
+
+def shown(snapshot: tuple[Any, ...]) -> list[tuple[str, str, str | None]]:
+    return [(call.name, call.state.value, call.awaited_by) for call in snapshot]
+
+
+class TestMetrics:
+    async def test_things_are_counted(self, store: Store[Any]) -> None:
+        """OpenTelemetry counts tools that wait, are woken and return, by tool and state."""
+        reader = InMemoryMetricReader()
+        provider = MeterProvider([reader])
+
+        await searched(store, tool_observers=[tool_metrics_observer(provider.get_meter("test"))])
+
+        data: Any = reader.get_metrics_data()
+        [metric] = data.resource_metrics[0].scope_metrics[0].metrics
+        provider.shutdown()
+        assert "chatkit_clienttools.tools" == metric.name
+        assert {("search", "waiting"): 2, ("search", "woken"): 2, ("search", "returned"): 1} == {
+            (point.attributes["tool"], point.attributes["state"]): point.value for point in metric.data.data_points
+        }

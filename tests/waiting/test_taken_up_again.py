@@ -1,0 +1,227 @@
+"""Runs that are taken up again where a tool began to wait: agents used as tools, handoffs, and other tools' outputs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from agents import Agent, RunContextWrapper, function_tool
+from agents.testing import ScriptedModel
+from chatkit.agents import AgentContext, stream_agent_response
+from chatkit.types import ThreadMetadata
+
+from chatkit_clienttools import ClientToolConverter, ClientToolSequencer, ClientToolServer
+from chatkit_clienttools.stores import MemoryStore
+from tests.helpers.conversation import Conversation, at
+from tests.helpers.merak import calls, speaks
+from tests.helpers.stores import PlainStore
+from tests.helpers.waiting import TOOLS, choose
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chatkit.store import Store
+
+    from tests.helpers.conversation import Reply
+
+Ctx = RunContextWrapper[AgentContext[Any]]
+TEXT = "The user chose Ada."
+
+
+class Server(ClientToolServer[Any]):
+    """A server whose runs are taken up again. Its agents are made anew with each of them, as in another process."""
+
+    def __init__(self, store: Store[Any], sequencer: ClientToolSequencer, make: Any) -> None:
+        super().__init__(store)
+        self.client_tools = sequencer
+        self.converter = ClientToolConverter(sequencer)
+        self.make = make
+        self.looked_up = 0
+
+        @sequencer.function_tool
+        async def pick(ctx: Ctx) -> str:
+            """Let the user pick somebody."""
+            choice = await sequencer.ask(ctx, choose(people=["Ada"]))
+            return f"The user chose {choice.name}."
+
+        @function_tool
+        async def look_up() -> str:
+            """Look something up."""
+            self.looked_up += 1
+            return "looked up"
+
+        self.pick, self.look_up = pick, look_up
+
+    async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+        agent_context = self.agent_context(thread, context)
+        history = await self.converter.to_agent_input(await self.converter.load_history(self.store, thread, context))
+        assert self.client_tools
+        result = self.client_tools.run_streamed(self.make(self), history, context=agent_context)
+        async for event in stream_agent_response(agent_context, result):
+            yield event
+
+
+@pytest.fixture(params=[MemoryStore, PlainStore], ids=["memory", "plain"])
+def store(request: pytest.FixtureRequest) -> Store[Any]:
+    made: Store[Any] = request.param()
+    return made
+
+
+async def answered(chat: Conversation, asked: Reply, result: Any) -> Reply:
+    """Answer the call in a reply."""
+    [(_, params)] = asked.calls
+    return await chat.answer({"_receipt": params["_receipt"], "result": result})
+
+
+def texts_in(model: ScriptedModel) -> list[Any]:
+    """What the model got to read of tools: their outputs."""
+    return [item["output"] for item in model.calls[-1].input if item.get("type") == "function_call_output"]
+
+
+async def test_an_agent_used_as_a_tool_may_ask(store: Store[Any]) -> None:
+    """An agent used as a tool asks the browser and goes on with the answer; the outer agent reads its output."""
+    inner_model = ScriptedModel([[calls("pick")], speaks("It is Ada.")])
+    outer_model = ScriptedModel([[calls("ask_inner", {"input": "who?"})], speaks("Ada it is.")])
+
+    def make(server: Server) -> Agent[Any]:
+        inner = Agent[Any](name="inner", model=inner_model, tools=[server.pick])
+        return Agent[Any](name="outer", model=outer_model, tools=[inner.as_tool("ask_inner", "Ask it.")])
+
+    chat = Conversation(Server(store, ClientToolSequencer(TOOLS), make))
+    asked = await chat.say("who?")
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert ([], ["Ada it is."]) == (reply.errors, reply.texts)
+    assert ([TEXT], ["It is Ada."]) == (texts_in(inner_model), texts_in(outer_model))
+
+
+async def test_the_agent_that_had_taken_over_goes_on(store: Store[Any]) -> None:
+    """After a handoff the agent goes on whose tool has waited, and not the one that the run began with."""
+    first_model = ScriptedModel([[calls("transfer_to_second")]])
+    second_model = ScriptedModel([[calls("pick")], speaks("Ada it is.")])
+
+    def make(server: Server) -> Agent[Any]:
+        second = Agent[Any](name="second", model=second_model, tools=[server.pick])
+        return Agent[Any](name="first", model=first_model, handoffs=[second])
+
+    chat = Conversation(Server(store, ClientToolSequencer(TOOLS), make))
+    asked = await chat.say("who?")
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert ([], ["Ada it is."], TEXT) == (reply.errors, reply.texts, texts_in(second_model)[-1])
+
+
+async def test_what_other_tools_have_returned_is_kept(store: Store[Any]) -> None:
+    """The model reads what a plain tool has returned beside the one that waited, and does not call it again."""
+    model = ScriptedModel([[calls("look_up"), calls("pick")], speaks("Ada it is.")])
+    server = Server(
+        store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.look_up, s.pick])
+    )
+
+    chat = Conversation(server)
+    asked = await chat.say("who?")
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert (["Ada it is."], ["looked up", TEXT], 1) == (reply.texts, texts_in(model), server.looked_up)
+
+
+async def test_a_message_in_between_makes_the_state_worthless(store: Store[Any]) -> None:
+    """After a newer message the model goes on from the items, which know it."""
+    model = ScriptedModel([[calls("pick")], speaks("Never mind."), speaks("Hello again.")])
+    server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+    chat = Conversation(server)
+    await chat.say("who?")
+
+    reply = await chat.say("never mind")
+
+    assert ["Never mind."] == reply.texts
+    assert ["An error occurred" in text for text in texts_in(model)] == [True]
+    assert [] == list(await server.client_tools.waiting_tools(server.store, chat.thread_id or "", None))  # type: ignore[union-attr]
+
+
+async def test_a_state_that_is_too_large_is_not_kept(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """If the state is larger than `max_bytes` allows, the model goes on from the items, and the log says so."""
+    caplog.set_level(logging.WARNING)
+    model = ScriptedModel([[calls("look_up"), calls("pick")], speaks("Ada it is.")])
+    server = Server(
+        store,
+        ClientToolSequencer(TOOLS, max_bytes=2000),
+        lambda s: Agent[Any](name="a", model=model, tools=[s.look_up, s.pick]),
+    )
+
+    chat = Conversation(server)
+    asked = await chat.say("who?")
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
+    assert "the state of the run is not kept" in caplog.text
+
+
+async def test_a_state_of_another_version_is_dropped(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A state that this version of the Agents SDK cannot read is dropped: the model goes on from the items."""
+    caplog.set_level(logging.INFO)
+    model = ScriptedModel([[calls("pick")], speaks("Ada it is.")])
+    server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+    chat = Conversation(server)
+    asked = await chat.say("who?")
+    await of_another_version(server, chat)
+
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
+    assert "the state of a run is dropped (it cannot be read, " in caplog.text
+
+
+async def test_the_result_is_there_once_the_run_has_begun(store: Store[Any]) -> None:
+    """What `run_streamed` returns has what a result of the Agents SDK has, and says so if it is asked too soon."""
+    model = ScriptedModel([speaks("Hello.")])
+    server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model))
+    thread = await saved_thread(store)
+    context = server.agent_context(thread, None)
+
+    result = ClientToolSequencer(TOOLS).run_streamed(Agent[Any](name="a", model=model), "hi", context=context)
+    with pytest.raises(AttributeError, match="final_output: the run has not begun"):
+        _ = result.final_output
+    events = [event async for event in result.stream_events()]
+
+    assert ("Hello.", []) == (result.final_output, result.interruptions)
+    assert events
+
+
+async def saved_thread(store: Store[Any]) -> ThreadMetadata:
+    """A thread of which no request is being served."""
+    thread = ThreadMetadata(id="thr_1", created_at=at(0))
+    await store.save_thread(thread, None)
+    return thread
+
+
+async def test_an_approval_of_the_application_stays_open(store: Store[Any]) -> None:
+    """A run that is taken up again leaves alone what the application itself has to approve."""
+
+    @function_tool(needs_approval=True)
+    async def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    model = ScriptedModel([[calls("pay"), calls("pick")], speaks("never said")])
+    server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[pay, s.pick]))
+    chat = Conversation(server)
+    asked = await chat.say("who?")
+
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert ([], [], 1) == (reply.errors, reply.texts, len(model.calls))
+
+
+async def of_another_version(server: Server, chat: Conversation) -> None:
+    """Leave a plan as another version of the Agents SDK would have had it written."""
+    plans: Any = server.store
+    stored = await plans.load_plan(chat.thread_id, None)
+    document = stored.document.replace('\\"$schemaVersion\\":', '\\"$schemaVersion\\":\\"99.0\\",\\"was\\":', 1)
+    if document == stored.document:
+        document = stored.document.replace('\\"$schemaVersion\\": ', '\\"$schemaVersion\\": \\"99.0\\", \\"was\\": ', 1)
+    assert document != stored.document
+    assert await plans.save_plan(
+        chat.thread_id, stored._replace(revision=stored.revision + 1, document=document), stored.revision, None
+    )

@@ -11,6 +11,10 @@ After every step `properties` checks what must not happen. At every distinct sta
 process and the user go on, and all that was promised has to come true (`recovery`). A crash is not a cancellation: what
 a dead process was doing is kept, never resumed, and cleans up nothing.
 
+Tools that await the browser are in it too (`awaited`). What their bodies do is a script (`asking`), each of its steps
+waits for the controller, and `waiting` watches them. Most scenarios do with the tools what the Agents SDK does, which
+is faster; some have a real agent.
+
 The lock inside a process is no point of its own: who gets it is decided by the step before, and dying with it changes
 nothing that is stored.
 

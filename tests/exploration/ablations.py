@@ -10,18 +10,24 @@ from unittest.mock import AsyncMock, patch
 
 from chatkit_clienttools import StoreWrapper
 from chatkit_clienttools._protocol import decide
+from chatkit_clienttools._protocol.plan import Plan
 
+from . import awaited
 from .scenario import Scenario
 from .scenarios import CALLS, METADATA, SWEEP, TWO
 from .search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from chatkit.types import ClientToolCallItem
 
     from chatkit_clienttools._protocol.decide import Policy
+    from chatkit_clienttools._protocol.plan import WaitingTool
     from chatkit_clienttools._protocol.thread import Thread
+    from chatkit_clienttools._step.replay import Replay
+    from chatkit_clienttools._step.rules import MayWait, Rules
+    from chatkit_clienttools._step.run import Run
 
     from .search import Found
 
@@ -43,6 +49,33 @@ def going_on_beside_others(policy: Policy, thread: Thread, by: str) -> Thread:
 async def alone_with_others(_rules: Any, _thread_id: str) -> AsyncIterator[None]:
     """Stand for `Rules.alone_on`: nobody is kept out."""
     yield
+
+
+def waking_beside_others(thread: Thread, by: str) -> Thread | None:
+    """Stand for `_waking`: whether a body is at work already is not looked at."""
+    tool = thread.ready
+    return None if tool is None else decide._claiming(thread, by, decide._waiting(thread), tool.id)
+
+
+async def going_on_at_once(_run: Run, _tool: Replay) -> bool:
+    """Stand for `Run._record`: the body goes on, and what its step has returned is written when it waits again."""
+    return True
+
+
+def waiting_without_receipts(rules: Rules, body: MayWait) -> None:
+    """Stand for `Rules.may_wait`: it does not turn receipts on."""
+    rules.waiting[body.name] = body
+
+
+def forgetting_the_message(thread: Thread, tool: WaitingTool) -> Thread:
+    """Stand for `_replacing`: that the user has written meanwhile is forgotten."""
+    its = tool.but(is_cancelled=False)
+    return thread.planning(tools=tuple(its if each.id == its.id else each for each in thread.plan.tools))
+
+
+def text_without_outputs(plan: Plan, to_text: Callable[[Plan], str] = Plan.to_text) -> str:
+    """Stand for `Plan.to_text`: what a tool has returned is not in the plan before it is an item."""
+    return to_text(plan.but(tools=tuple(tool.but(output=None) for tool in plan.tools)))
 
 
 @dataclass(frozen=True)
@@ -130,6 +163,49 @@ ABLATIONS = [
         SWEEP.but(calls=("stops",), messages=1, crashes=1),
         instead={"_protocol.plan.Plan.removing": lambda plan, *_: plan},
         finds="recorded twice",
+    ),
+    Ablation(
+        "the claim of a woken body",
+        awaited.OPEN.but(tools=("picks step",), repeats=1),
+        instead={"_protocol.decide._waking": waking_beside_others},
+        finds="a body run twice at once",
+    ),
+    Ablation(
+        "a step is recorded before the body goes on",
+        awaited.SWEEP.but(tools=("picks step step",), crashes=1),
+        instead={"_step.run.Run._record": going_on_at_once},
+        finds="a step that ran again",
+    ),
+    Ablation(
+        "the receipt of an ask",
+        awaited.OPEN.but(tools=("picks picks",), repeats=1),
+        without={"receipts": False},
+        instead={"_step.rules.Rules.may_wait": waiting_without_receipts},
+        finds="an answer under another call",
+    ),
+    Ablation(
+        "what was streamed before is not streamed again",
+        awaited.SWEEP.but(tools=("effect picks",)),
+        instead={"_step.replay.Replay.is_silent": False},
+        finds="an effect streamed twice",
+    ),
+    Ablation(
+        "compare-and-set, for a step that goes on without reading",
+        awaited.OPEN.but(tools=("picks step picks",), store="dicts, plans", messages=1, at_random=True),
+        without={"store": "plans, no comparison"},
+        finds="asked after the user has written",
+    ),
+    Ablation(
+        "a body does not undo that the user has written",
+        awaited.OPEN.but(tools=("picks step picks",), messages=1, at_random=True),
+        instead={"_protocol.decide._replacing": forgetting_the_message},
+        finds="asked after the user has written",
+    ),
+    Ablation(
+        "what a tool has returned is planned before it is written",
+        awaited.SWEEP.but(tools=("queues picks",), crashes=1),
+        instead={"_protocol.plan.Plan.to_text": text_without_outputs},
+        finds="executed twice",
     ),
 ]
 

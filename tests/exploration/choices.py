@@ -46,7 +46,7 @@ class Choice(NamedTuple):
 TOUCHED = {
     "load_thread": ({"thread"}, set[str]()),
     "load_thread_items": ({"items"}, set()),
-    "load_item": ({"items"}, set()),
+    "load_item": ({"items", "plan"}, set()),  # a tool may go on next, and what its plan says is noted
     "load_plan": ({"plan"}, set()),
     "save_thread": (set(), {"thread"}),
     "add_thread_item": (set(), {"items"}),
@@ -54,6 +54,7 @@ TOUCHED = {
     "delete_thread_item": (set(), {"items"}),
     "save_plan": ({"items"}, {"plan"}),  # the model may run next, and what it sees is noted
     "emit": (set(), {"browser"}),
+    "step": ({"items", "plan"}, {"steps"}),
 }
 """What each operation reads and writes."""
 
@@ -133,7 +134,7 @@ def _faults(world: World, live: list[Request]) -> Iterator[Choice]:
             yield from _cancels(world, request)
         for point in request.points:
             if point.event is None:
-                if point.name not in ("lock", "pause"):
+                if point.name not in ("lock", "pause", "step"):
                     yield from _store_faults(world, request, point)
             elif world.left["freezes"]:
                 yield from _freezes(world, request, point)

@@ -50,6 +50,11 @@ class Request:
         """Its own task, and the steps that run to their end without it."""
 
     @property
+    def can_move(self) -> bool:
+        """Whether it waits for something that may happen: the stream of a client that stands still goes no further."""
+        return not self.is_over and (not self.frozen or bool(self.points))
+
+    @property
     def is_over(self) -> bool:
         return self.dead or (not self.points and all(task.done() for task in self.tasks))
 
@@ -95,7 +100,8 @@ class Request:
         try:
             return await point.future
         finally:
-            self.points.remove(point)
+            if point in self.points:
+                self.points.remove(point)
 
 
 MOST_PAUSES = 20

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .browser import RECEIPT
 from .scenario import TOOLS
 from .stores import durable, read
+from .waiting import Bodies, is_awaited, outputs_in, request_of
 
 if TYPE_CHECKING:
     from .gates import Request
@@ -90,11 +91,13 @@ class Monitor:
         self.posts: list[str] = []
         self.beside: dict[str, list[str]] = {}
         self.seen: Any = None
+        self.bodies = Bodies(self)
 
     @property
     def key(self) -> tuple[Any, ...]:
         emitted = tuple(sorted(self.emitted.items()))
-        return tuple(run.key for run in self.runs), emitted, self._excused(), frozenset(self.promised)
+        runs = tuple(run.key for run in self.runs)
+        return runs, emitted, self._excused(), frozenset(self.promised), self.bodies.key
 
     @property
     def history(self) -> tuple[Any, ...]:
@@ -108,6 +111,7 @@ class Monitor:
         other.final, other.emitted = {**self.final}, self.emitted.copy()
         other.asked, other.posts, other.promised = {**self.asked}, [*self.posts], {*self.promised}
         other.beside = {**self.beside}
+        other.bodies = self.bodies.after_all_died(other)
         return other
 
     # what it is told
@@ -118,7 +122,9 @@ class Monitor:
         self.beside[request.name] = [other.name for other in request.world.live]
 
     def streamed(self, request: Request, event: dict[str, Any]) -> bool:
-        """An event is streamed; return whether it is a call."""
+        """An event is streamed; return whether it is a call, or an effect of a tool."""
+        if self.bodies.streams(request, event):
+            return True
         item = event.get("item", {})
         if event["type"] != "thread.item.done" or item["type"] != "client_tool_call":
             return False
@@ -127,16 +133,15 @@ class Monitor:
 
     def run_begins(self, request: Request, kind: str, world: World) -> Run:
         """The model runs: for a message or an action, or to continue with the answers it has not seen."""
-        calls = calls_in(durable(world.store).items)
-        run = Run(request, kind, frozenset(call.label for call in calls if call.status == "completed"))
-        if kind == "continue" and self.scenario.is_exact and not self._was_retried and not self._news(calls):
+        held = durable(world.store)
+        calls, outputs = calls_in(held.items), outputs_in(held)
+        run = Run(request, kind, frozenset([*(c.label for c in calls if c.status == "completed"), *outputs]))
+        self.bodies.model_runs(request, kind, held)
+        news = (wanted_answers(calls) | self.bodies.waited(outputs)) - self._told(lambda run: run.tells)
+        if kind == "continue" and self.scenario.is_exact and not self._was_retried and not news:
             self.needless.append(request.name)  # the server would catch what is raised here
         self.runs.append(run)
         return run
-
-    def _news(self, calls: list[Call]) -> set[str]:
-        """Return the wanted answers that no run tells the model."""
-        return wanted_answers(calls) - self._told(lambda run: run.tells)
 
     # what must hold after every step
 
@@ -148,11 +153,14 @@ class Monitor:
         if world.durable is not self.seen:
             self.seen = world.durable
             calls = calls_in(world.durable.items)
-            self.promised.update(call.turn for call in calls)
-            self.promised.update(map(turn_of, labels_in(world.durable.plan or world.durable.thread)))
+            labels = {call.label for call in calls} | labels_in(world.durable.plan or world.durable.thread)
+            self.promised.update(turn_of(label) for label in labels if not is_awaited(label))
             self._check_items(calls)
         done = {run.request.name for run in self.runs if run.completed and run.request.has_ended_well}
         self.promised |= done & self.asked.keys()
+        self.bodies.committed(done)
+        for kind, text in self.bodies.check(world.durable, calls_in(world.durable.items)):
+            raise Violation(kind, text)
         self._check_browser(world)
         self._check_title(world)
 
@@ -214,7 +222,13 @@ class Monitor:
 
     @property
     def _are_stored_bare(self) -> bool:
-        return self.scenario.receipts and self.scenario.subject in ("protected", "agent")
+        return self.scenario.receipts and self.scenario.subject in (
+            "protected",
+            "agent",
+            "waiting",
+            "waiting agent",
+            "taken up",
+        )
 
     def _check_order(self, calls: list[Call]) -> None:
         done = {call.label for call in self.final.values()}
@@ -251,7 +265,9 @@ class Monitor:
         labels = [f"{turn}.{n}" for turn in sorted(self.promised) for n in range(len(self.asked[turn]))]
         missing = [label for label in labels if label not in done and label not in excused]
         missing += [f"pending {call.label}" for call in calls if call.status == "pending" and call.label not in missing]
-        untold = wanted_answers(calls) - self._told(lambda run: run.completed)
+        missing += self.bodies.unsettled(world.durable)
+        untold = wanted_answers(calls) | self.bodies.waited(outputs_in(world.durable))
+        untold -= self._told(lambda run: run.completed)
         return missing + [f"the answer to {label}" for label in sorted(untold - excused)]
 
     def _told(self, which: Any) -> set[str]:
@@ -265,18 +281,24 @@ class Monitor:
         """Return the calls that may be given up: a message, a retry or a failure has come after them."""
         excused: set[str] = set()
         for turn, tools in self.asked.items():
-            since = self.posts[self.posts.index(turn) + 1 :] + self.beside[turn]
+            since = self.since(turn)
             labels = {f"{turn}.{n}": TOOLS[tool] for n, tool in enumerate(tools)}
             if any(post.startswith("retry") for post in since):
                 excused.update(labels)
-            if self._has_aborted() or any(self._cancels(post) for post in since):
+            if self.has_aborted() or any(self.cancels(post) for post in since):
                 excused.update(label for label, tool in labels.items() if not tool.required)
-        return frozenset(excused)
+        return frozenset(excused | self.bodies.excused())
 
-    def _cancels(self, post: str) -> bool:
+    def since(self, name: str) -> list[str]:
+        """Return what was posted after a request, or that of a tool, and while it was under way."""
+        name = request_of(name)
+        return self.posts[self.posts.index(name) + 1 :] + self.beside[name]
+
+    def cancels(self, post: str) -> bool:
+        """Whether a request cancels open calls."""
         return post.startswith("message") and self.scenario.on_user_message == "cancel"
 
-    def _has_aborted(self) -> bool:
+    def has_aborted(self) -> bool:
         """Whether a call has failed, and with it all that waited behind it, whoever asked for it."""
         return self.scenario.on_failure == "abort" and any(c.n in self.scenario.failing for c in self.final.values())
 
@@ -297,7 +319,8 @@ def calls_in(items: tuple[str, ...]) -> list[Call]:
 
 def wanted_answers(calls: list[Call]) -> set[str]:
     """Return the calls whose answers are there for the model."""
-    return {call.label for call in calls if call.status == "completed" and TOOLS[call.name].answer_wanted}
+    done = [call for call in calls if call.status == "completed" and not is_awaited(call.label)]
+    return {call.label for call in done if TOOLS[call.name].answer_wanted}
 
 
 def labels_in(document: str) -> set[str]:

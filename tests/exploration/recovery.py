@@ -45,7 +45,8 @@ def _asks(world: World) -> Callable[[str], None]:
 
 def _settle(world: World, worker: str) -> None:
     """Let the user ask for it, and answer whatever comes, until all is settled."""
-    limit = 4 * len(world.scenario.calls + world.scenario.then + world.scenario.later) + 4
+    scenario = world.scenario
+    limit = 4 * len(scenario.calls + scenario.asks + scenario.failing + scenario.then + scenario.later) + 4
     if world.scenario.recovery in ("resume", "message"):
         world.browser.reload()
     for _ in range(limit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from . import awaited
 from .scenario import Scenario
 from .scenarios import CALLS, METADATA, SWEEP, TWO
 
@@ -192,6 +193,43 @@ load_thread | load_thread_items | save_thread | add_thread_item | emit tool_call
         browser: answers message1.1 to A again
         answer answer message1.1.0: load_thread | load_thread_items
         answer message1.1 again1: lock | load_thread | load_thread_items | add_thread_item
+        """,
+    ),
+    Regression(
+        "a wrong output",
+        "the store fails while a step of a waiting tool is recorded: its error was raised inside the body, and became "
+        "what the model reads of the tool",
+        awaited.SWEEP.but(tools=("picks step",), opened=True, errors=1, resumes=1),
+        """
+        browser: answers message1.t0.0 to A
+        answer message1.t0.0: load_thread | load_plan | load_thread_items | save_plan | save_item | save_plan | \
+emit stream_options | step message1.t0 0 | save_plan FAILS
+        """,
+    ),
+    Regression(
+        "executed twice",
+        "a process dies when the plan has what a waiting tool has queued, and its output is no item yet: the tool was "
+        "woken again, and queued it once more",
+        awaited.SWEEP.but(tools=("queues picks step",), opened=True, crashes=1),
+        """
+        browser: answers message1.t0.0 to A
+        answer message1.t0.0: load_thread | load_plan | load_thread_items | save_plan | save_item | save_plan | \
+emit stream_options | step message1.t0 0 | save_plan | save_plan
+        CRASH of A
+        """,
+    ),
+    Regression(
+        "a body woken by another call's answer",
+        "a retry deletes the pending call while its answer is recorded. The claim of the waiting tool, written before "
+        "the item, stayed: the tool ran without the answer",
+        awaited.OPEN.but(tools=("picks step",), retries=1),
+        """
+        browser: answers message1.t0.0 to A
+        answer message1.t0.0: load_plan | load_thread_items | save_plan
+        user: retries at A
+        retry1: load_thread_items | delete_thread_item
+        answer message1.t0.0: save_item | save_plan | load_plan | load_thread_items | save_plan | add_thread_item | \
+save_plan
         """,
     ),
 ]

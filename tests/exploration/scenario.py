@@ -10,11 +10,15 @@ from chatkit_clienttools import ClientTool
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TOOLS: Mapping[str, ClientTool[...]] = {
+TOOLS: Mapping[str, ClientTool[..., Any]] = {
     "shows": ClientTool("shows", result=None),
     "stops": ClientTool("stops", result=None, required=True),
     "gets": ClientTool("gets"),
+    "picks": ClientTool("picks"),
+    "plays": ClientTool("plays", result=None),
+    "insists": ClientTool("insists", required=True),
 }
+"""The last three are asked for by tools that await them."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Scenario:
 
     name: str = ""
     calls: tuple[str, ...] = ("shows", "gets")
+    tools: tuple[str, ...] = ()
+    """What the bodies of the tools do that the model calls beside: for each its script, see `asking`."""
     subject: str = "protected"
     store: str = "memory"
     workers: int = 1
@@ -81,6 +87,12 @@ class Scenario:
     def is_exact(self) -> bool:
         """Whether one of two workers can be told to leave a thing to the other."""
         return self.workers == 1 or self.locked or "plans" in self.store or self.store == "memory"
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """What the tools ask the browser for."""
+        words = [word for script in self.tools for word in script.split()]
+        return tuple(word for word in words if word in TOOLS or word == "until")
 
     @property
     def threads_stand_still(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from . import awaited
 from .pairs import every_row, one_row_each
 from .scenario import Scenario
 
@@ -98,6 +99,7 @@ QUICK = [
     named(TWO.but(calls=CALLS[1], repeats=1), "two workers, a repeat: 1 call, memory"),
     named(TWO.but(calls=CALLS[1], repeats=1, store="dicts", locked=True), "two workers, a repeat: 1 call, dicts, lock"),
     named(TWO.but(crashes=1), "two workers, a crash: 2 calls, memory"),
+    *awaited.QUICK,
 ]
 
 PAIRS = one_row_each(25)
@@ -135,6 +137,7 @@ LONG = [
         TWO.but(calls=CALLS[1], later=("shows",), actions=1, most=5000),
         "two workers, an action: 1 call, 5,000 executions",
     ),
+    *awaited.LONG,
 ]
 
 ALL_PAIRS = every_row(25)

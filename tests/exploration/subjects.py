@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import chatkit.types
@@ -18,12 +19,14 @@ from chatkit.types import (
     ThreadItemDoneEvent,
 )
 
-from chatkit_clienttools import ClientToolSequencer, ClientToolServer
+from chatkit_clienttools import ClientToolConverter, ClientToolSequencer, ClientToolServer
 
+from .asking import Turn, tool_for
 from .properties import calls_in
 from .scenario import TOOLS
 from .standing import EPOCH, standing_time
 from .stores import durable
+from .waiting import outputs_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -61,6 +64,14 @@ class Model:
         tools = scenario.calls if request.name == "message1" else asked.get(kind, self._then())
         self.world.monitor.asked[request.name] = tools
         return [TOOLS[t](label=f"{request.name}.{n}", n=n) for n, t in enumerate(tools)]
+
+    def tools(self, request: Request) -> dict[str, str]:
+        """Return the tools that it calls in the run that `request` begins, and what each has to do."""
+        is_first = request.name == "message1" or request.name.startswith("retry")
+        scripts = self.world.scenario.tools if is_first else ()
+        calls = {f"{request.name}.t{n}": script for n, script in enumerate(scripts)}
+        self.world.monitor.bodies.calls(request, calls)
+        return calls
 
     def _then(self) -> tuple[str, ...]:
         """Return what it asks for after the last answer: once, and not again after those answers."""
@@ -205,6 +216,64 @@ def agent_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[An
     return Server(store)
 
 
+def waiting_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[Any]:
+    """Make a server whose tools await the browser; it does with them what the SDK does."""
+    sequencer, model = sequencer_for(world, name), Model(world)
+    tool = tool_for(sequencer)
+
+    class Server(ClientToolServer[Any]):
+        client_tools = sequencer
+
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            run = model.begins(context, input_user_message)
+            agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+            sequencer.enqueue(agent_context, *model.calls(context))
+            turn = Turn(agent_context, tool, model.tools(context))
+            async for event in turn.events():
+                yield event
+            if not turn.is_interrupted:
+                yield said(self, thread, context)
+            model.ends(run)
+
+        async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
+            async for event in self.respond(thread, action, context):
+                yield event
+
+    return Server(store)
+
+
+def waiting_agent_server(
+    world: World, name: str, store: Store[Any], *, keeps_state: bool = False
+) -> ChatKitServer[Any]:
+    """Make what the guide writes: an agent of the SDK, with a tool that awaits the browser."""
+    sequencer, model = sequencer_for(world, name), Model(world)
+    tool, converter = tool_for(sequencer), ClientToolConverter(sequencer)
+
+    class Server(ClientToolServer[Any]):
+        client_tools = sequencer
+
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            run = model.begins(context, input_user_message)
+            history = await converter.load_history(self.store, thread, context)
+            outputs = outputs_in(durable(world.store))
+            calls = [
+                function_call("works", {"of": label, "script": script}, call_id=f"call-{label}", item_id=f"fc-{label}")
+                for label, script in model.tools(context).items()
+            ]
+            says = assistant_message("I see.", item_id=f"msg-{context.name}")
+            scripted = ScriptedModel([calls, [says]] if calls else [[says]])
+            agent = Agent[AgentContext[Any]](name="Merak", model=scripted, tools=[tool])
+            agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
+            begin = sequencer.run_streamed if keeps_state else Runner.run_streamed
+            result = begin(agent, await converter.to_agent_input(history), context=agent_context)
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+            world.monitor.bodies.model_reads(context, outputs, scripted.calls[0].input)
+            model.ends(run)
+
+    return Server(store)
+
+
 class HoldingServer(ClientToolServer[Any]):
     """It lets one request at a time have a thread, from its first event to its last."""
 
@@ -227,6 +296,9 @@ SUBJECTS: dict[str, Subject] = {
     "naive": NaiveServer,
     "protected": _on_top_of(ClientToolServer),
     "agent": agent_server,
+    "waiting": waiting_server,
+    "waiting agent": waiting_agent_server,
+    "taken up": partial(waiting_agent_server, keeps_state=True),
     "holding": _on_top_of(HoldingServer),
 }
 

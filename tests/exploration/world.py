@@ -71,6 +71,7 @@ class World:
         self.lock = GatedLock()
         self.requests: list[Request] = []
         self.blocked: list[Request] = []
+        self.frozen: list[Point] = []
         self.posted: Counter[str] = Counter() if after is None else after.posted.copy()
         self.workers: dict[str, Worker] = {}
         for name in "AB"[: scenario.workers]:
@@ -85,7 +86,7 @@ class World:
     @property
     def live(self) -> list[Request]:
         """The requests that may still do something."""
-        return [request for request in self.requests if not request.is_over and not request.frozen]
+        return [request for request in self.requests if request.can_move]
 
     def key(self) -> tuple[Any, ...]:
         """Return all that the future depends on."""
@@ -189,6 +190,8 @@ class World:
         if delivered and point.event:
             self.browser.receive(point.event)
         request.disturbed = request.frozen = True
+        request.points.remove(point)  # what its tools do meanwhile goes on
+        self.frozen.append(point)
         self.settle_down()
 
     def pass_leases(self) -> None:
@@ -223,9 +226,8 @@ class World:
             for task in open_tasks:
                 task.cancel()
             self.loop.run_until_quiet()
-        for request in self.requests:
-            for point in request.points:
-                point.future.cancel()
+        for point in [*self.frozen, *(point for request in self.requests for point in request.points)]:
+            point.future.cancel()
         self.loop.run_until_quiet()
 
     def _start(self, name: str, generation: int) -> None:

@@ -18,13 +18,13 @@ def main(arguments: list[str]) -> int:
     """Print the figures; return 1 if anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.processes", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="at least so many, on both databases together")
-    parser.add_argument("--calls", type=int, default=0, help="at least so many; ten for each kill, if not given")
+    parser.add_argument("--calls", type=int, default=0, help="at least so many; four for each kill, if not given")
     parser.add_argument("--seconds", type=float, default=3600, help="stop after so many, on each database")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--only", choices=["sqlite", "postgres"])
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else ["sqlite", "postgres"]
-    calls = options.calls or 10 * options.kills
+    calls = options.calls or 4 * options.kills
     goal = Goal(-(-options.kills // len(names)), -(-calls // len(names)), options.seconds, pages=16)
     return max([_tried(name, goal, options.seed) for name in names])
 

@@ -10,20 +10,24 @@ import os
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import uvicorn
-from chatkit.agents import AgentContext
+from agents import Runner
+from chatkit.agents import stream_agent_response
 from chatkit.server import StreamingResult
 from chatkit.types import AssistantMessageContent, AssistantMessageItem, ThreadItemDoneEvent
 from starlette.applications import Starlette
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from chatkit_clienttools import ClientTool, ClientToolSequencer, ClientToolServer
+from chatkit_clienttools import ClientToolConverter, ClientToolSequencer, ClientToolServer
+from chatkit_clienttools._protocol.outputs import output_in
+from chatkit_clienttools.receipts import ASKED
 from chatkit_clienttools.stores.sql import SQLStore
 from tests.processes.ledger import Ledger, Logged
+from tests.processes.tools import TOOLS, agent, asks_in, outputs_in, waiting_tool
 
 if TYPE_CHECKING:
     import socket
@@ -31,13 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatkit.agents import ClientToolCall
-    from chatkit.types import ClientToolCallItem
+    from chatkit.types import ThreadItem
     from starlette.requests import Request
-
-show = ClientTool("show", result=None)
-ask = ClientTool("ask", result=dict[str, str])  # the model gets the answer
-stop = ClientTool("stop", result=None, required=True)  # goes out even if the user writes first
-TOOLS = {tool.name: tool for tool in (show, ask, stop)}
 
 THINKING_SECONDS = 0.01
 """How long the model takes before it says something, and again before it asks for client tools."""
@@ -46,7 +45,7 @@ PAGE = 1000
 """How many items a thread has at most."""
 
 NOTHING = "nothing"
-"""What the model runs after if it was not written to and nothing was answered."""
+"""What the model runs after if it was not written to and nothing was answered since it was."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,13 @@ class Setup:
     pace: float
     prefix: str = "chatkit_"
     receipts: bool = True
+    """Whether the pages honour receipts."""
 
     def store(self) -> SQLStore[Any]:
         return SQLStore.from_url(self.url, prefix=self.prefix, time_limit=20.0)
 
     def sequencer(self) -> ClientToolSequencer:
-        return ClientToolSequencer(TOOLS.values(), receipts=self.receipts, clock=self.clock)
+        return ClientToolSequencer(TOOLS.values(), receipts=True, clock=self.clock)
 
     def clock(self) -> float:
         return self.began + (time.time() - self.began) * self.pace
@@ -78,8 +78,13 @@ class Posting:
 
 
 def server(setup: Setup, store: SQLStore[Any], ledger: Ledger) -> ClientToolServer[Posting]:
-    """A server that asks for the client tools that a message names, and afterwards tells what was answered."""
+    """A server that does what a message says, and afterwards tells what came of it.
+
+    It asks for the client tools itself, or its agent calls the tool that waits for them.
+    """
     sequencer = setup.sequencer()
+    converter = ClientToolConverter(sequencer)
+    tool = waiting_tool(sequencer, ledger)
 
     class Obedient(ClientToolServer[Posting]):
         client_tools = sequencer
@@ -87,37 +92,56 @@ def server(setup: Setup, store: SQLStore[Any], ledger: Ledger) -> ClientToolServ
         async def respond(self, thread: Any, input_user_message: Any, context: Posting) -> AsyncIterator[Any]:
             items = (await self.store.load_thread_items(thread.id, None, PAGE, "desc", context)).data
             message = next(item for item in items if item.type == "user_message")
-            answered = [item for item in items[: items.index(message)] if item.type == "client_tool_call"][::-1]
-            after = None if input_user_message else answered[-1].id if answered else NOTHING
+            news = [item.id for item in items if is_news(item)]
+            since = [item.id for item in items[: items.index(message)] if item.id in news]
+            after = None if input_user_message else since[0] if since else NOTHING
+            said = json.loads(message.content[0].text)
+            does = said["does"] if input_user_message else None
+            seen = await converter.load_history(self.store, thread, context, limit=PAGE)
+            history = await converter.to_agent_input(seen)
             run = uuid4().hex
             context.runs.append(run)
-            asks = json.loads(message.content[0].text)["calls"] if input_user_message else []
-            place = {"thread_id": thread.id, "message": message.id, "after": after, "pid": os.getpid()}
-            ledger.write(kind="run", id=run, asks=asks, **place)
+            ledger.write(
+                kind="run",
+                id=run,
+                asks=asks_in(does or []),
+                waits=said["waits"],
+                reads=[*outputs_in(history)],
+                news=news,
+                thread_id=thread.id,
+                message=message.id,
+                after=after,
+                pid=os.getpid(),
+            )
             await asyncio.sleep(THINKING_SECONDS)
-            yield says(answers_among(answered), thread.id)
+            agent_context = self.agent_context(thread, context)
+            if does is None or said["waits"]:
+                result = Runner.run_streamed(agent(tool, run, does), history, context=agent_context)
+                async for event in stream_agent_response(agent_context, result):
+                    yield event
+            else:
+                yield says("I obey.", thread.id)
             await asyncio.sleep(THINKING_SECONDS)
-            if input_user_message:
-                agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
-                sequencer.enqueue(agent_context, *calls_for(message.content[0].text, run))
+            if does is not None and not said["waits"]:
+                sequencer.enqueue(agent_context, *calls_for(does, run))
 
     return Obedient(store)
 
 
-def answers_among(answered: list[ClientToolCallItem]) -> list[str]:
-    """What the model hears: the answers that it wanted."""
-    answers = [cast("dict[str, str]", item.output) for item in answered if item.name == ask.name]
-    return [answer["mark"] for answer in answers]
+def is_news(item: ThreadItem) -> bool:
+    """Whether it is what the model is told: an answer that no tool waits for, or what a tool has returned."""
+    if item.type == "client_tool_call":
+        return not item.call_id.startswith(ASKED)
+    return output_in(item) is not None
 
 
-def calls_for(text: str, run: str) -> list[ClientToolCall]:
+def calls_for(names: list[str], run: str) -> list[ClientToolCall]:
     """The calls that a message names, each with a mark by which its answer is known."""
-    names = json.loads(text)["calls"]
     return [TOOLS[name](mark=f"{run}/{n}", of=len(names)) for n, name in enumerate(names, 1)]
 
 
-def says(heard: list[str], thread_id: str) -> ThreadItemDoneEvent:
-    content = [AssistantMessageContent(text=json.dumps(heard))]
+def says(text: str, thread_id: str) -> ThreadItemDoneEvent:
+    content = [AssistantMessageContent(text=text)]
     item = AssistantMessageItem(id=uuid4().hex, thread_id=thread_id, created_at=datetime.now(), content=content)  # noqa: DTZ005  as ChatKit does
     return ThreadItemDoneEvent(item=item)
 

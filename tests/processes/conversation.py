@@ -8,17 +8,22 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chatkit_clienttools._step.step import Steps
+from chatkit_clienttools.receipts import ASKED
 from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser
-from tests.processes.application import PAGE, TOOLS, stop
+from tests.processes.application import PAGE
 from tests.processes.properties import (
     calls_among,
     finals,
     is_complete,
     mark_of,
     numbers_of,
+    outputs_among,
+    problems_of_reading,
     problems_of_thread,
     settled_among,
 )
+from tests.processes.tools import STEP, TOOLS, stop
 from tests.processes.workers import SECONDS, EitherWorker
 
 if TYPE_CHECKING:
@@ -40,8 +45,14 @@ MAX_MESSAGES = 3
 
 ANSWERING: tuple[Answering, ...] = ("once", "once", "at once", "twice", "twice at once")
 
+MAX_STEPS = 3
+"""How many steps a tool takes at most between its calls."""
+
+WAITING = 0.5
+"""How often it is a tool that asks for the calls of a message, and waits for the answers."""
+
 CROSSING = 0.3
-"""How often a user writes again before anything has come of the message before."""
+"""How often a user writes again before all is done that the message before leads to."""
 
 ROUNDS = 4 * MAX_CALLS + 4
 """How often a page may be loaded, with no worker killed meanwhile, until a thread is settled."""
@@ -65,6 +76,10 @@ class World:
     """How often the pages have executed each call."""
     recorded: set[str] = field(default_factory=set)
     """The calls that were found settled."""
+    awaited: set[str] = field(default_factory=set)
+    """Those among them that a tool has waited for."""
+    returned: set[str] = field(default_factory=set)
+    """The runs whose tool was found to have returned."""
 
     async def items(self, thread_id: str) -> list[ThreadItem]:
         page = await self.store.load_thread_items(thread_id, None, PAGE, "asc", None)
@@ -72,8 +87,12 @@ class World:
         return page.data
 
     async def is_settled(self, thread_id: str) -> bool:
-        """Whether nothing is left to do: no call waits, none is out, the model has been told."""
+        """Whether nothing is left to do: no call and no tool waits, none is out, the model has been told."""
         if await self.sequencer.snapshot(self.store, thread_id, None):
+            return False
+        thread, _ = await Steps(self.sequencer.rules, self.store, thread_id, None).look()
+        plan = thread.at_rest
+        if plan.calls or plan.tools or plan.body or thread.has_news:
             return False
         return all(call.status != "pending" for call in calls_among(await self.items(thread_id)))
 
@@ -88,10 +107,18 @@ class Conversation:
         self._crossed: dict[str, ModelRun] = {}
         """The runs whose calls a message has crossed."""
         self._settled: list[ClientToolCallItem] = []
+        self._returned: set[str] = set()
+        """The runs whose tool has returned."""
+        self._answers_left = 0
+        """How many calls the page answers before the user writes again."""
         self._finals: Finals = {}
         self.threads: set[str] = set()
         self._browser = FakeBrowser(
-            "", handlers=self._on_client_tool, answering=rng.choice(ANSWERING), time_limit=2 * SECONDS
+            "",
+            handlers=self._on_client_tool,
+            answering=rng.choice(ANSWERING),
+            receipts=world.workers.setup.receipts,
+            time_limit=2 * SECONDS,
         )
         self._browser._connection.wire = EitherWorker(world.workers, rng)
 
@@ -101,36 +128,46 @@ class Conversation:
             if number and self._rng.random() < CROSSING:
                 await self._write_and_go_on(self._message(f"{number} crossed"))
             await self._write(self._message(str(number)))
-            self._check_required()
+            self._check_crossed()
         # a message that has begun a thread, and is posted again, begins another one
         for thread_id in self.threads - {self._thread_id}:
             await self.take_over(thread_id)
 
     def _message(self, number: str) -> str:
-        tools = [self._rng.choice(list(TOOLS)) for _ in range(self._rng.randint(1, MAX_CALLS))]
-        return json.dumps({"number": number, "calls": tools})
+        does = [self._rng.choice(list(TOOLS)) for _ in range(self._rng.randint(1, MAX_CALLS))]
+        waits = self._rng.random() < WAITING
+        for _ in range(self._rng.randint(1, MAX_STEPS) if waits else 0):
+            does.insert(self._rng.randint(0, len(does)), STEP)
+        return json.dumps({"number": number, "waits": waits, "does": does})
 
     async def _write_and_go_on(self, text: str) -> None:
-        """Write a message, and do not wait for what comes of it: the next message crosses its calls."""
-        answering, self._browser.answering = self._browser.answering, "when told"
+        """Write a message, and do not wait for all that comes of it: the next message crosses its calls."""
+        answering, self._answers_left = self._browser.answering, self._rng.randint(0, MAX_CALLS - 1)
+        if not self._answers_left:
+            self._browser.answering = "when told"
         try:
             await self._browser.send(text)
         except BrokenStreamError:
             if self._world.workers.broken_alive:
                 raise self._violation("a stream of a living worker is broken") from None
-        self._browser.answering = answering
+        self._answers_left, self._browser.answering = 0, answering
         self._world.ledger.read_on()
         for run in self._asking(self._thread_id):
             self._crossed.setdefault(run.id, run)
         self._given_up |= self._crossed.keys()
 
-    def _check_required(self) -> None:
-        """Check that a message that came early has cancelled no required call of a run that ended well."""
+    def _check_crossed(self) -> None:
+        """Check what a message that came early must not take from a run that ended well.
+
+        That is a required call, and a tool that waits: it returns all the same.
+        """
         for run in self._crossed.values():
             required = [n for n, name in enumerate(run.asks, 1) if run.is_over and name == stop.name]
             missing = set(required) - set(numbers_of(run.id, self._settled))
             if missing:
                 raise self._violation(f"required calls of {run.id} are lost: {sorted(missing)}")
+            if run.is_over and run.waits and run.id not in self._returned:
+                raise self._violation(f"the tool of {run.id} is lost")
 
     async def take_over(self, thread_id: str) -> None:
         """Open a thread that was left behind."""
@@ -149,6 +186,9 @@ class Conversation:
     def _on_client_tool(self, _name: str, params: dict[str, Any]) -> dict[str, str]:
         self.threads.add(self._thread_id)
         self._world.executed[params["mark"]] += 1
+        self._answers_left -= 1
+        if self._answers_left == 0:
+            self._browser.answering = "when told"
         return {"mark": params["mark"]}
 
     async def _write(self, text: str) -> None:
@@ -183,12 +223,16 @@ class Conversation:
 
     async def _look(self) -> list[ThreadItem]:
         items = await self._world.items(self._thread_id)
-        problems = problems_of_thread(items, self._finals, self._world.executed)
+        self._world.ledger.read_on()
+        runs = self._world.ledger.by_thread[self._thread_id]
+        problems = problems_of_thread(items, self._finals, self._world.executed) + problems_of_reading(items, runs)
         if problems or self._browser.errors:
             raise self._violation(f"{problems} {self._browser.errors}")
         self._finals = finals(items)
-        self._settled = settled_among(items)
+        self._settled, self._returned = settled_among(items), {*outputs_among(items)}
         self._world.recorded |= {mark_of(call) for call in self._settled}
+        self._world.awaited |= {mark_of(call) for call in self._settled if call.call_id.startswith(ASKED)}
+        self._world.returned |= self._returned
         return items
 
     def _is_answered(self, message_id: str, items: list[ThreadItem]) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from tests.processes.application import NOTHING, ask
+from chatkit_clienttools._protocol.outputs import Output, output_in
+from chatkit_clienttools.receipts import ASKED
+from tests.processes.application import NOTHING
+from tests.processes.tools import CANCELLED, ask, asks_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +29,12 @@ def calls_among(items: Iterable[ThreadItem]) -> list[ClientToolCallItem]:
 
 def settled_among(items: Iterable[ThreadItem]) -> list[ClientToolCallItem]:
     return [call for call in calls_among(items) if call.status == "completed"]
+
+
+def outputs_among(items: Iterable[ThreadItem]) -> dict[str, Output]:
+    """What tools that waited have returned, by the runs that had called them."""
+    outputs = [output for item in items if (output := output_in(item))]
+    return {output.call_id: output for output in outputs}
 
 
 def mark_of(call: ClientToolCallItem) -> str:
@@ -59,7 +69,25 @@ def problems_of_thread(items: list[ThreadItem], before: Finals, executed: Mappin
             if call.output != {"mark": mark_of(call)}
         ),
         *(f"{run}: out of order" for run in runs if not _is_rising(numbers_of(run, calls))),
+        *(
+            f"{run}: the tool has returned {output.output!r}, with the answers {sorted(recorded)}"
+            for run, output in outputs_among(items).items()
+            if output.output != _expected(run, output, recorded)
+        ),
     ]
+
+
+def _expected(run: str, output: Output, recorded: Iterable[str]) -> str:
+    """What a tool has to return: the mark of each answer, in order, but for the calls that were cancelled."""
+    asks = asks_in(json.loads(output.arguments)["does"])
+    marks = [f"{run}/{number}" for number in range(1, len(asks) + 1)]
+    return json.dumps([mark if mark in recorded else CANCELLED for mark in marks])
+
+
+def problems_of_reading(items: list[ThreadItem], runs: Iterable[ModelRun]) -> list[str]:
+    """Nothing that a tool has returned may be kept from the model."""
+    read = {call_id for run in runs for call_id in run.reads}
+    return [f"{run}: the model has never read what the tool has returned" for run in {*outputs_among(items)} - read]
 
 
 def is_complete(run: str, items: list[ThreadItem]) -> bool:
@@ -67,15 +95,15 @@ def is_complete(run: str, items: list[ThreadItem]) -> bool:
     calls = [call for call in settled_among(items) if mark_of(call).startswith(f"{run}/")]
     if not calls or len(calls) != calls[0].arguments["of"]:
         return False
-    wanted = [mark_of(call) for call in calls if call.name == ask.name]
+    wanted = [mark_of(call) for call in calls if call.name == ask.name or call.call_id.startswith(ASKED)]
     heard = [item.content[0].text for item in items[items.index(calls[-1]) :] if item.type == "assistant_message"]
     return not wanted or any(all(mark in text for mark in wanted) for text in heard)
 
 
-def problems_of_runs(runs: Iterable[ModelRun], killed: set[int]) -> list[str]:
+def problems_of_runs(runs: list[ModelRun], killed: set[int]) -> list[str]:
     """The model runs once after a last answer; again only if its worker was killed before the stream was over.
 
-    Otherwise it runs for what the user has written, and never for nothing.
+    Otherwise it runs for what the user has written, or for what came before that and was not told; never for nothing.
     """
     after: defaultdict[str, list[ModelRun]] = defaultdict(list)
     for run in runs:
@@ -84,10 +112,15 @@ def problems_of_runs(runs: Iterable[ModelRun], killed: set[int]) -> list[str]:
     return [
         f"the model ran {len(its)} times after {item_id}"
         for item_id, its in after.items()
-        if item_id == NOTHING
-        or sum(run.is_over or run.pid not in killed for run in its) > 1
-        or any(run.is_over for run in its[:-1])
-    ]
+        if item_id != NOTHING
+        and (sum(run.is_over or run.pid not in killed for run in its) > 1 or any(run.is_over for run in its[:-1]))
+    ] + [f"the model ran for nothing: {run.id}" for run in after[NOTHING] if not _unheard(run, runs)]
+
+
+def _unheard(run: ModelRun, runs: list[ModelRun]) -> set[str]:
+    """What no run before has told the model."""
+    before = [each for each in runs[: runs.index(run)] if each.thread_id == run.thread_id and each.is_over]
+    return {*run.news}.difference(*(each.news for each in before))
 
 
 def _is_rising(numbers: list[int]) -> bool:

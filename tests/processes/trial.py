@@ -55,6 +55,16 @@ class Figures:
     runs: int = 0
     calls: int = 0
     """How many calls were recorded, each under its own answer."""
+    awaited: int = 0
+    """How many of them a tool has waited for."""
+    tools: int = 0
+    """How many tools that waited have returned."""
+    bodies: int = 0
+    """How often bodies of tools have begun."""
+    steps: int = 0
+    """How many steps they have taken."""
+    steps_again: int = 0
+    """How often a step was taken again, because a kill came before its result was kept."""
     conversations: int = 0
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
@@ -63,6 +73,8 @@ class Figures:
         return (
             f"seed {self.seed}: {self.kills} kills, {self.broken} requests broken by them, {self.cut_runs} of "
             f"{self.runs} model runs cut off, {self.conversations} conversations, {self.calls} calls, "
+            f"{self.awaited} of them awaited by {self.tools} tools in {self.bodies} runs of their bodies, "
+            f"{self.steps} steps, {self.steps_again} taken again, "
             f"{self.seconds:.0f} s, {len(self.violations)} violations"
         )
 
@@ -137,6 +149,9 @@ class Trial:
         page = await self._world.store.load_threads(PAGE * PAGE, None, "asc", None)
         for thread_id in {thread.id for thread in page.data} - self._held:
             await Conversation(self._world, self._rng).take_over(thread_id)
+        for thread in page.data:
+            if not await self._world.is_settled(thread.id):
+                raise ViolationError(f"thread {thread.id}: something is left to do")
 
     def _count(self) -> None:
         figures, world = self.figures, self._world
@@ -144,9 +159,13 @@ class Trial:
         runs = list(world.ledger.runs.values())
         figures.kills = world.workers.kills
         figures.broken = world.workers.broken_by_kills
-        figures.calls = len(world.recorded)
+        figures.calls, figures.awaited = len(world.recorded), len(world.awaited)
+        steps = world.ledger.steps
+        figures.tools, figures.bodies, figures.steps = len(world.returned), steps.bodies, len(steps.taken)
+        figures.steps_again = sum(len(taken) - 1 for taken in steps.taken.values())
         figures.runs = len(runs)
         figures.cut_runs = sum(not run.is_over for run in runs)
         figures.seconds = time.monotonic() - self._began
-        figures.violations += problems_of_runs(runs, world.workers.killed) + world.ledger.troubles
+        figures.violations += problems_of_runs(runs, world.ledger.killed) + world.ledger.troubles
+        figures.violations += steps.problems
         figures.violations += [f"a stream of a living worker is broken: {each}" for each in world.workers.broken_alive]

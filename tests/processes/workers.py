@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatkit_clienttools.testing.browser._wire import OverHttp, Stream
 from tests.processes.application import work
+from tests.processes.ledger import Ledger
 
 if TYPE_CHECKING:
     import random
@@ -27,7 +28,8 @@ SECONDS = 30.0
 """How long the next event of a stream may take: a machine may be busy."""
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload([work.__module__])  # a worker is forked from it: it need not import all again
+# a process is forked from one that has imported this: it need not import all again
+processes.set_forkserver_preload([work.__module__, "tests.processes.fresh"])
 
 
 class Worker:
@@ -48,15 +50,15 @@ class Worker:
         process.start()
         return process
 
-    def kill(self) -> int:
-        """Kill the process with SIGKILL, start the next one, and return the pid of the one that was."""
-        killed, pid = self._process, self._process.pid or 0
+    def kill(self, ledger: Ledger) -> None:
+        """Kill the process with SIGKILL, say so, and start the next one."""
+        killed = self._process
+        ledger.write(kind="killed", pid=killed.pid)  # before the signal: what others do because of it comes after
         self.kills += 1  # before the signal: what breaks from here on has broken because of it
         killed.kill()
         killed.join()
         killed.close()
         self._process = self._started()
-        return pid
 
     def close(self) -> None:
         self._process.kill()
@@ -71,7 +73,6 @@ class Workers:
 
     setup: Setup
     all: list[Worker] = field(init=False)
-    killed: set[int] = field(default_factory=set)
     broken_by_kills: int = 0
     broken_alive: list[str] = field(default_factory=list)
     progress: int = 0
@@ -79,6 +80,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         self.all = [Worker(self.setup) for _ in range(WORKERS)]
+        self._ledger = Ledger(self.setup.ledger)
         self._moved = asyncio.Event()
 
     @property
@@ -86,7 +88,7 @@ class Workers:
         return sum(worker.kills for worker in self.all)
 
     def kill(self, number: int) -> None:
-        self.killed.add(self.all[number].kill())
+        self.all[number].kill(self._ledger)
 
     async def progressed(self, by: int) -> None:
         """Wait until the pages have come so much further."""

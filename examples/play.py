@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 WIDTH = 100
-COLOURS = {"user": 1, "chat": 1, "browser": 36, "call": 32}
+COLOURS = {"user": 1, "chat": 1, "browser": 36, "call": 32, "tool": 33}
 SPOKEN = {"says": "user", "reads": "chat"}
 
 
@@ -83,9 +83,12 @@ class Timeline(logging.Handler):
             logger.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a step of a call."""
+        """Print a step of a call, or what a tool that waits does."""
         step: dict[str, Any] = vars(record)
-        if "call_id" in step:
+        if "waits_for" in step:
+            what = f"waits for {step['waits_for']}" if step["state"] == "waiting" else f"is {step['state']}"
+            self.tell("tool", f"{step['tool']} {'has returned' if step['state'] == 'returned' else what}")
+        elif "call_id" in step:
             waited = f" after {step['waited_ms']} ms" if step["previous"] else ""
             change = f"{step['previous'] or 'new'} -> {step['state']}{waited}"
             self.tell(f"call {step['position'] + 1}", f"{change:<32}  {step['item_id']}  {step['tool']}")

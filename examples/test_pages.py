@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Page, Route
 
 QUESTION = "Who knows about maritime law?"
-ANSWER = "On stage: Ada, Bela, Dara."
+ANSWER = "Ada knows maritime law."
 AWAY = "The server is away. What you wrote is still in the box."
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 
@@ -59,6 +59,12 @@ async def ask(page: Page, text: str = QUESTION) -> None:
     await page.get_by_role("button", name="Send").click()
 
 
+async def answered(page: Page) -> None:
+    """Choose one of the people, and wait for what the assistant says to that."""
+    await page.get_by_role("button", name="Choose Ada").click()
+    await expect(log(page)).to_contain_text(ANSWER)
+
+
 def log(page: Page) -> Any:
     return page.get_by_role("log").first
 
@@ -98,6 +104,8 @@ async def test_text_can_be_read_on_a_phone(calm: Page, url: str) -> None:
         await calm.goto(f"{url}/{name}")
         if name:
             await ask(calm, demos()[name].says[0])
+            if name == "merak_search":
+                await answered(calm)
             await expect(calm.locator(".assistant_message")).to_be_visible()
             await idle(calm)
         for scheme in SCHEMES:
@@ -112,7 +120,7 @@ async def test_everything_has_a_name(calm: Page, url: str) -> None:
     """Each thing that can be used has a name for a screen reader, and the conversation is a log."""
     await opened(calm, url)
     await ask(calm)
-    await expect(log(calm)).to_contain_text(ANSWER)
+    await answered(calm)
 
     usable = calm.locator("button, input, textarea, a, [role=log]")
     unnamed = calm.locator("button:empty, input:not(label > input):not([aria-label]), textarea:not([aria-label])")
@@ -120,11 +128,12 @@ async def test_everything_has_a_name(calm: Page, url: str) -> None:
     assert 0 < await usable.count()
     assert 0 == await unnamed.count()
     articles = log(calm).get_by_role("article")
-    assert [f"You: {QUESTION}", f"Assistant: {ANSWER}"] == [text.strip() for text in await articles.all_text_contents()]
+    said = [f"You: {QUESTION}", f"Assistant: {ANSWER} I will let Ada know that you ask."]
+    assert said == [text.strip() for text in await articles.all_text_contents()]
 
 
 async def test_a_keyboard_is_enough(calm: Page, url: str) -> None:
-    """Enter sends, Shift+Enter begins a line, and the focus stays where it is."""
+    """Enter sends, Shift+Enter begins a line, and the focus stays where it is; Enter chooses, too."""
     await opened(calm, url)
     box = calm.get_by_role("textbox", name="Message")
     await box.focus()
@@ -134,10 +143,13 @@ async def test_a_keyboard_is_enough(calm: Page, url: str) -> None:
     await calm.keyboard.type("about maritime law?")
     await calm.keyboard.press("Enter")
 
-    await expect(log(calm)).to_contain_text(ANSWER)
+    choice = calm.get_by_role("button", name="Choose Ada")
+    await expect(choice).to_be_visible()
     assert "Who knows\nabout maritime law?" == await calm.locator(".user_message p").inner_text()
     await expect(box).to_be_focused()
     await expect(box).to_have_value("")
+    await choice.press("Enter")
+    await expect(log(calm)).to_contain_text(ANSWER)
 
 
 async def test_a_double_click_sends_once(calm: Page, url: str) -> None:
@@ -147,7 +159,7 @@ async def test_a_double_click_sends_once(calm: Page, url: str) -> None:
 
     await calm.get_by_role("button", name="Send").dblclick()
 
-    await expect(log(calm)).to_contain_text(ANSWER)
+    await answered(calm)
     await idle(calm)
     assert 1 == await calm.locator("#ours .user_message").count()
     assert 1 == await calm.locator("#ours .assistant_message").count()
@@ -157,12 +169,13 @@ async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.Monk
     """Stop ends the answer at once and the search with it, the page says so, and the next message is answered."""
     searching, stopped, forever = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def slow(_query: str) -> Any:
+    async def slow(_query: str) -> list[people.Profile]:
         searching.set()
         try:
             await forever.wait()
         finally:
             stopped.set()
+        return []
 
     monkeypatch.setattr(tools, "find", slow)
     await opened(calm, url)
@@ -176,7 +189,7 @@ async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.Monk
     await stopped.wait()
     monkeypatch.setattr(tools, "find", people.find)
     await ask(calm)
-    await expect(log(calm)).to_contain_text(ANSWER)
+    await answered(calm)
 
 
 async def test_the_server_is_away(calm: Page, url: str) -> None:
@@ -191,7 +204,7 @@ async def test_the_server_is_away(calm: Page, url: str) -> None:
 
     await calm.unroute("**/chatkit")
     await calm.get_by_role("button", name="Try again").click()
-    await expect(log(calm)).to_contain_text(ANSWER)
+    await answered(calm)
     assert 1 == await calm.locator("#ours .user_message").count()
     await expect(calm.get_by_role("alert").first).to_be_empty()
 
@@ -211,7 +224,7 @@ async def test_the_server_goes_away_while_calls_are_open(calm: Page, url: str) -
     await calm.unroute("**/chatkit")
     await calm.get_by_role("button", name="Try again").click()
 
-    await expect(calm.locator("#ours .stage")).to_contain_text("That is everybody.")
+    await answered(calm)
     await expect(calm.locator("#ours .person")).to_have_count(3)
 
 
@@ -222,7 +235,7 @@ async def test_a_message_that_is_too_long(calm: Page, url: str) -> None:
 
     await expect(calm.get_by_role("alert").first).to_contain_text("This is too long.")
     await ask(calm)
-    await expect(log(calm)).to_contain_text(ANSWER)
+    await answered(calm)
 
 
 async def test_an_error_can_be_retried(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,15 +258,15 @@ async def test_a_conversation_that_is_gone(calm: Page, url: str) -> None:
 
     await expect(calm.get_by_role("alert").first).to_contain_text("does not know this conversation any more")
     await ask(calm)
-    await expect(log(calm)).to_contain_text(ANSWER)
+    await answered(calm)
 
 
 async def test_a_new_conversation(calm: Page, url: str) -> None:
     """Starting over empties the page; the old conversation is still at its address."""
     await opened(calm, url)
     await ask(calm)
+    await answered(calm)
     await idle(calm)
-    await expect(log(calm)).to_contain_text(ANSWER)
     old = calm.url
 
     await calm.get_by_role("button", name="New conversation").click()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from chatkit_clienttools import ClientEffect, ClientTool, ClientToolConverter, ClientToolSequencer
+from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
 from examples.timeline import Timeline
 
 from .people import Profile
@@ -18,18 +18,13 @@ class Profiles(BaseModel):
     agents: list[Profile]
 
 
-class Indicator(BaseModel):
-    on: bool
+class Choice(BaseModel):
+    name: str
 
 
-# An effect is sent at once. Use it for what the user sees WHILE the server works.
-indicator = ClientEffect("search_indicator", Indicator)
-
-# Client tool calls are sent after the run, one by one. Neither of these needs an answer. `required`: an animation that
-# was started is stopped, even if the user interrupts.
-animation = ClientTool("run_search_animation", Animation, result=None, required=True)
-profiles = ClientTool("display_agent_profiles", Profiles, result=None)
+animation = ClientTool("run_search_animation", Animation, result=None)  # no answer is needed
+choose = ClientTool("choose_agent", Profiles, result=Choice)  # the answer is checked, and read as a Choice
 
 timeline = Timeline()
-sequencer = ClientToolSequencer([animation, profiles], receipts=True, observers=[timeline])
+sequencer = ClientToolSequencer([animation, choose], receipts=True, observers=[timeline])
 converter = ClientToolConverter(sequencer)

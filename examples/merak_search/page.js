@@ -9,9 +9,9 @@ const breaks = document.querySelector("#break");
 const STATES = {
   idle: "Ask Merak for people.",
   searching: "Searching…",
-  found: "Found. The answer is on its way…",
-  showing: "Putting them on stage…",
-  done: "That is everybody.",
+  choosing: "Choose one of them.",
+  chosen: "Chosen. The answer is on its way…",
+  done: "You have chosen.",
   nobody: "Nobody was found.",
   never: "Told to stop an animation that had never begun.",
   failed: "The page could not show them; the animation was stopped all the same.",
@@ -19,8 +19,11 @@ const STATES = {
 
 /** What the page shows besides the chat, and what the client tools do to it. */
 class Stage {
-  constructor(root) {
+  /** `strayStop` is what the stage shows when it is told to stop an animation that it has not begun. */
+  constructor(root, strayStop) {
     this.root = root;
+    this.strayStop = strayStop;
+    this.round = 0;
     this.text = element("p", { role: "status" });
     this.cards = element("ul", { class: "cards", "aria-label": "People" });
     this.score = element("p", { class: "score" });
@@ -38,15 +41,17 @@ class Stage {
     return this.root.dataset.state;
   }
 
-  show(people) {
-    this.cards.replaceChildren(...people.map(card));
+  /** Show people; with `choose`, each has a button that calls it. */
+  show(people, { chosen, choose } = {}) {
+    this.cards.replaceChildren(...people.map((person) => card(person, person.name === chosen, choose)));
   }
 
   /** The user has written. */
   begin() {
+    this.round += 1; // a handler of the round before may still be at work
     this.ran = new Set();
     this.answers = 0;
-    this.hasFailed = false;
+    this.outcome = "nobody";
     this.score.textContent = "";
     this.show([]);
     this.set("idle");
@@ -62,68 +67,82 @@ class Stage {
     this.begin();
     for (const item of items.slice(items.findLastIndex((one) => one.type === "user_message") + 1)) {
       if (item.type === "assistant_message") this.answers += 1;
-      if (item.type === "client_tool_call" && item.output?.error) this.failed();
-      else if (item.type === "client_tool_call") this.does[item.name](item.arguments);
+      if (item.type === "client_tool_call" && item.status === "completed") this.#redo(item);
     }
     this.end();
   }
 
+  #redo({ name, arguments: params, output }) {
+    if (name === "run_search_animation") this.animate(params);
+    else if (output?.error) this.failed();
+    else this.settle(params, output.name);
+  }
+
   /** Nothing more will come. */
   end() {
-    if (this.state === "searching" || this.state === "found") this.set("idle");
+    if (["searching", "choosing", "chosen"].includes(this.state)) this.set("idle");
     if (!this.ran.size) return;
+    const wanted = this.state === "nobody" ? 2 : 3;
     const answers = `${this.answers} ${this.answers === 1 ? "answer" : "answers"} in words`;
-    this.score.textContent = `${this.ran.size} of 3 client tools have reached the page; ${answers}.`;
-    this.score.classList.toggle("lost", this.ran.size < 3 || this.answers > 1);
+    this.score.textContent = `${this.ran.size} of ${wanted} client tools have reached the page; ${answers}.`;
+    this.score.classList.toggle("lost", this.ran.size < wanted || this.answers > 1);
+  }
+
+  animate({ state }) {
+    if (state === "stop" && !this.ran.has("start") && this.strayStop === "idle") return; // of a search before this one
+    this.ran.add(state);
+    if (state === "start") this.set("searching");
+    else this.set(this.ran.has("start") ? this.outcome : this.strayStop);
+  }
+
+  /** The user has chosen. */
+  settle({ agents }, chosen) {
+    this.ran.add("choice");
+    this.outcome = "done";
+    this.show(agents, { chosen });
+    this.set("chosen");
   }
 
   /** The people cannot be shown. */
   failed() {
-    this.ran.add("profiles");
-    this.hasFailed = true;
+    this.ran.add("choice");
+    this.outcome = "failed";
   }
 
-  /** What each client tool does to the stage. */
-  does = {
-    run_search_animation: ({ state }) => {
-      this.ran.add(state);
-      if (state === "start") this.set("showing");
-      else if (this.state !== "showing") this.set("never");
-      else if (this.hasFailed) this.set("failed");
-      else this.set(this.cards.children.length ? "done" : "nobody");
-    },
-    display_agent_profiles: ({ agents }) => {
-      this.ran.add("profiles");
-      this.show(agents);
-    },
-  };
+  /** Show the people; it is done when the user has chosen one. */
+  choice(people) {
+    this.set("choosing");
+    return new Promise((choose) => this.show(people, { choose }));
+  }
 
   /** The page's client tools, by name: they take the moment that a person needs to see it. */
   tools = {
     run_search_animation: async (params) => {
-      await moment(400);
-      this.does.run_search_animation(params);
+      const { round } = this;
+      await moment(params.state === "start" ? 0 : 400);
+      if (round === this.round) this.animate(params);
     },
-    display_agent_profiles: async (params) => {
-      await moment(600);
+    choose_agent: async (params) => {
+      await moment(400);
       if (breaks.checked) {
         this.failed();
         throw new Error("this page has no room for cards");
       }
-      this.does.display_agent_profiles(params);
-      await moment(400);
+      const name = await this.choice(params.agents);
+      this.settle(params, name);
+      return { name };
     },
-  };
-
-  /** The page's client effects: to be seen while the server searches. */
-  effects = {
-    search_indicator: ({ on }) => this.set(on ? "searching" : "found"),
   };
 }
 
-function card({ name, knows }) {
+function card({ name, knows }, isChosen, choose) {
   const portrait = element("span", { class: "portrait", "aria-hidden": "true" }, name[0]);
-  return element("li", { class: "person" }, portrait, element("span", {}, element("b", {}, name), knows));
+  const text = element("span", {}, element("b", {}, name), knows);
+  const mark = isChosen && element("span", { class: "mark" }, "chosen");
+  const button =
+    choose &&
+    element("button", { type: "button", "aria-label": `Choose ${name}`, onclick: () => choose(name) }, "Choose");
+  return element("li", { class: isChosen ? "person chosen" : "person" }, portrait, text, mark || null, button || null);
 }
 
 const compare = document.querySelector("#compare");
@@ -132,7 +151,7 @@ compare.addEventListener("change", () => {
   document.querySelector("#plain").hidden = !compare.checked;
 });
 
-const plainStage = new Stage(document.querySelector("#plain .stage"));
+const plainStage = new Stage(document.querySelector("#plain .stage"), "never");
 const plainChat = openChat(document.querySelector("#plain .chat"), {
   endpoint: "plain/chatkit",
   mirrors: true,
@@ -142,11 +161,10 @@ const plainChat = openChat(document.querySelector("#plain .chat"), {
   onIdle: () => plainStage.end(),
 });
 
-const stage = new Stage(document.querySelector("#ours .stage"));
+const stage = new Stage(document.querySelector("#ours .stage"), "idle");
 const timeline = openTimeline(document.querySelector("#timeline"));
 const chat = openChat(document.querySelector("#ours .chat"), {
   tools: stage.tools,
-  effects: stage.effects,
   suggestions: ["Who knows about maritime law?", "Who knows the harbour?"],
   onSend: (text) => {
     stage.begin();

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @function_tool
 async def search_agents(ctx: RunContextWrapper[AgentContext[RequestContext]], query: str) -> str:
-    """Find people who can answer a question, and show them on the user's canvas."""
+    """Find people who can answer a question, and let the user choose one of them."""
     found = [person.model_dump() for person in await find(query)]
     ctx.context.client_tool_call = ClientToolCall(name="run_search_animation", arguments={"state": "start"})
-    ctx.context.client_tool_call = ClientToolCall(name="display_agent_profiles", arguments={"agents": found})
+    ctx.context.client_tool_call = ClientToolCall(name="choose_agent", arguments={"agents": found})
     ctx.context.client_tool_call = ClientToolCall(name="run_search_animation", arguments={"state": "stop"})
-    return f"On stage: {', '.join(person['name'] for person in found) or 'nobody'}."
+    return f"Found: {', '.join(person['name'] for person in found) or 'nobody'}."
 
 
 class PlainMerakServer(ChatKitServer[RequestContext]):

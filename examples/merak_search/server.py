@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chatkit.store import Store
     from chatkit.types import ThreadMetadata, ThreadStreamEvent, UserMessageItem
 
-INSTRUCTIONS = "You find people. Call search_agents with what the user needs help with, then say who is on stage."
+INSTRUCTIONS = "You find people. Call search_agents with what the user needs help with, then say whom the user chose."
 
 
 class MerakServer(ClientToolServer[RequestContext]):
@@ -36,8 +36,8 @@ class MerakServer(ClientToolServer[RequestContext]):
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
-        newest = await self.store.load_thread_items(thread.id, None, 30, "desc", context)
-        history = await converter.to_agent_input(newest.data[::-1])
+        newest = await converter.load_history(self.store, thread, context)
+        history = await converter.to_agent_input(newest)
         result = Runner.run_streamed(self.agent, history, context=agent_context)
         try:
             async for event in stream_agent_response(agent_context, result):

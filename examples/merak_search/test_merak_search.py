@@ -20,25 +20,30 @@ if TYPE_CHECKING:
     import pytest
     from chatkit.server import ChatKitServer
 
+FOUND = [{"name": "Ada", "knows": "maritime law"}, {"name": "Bela", "knows": "maritime insurance"}]
 START = ("run_search_animation", {"state": "start"})
-PROFILES = (
-    "display_agent_profiles",
-    {"agents": [{"name": "Ada", "knows": "maritime law"}, {"name": "Bela", "knows": "maritime insurance"}]},
-)
+CHOOSE = ("choose_agent", {"agents": FOUND})
 STOP = ("run_search_animation", {"state": "stop"})
 
 ADA = RequestContext(user_id="ada")
 
 
-def model() -> ScriptedModel:
+def model(speaks: int = 2) -> ScriptedModel:
     search = function_call("search_agents", {"query": "maritime"}, call_id="call_1", item_id="fc_1")
-    said = [[assistant_message("Ada and Bela are on screen.", item_id=f"msg_{n}")] for n in (1, 2)]
-    return ScriptedModel([[search], *said])
+    return ScriptedModel([[search], *[[assistant_message("Bela it is.", item_id=f"msg_{n}")] for n in range(speaks)]])
 
 
-def browser(server: ChatKitServer[Any]) -> FakeBrowser:
-    handlers = {name: lambda params: {"success": True} for name in ("run_search_animation", "display_agent_profiles")}
+def browser(server: ChatKitServer[Any], choice: Any = None) -> FakeBrowser:
+    handlers = {"run_search_animation": lambda params: {}, "choose_agent": lambda params: choice or {"name": "Bela"}}
     return FakeBrowser(server, context=ADA, handlers=handlers)
+
+
+def output(scripted: ScriptedModel) -> Any:
+    """What the search has returned to the model."""
+    said = scripted.calls[-1].input
+    return next(
+        item["output"] for item in said if isinstance(item, dict) and item.get("type") == "function_call_output"
+    )
 
 
 async def test_plain_chatkit_loses_two_calls_and_answers_twice() -> None:
@@ -49,24 +54,62 @@ async def test_plain_chatkit_loses_two_calls_and_answers_twice() -> None:
     await page.send("Who knows about maritime law?")
 
     assert [STOP] == page.calls
-    assert ["Ada and Bela are on screen."] * 2 == page.texts
+    assert ["Bela it is."] * 2 == page.texts
     assert 3 == len(scripted.calls)
 
 
-async def test_three_calls_arrive_in_order_and_the_model_answers_once() -> None:
-    """Each answer releases the next call; none of them wants the model, so it does not run again."""
+async def test_the_tool_goes_on_with_the_choice() -> None:
+    """The three calls arrive in order, and the model goes on once, with what the user has chosen."""
     scripted = model()
     page = browser(MerakServer(ValidatingStore(MemoryStore()), scripted))
 
     await page.send("Who knows about maritime law?")
 
-    assert [START, PROFILES, STOP] == page.calls
-    assert ["Ada and Bela are on screen."] == page.texts
-    assert 2 == len(scripted.calls)
+    assert [START, CHOOSE, STOP] == page.calls
+    assert "The user chose Bela, who knows maritime insurance." == output(scripted)
+    assert (["Bela it is."], 2) == (page.texts, len(scripted.calls))
+
+
+async def test_a_name_that_was_not_found_is_nobody() -> None:
+    """A name that is not among the people that the server has found is not taken for a choice."""
+    scripted = model()
+    page = browser(MerakServer(ValidatingStore(MemoryStore()), scripted), {"name": "Mallory"})
+
+    await page.send("Who knows about maritime law?")
+
+    assert "There is nobody." == output(scripted)
+
+
+async def test_a_page_that_fails() -> None:
+    """When the page cannot show the people the animation is stopped, and the model hears that nobody was chosen."""
+    scripted = model()
+    page = browser(MerakServer(ValidatingStore(MemoryStore()), scripted), {"error": "no room"})
+
+    await page.send("Who knows about maritime law?")
+
+    assert [START, CHOOSE, STOP] == page.calls
+    assert output(scripted).startswith("Nobody was chosen.")
+
+
+async def test_a_message_instead_of_a_choice() -> None:
+    """A user who writes instead of choosing is answered, and the animation is stopped."""
+    scripted = model()
+    page = browser(MerakServer(ValidatingStore(MemoryStore()), scripted))
+    page.answering = "when told"
+    await page.send("Who knows about maritime law?")
+    await page.answer()
+    page.answering = "once"
+
+    await page.send("Never mind.")
+
+    assert [START[0], CHOOSE[0], STOP[0]] == [call.name for call in page.delivered]
+    assert [START, STOP] == page.calls
+    assert ["Bela it is."] == page.texts
+    assert output(scripted).startswith("Nobody was chosen.")
 
 
 async def test_every_call_is_stored_once_and_completed() -> None:
-    """What is left in the thread is what plain ChatKit would leave of three runs with one call each."""
+    """The thread keeps each call as one completed item, and what the tool has returned."""
     server = MerakServer(ValidatingStore(MemoryStore()), model())
     page = browser(server)
 
@@ -74,7 +117,8 @@ async def test_every_call_is_stored_once_and_completed() -> None:
 
     assert page.thread_id
     items = await server.store.load_thread_items(page.thread_id, None, 100, "asc", ADA)
-    assert ["user_message", "assistant_message", *["client_tool_call"] * 3] == [item.type for item in items.data]
+    kinds = ["user_message", *["client_tool_call"] * 3, "sdk_hidden_context", "assistant_message"]
+    assert kinds == [item.type for item in items.data]
     assert ["completed"] * 3 == [item.status for item in items.data if item.type == "client_tool_call"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
 QUESTION = "Who knows about maritime law?"
-IN_ORDER = ["searching", "found", "showing", "Ada, Bela, Dara", "done"]
+IN_ORDER = ["searching", "choosing", "Ada, Bela, Dara", "chosen", "done"]
 
 WATCH = """
 window.seen = [];
@@ -40,7 +40,7 @@ STEPS = """() => [...document.querySelectorAll("#timeline .call")].map((call) =>
 WHOLE = "queued pending completed"
 ALL_COMPLETED = [
     ["run_search_animation", WHOLE],
-    ["display_agent_profiles", WHOLE],
+    ["choose_agent", WHOLE],
     ["run_search_animation", WHOLE],
 ]
 
@@ -56,8 +56,12 @@ async def ask(page: Page, text: str = QUESTION) -> None:
     await page.get_by_role("button", name="Send").click()
 
 
-async def everybody_is_there(page: Page) -> None:
-    await expect(page.locator("#ours .stage")).to_contain_text("That is everybody.")
+async def choose(page: Page, name: str = "Ada") -> None:
+    await page.get_by_role("button", name=f"Choose {name}").click()
+
+
+async def it_is_done(page: Page) -> None:
+    await expect(page.locator("#ours .stage")).to_contain_text("You have chosen.")
     await expect(page.locator("#ours .person")).to_have_count(3)
     await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
 
@@ -74,10 +78,10 @@ def as_js(value: object) -> str:
 async def test_the_order_on_the_stage(
     calm: Page, url: str, picture: Callable[[str], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The indicator turns WHILE the server searches; then start, the cards and stop, in that order, each once."""
+    """The animation turns WHILE the server searches; then come the people, the user's choice and the end, each once."""
     searching, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(query: str) -> Any:
+    async def slow(query: str) -> list[people.Profile]:
         searching.set()
         await go_on.wait()
         return await people.find(query)
@@ -90,8 +94,12 @@ async def test_the_order_on_the_stage(
     await expect(calm.locator("#ours .stage")).to_contain_text("Searching…")
     await picture("merak-searching")
     go_on.set()
-    await everybody_is_there(calm)
+    await expect(calm.locator("#ours .stage")).to_contain_text("Choose one of them.")
+    await picture("merak-choosing")
+    await choose(calm)
+    await it_is_done(calm)
 
+    await expect(calm.get_by_role("log").first).to_contain_text("Ada knows maritime law.")
     assert IN_ORDER == await calm.evaluate("seen")
     await life_is(calm, *ALL_COMPLETED)
     await picture("merak-done")
@@ -103,7 +111,9 @@ async def test_plain_chatkit_next_to_it(calm: Page, url: str, picture: Callable[
     await calm.get_by_label("Play the same on plain ChatKit").check()
     await ask(calm)
 
-    await everybody_is_there(calm)
+    await choose(calm)
+
+    await it_is_done(calm)
     await expect(calm.locator("#ours .score")).to_have_text(
         "3 of 3 client tools have reached the page; 1 answer in words."
     )
@@ -114,25 +124,32 @@ async def test_plain_chatkit_next_to_it(calm: Page, url: str, picture: Callable[
     await picture("merak-plain")
 
 
-async def test_a_reload_with_a_call_pending(calm: Page, url: str) -> None:
-    """The page that is loaded again shows what was done, gets the open call again, and goes on to the end."""
-    held = Held(2)
+async def test_a_reload_while_the_user_chooses(calm: Page, url: str) -> None:
+    """The page that is loaded again lets the user choose, and the search is not made a second time."""
     await opened(calm, url)
-    await calm.route("**/chatkit", held)
     await ask(calm)
-    await held.arrived.wait()
-    await life_is(
-        calm,
-        ["run_search_animation", WHOLE],
-        ["display_agent_profiles", "queued pending"],
-        ["run_search_animation", "queued"],
-    )
+    await expect(calm.get_by_role("button", name="Choose Ada")).to_be_visible()
+    await life_is(calm, ["run_search_animation", WHOLE], ["choose_agent", "queued pending"])
+
+    await calm.reload()
+    await choose(calm)
+
+    await it_is_done(calm)
+    await expect(calm.locator("#ours .assistant_message")).to_have_count(1)
+    await life_is(calm, ALL_COMPLETED[0], ["choose_agent", "queued pending pending completed"], ALL_COMPLETED[2])
+
+
+async def test_a_reload_afterwards(calm: Page, url: str) -> None:
+    """What the user has chosen is on the stage again after a reload."""
+    await opened(calm, url)
+    await ask(calm)
+    await choose(calm, "Dara")
+    await it_is_done(calm)
 
     await calm.reload()
 
-    await everybody_is_there(calm)
-    await expect(calm.locator("#ours .assistant_message")).to_have_count(1)
-    await expect(calm.locator("#timeline .step:last-child")).to_contain_text(["completed"] * 3)
+    await expect(calm.locator("#ours .person.chosen")).to_contain_text("Dara")
+    await it_is_done(calm)
 
 
 async def test_two_tabs(calm: Page, url: str) -> None:
@@ -141,17 +158,20 @@ async def test_two_tabs(calm: Page, url: str) -> None:
     await opened(calm, url)
     await calm.route("**/chatkit", held)
     await ask(calm)
+    await choose(calm)
     await held.arrived.wait()
 
     other = await calm.context.new_page()
     await other.goto(calm.url)
-    await everybody_is_there(other)
+    await choose(other, "Bela")
+    await it_is_done(other)
     held.released.set()
 
     await expect(calm.get_by_role("button", name="Stop")).to_be_hidden()
     await expect(calm.get_by_role("alert").first).to_be_empty()
     await calm.reload()
-    await everybody_is_there(calm)
+    await it_is_done(calm)
+    await expect(calm.locator("#ours .person.chosen")).to_contain_text("Bela")
     await expect(calm.locator("#timeline .step:last-child")).to_contain_text(["completed"] * 3)
 
 
@@ -164,42 +184,43 @@ async def test_a_handler_that_fails(calm: Page, url: str, picture: Callable[[str
     await expect(calm.locator("#ours .stage")).to_contain_text("The page could not show them")
     await expect(calm.locator("#ours .score")).to_contain_text("3 of 3")
     await expect(calm.locator("#timeline .failed")).to_have_count(1)
-    failed = ["display_agent_profiles", "queued pending failed"]
-    await life_is(calm, ALL_COMPLETED[0], failed, ALL_COMPLETED[2])
+    await life_is(calm, ALL_COMPLETED[0], ["choose_agent", "queued pending failed"], ALL_COMPLETED[2])
     await picture("merak-failed")
     await calm.reload()
     await expect(calm.locator("#ours .stage")).to_contain_text("The page could not show them")
 
 
-async def test_writing_first_stops_the_animation(calm: Page, url: str) -> None:
-    """Who stops and asks again gets the new people; the animation that was started before is stopped first."""
-    held = Held(2)
+async def test_another_question_instead_of_a_choice(calm: Page, url: str) -> None:
+    """A user who asks for others instead of choosing gets those; the first search ends with its animation stopped."""
     await opened(calm, url)
-    await calm.route("**/chatkit", held)
     await ask(calm)
-    await held.arrived.wait()
+    await expect(calm.get_by_role("button", name="Choose Ada")).to_be_visible()
 
     await calm.get_by_role("button", name="Stop").click()
     await expect(calm.get_by_text("Stopped. Write to go on.")).to_be_visible()
     await ask(calm, "Who knows the harbour?")
 
-    await expect(calm.locator("#ours .person")).to_have_text(["CChenharbour pilotage", "DDaraharbour and port law"])
-    await expect(calm.locator("#ours .stage")).to_contain_text("That is everybody.")
+    await expect(calm.locator("#ours .person b")).to_have_text(["Chen", "Dara"])
+    await choose(calm, "Chen")
+    await expect(calm.locator("#ours .stage")).to_contain_text("You have chosen.")
+    await expect(calm.get_by_role("log").first).to_contain_text("Chen knows harbour pilotage.")
+    await life_is(
+        calm,
+        ["run_search_animation", WHOLE],
+        ["choose_agent", "queued pending cancelled"],
+        ["run_search_animation", WHOLE],
+        *ALL_COMPLETED,
+    )
 
 
 async def test_nobody_has_to_wait_for_the_page(calm: Page, url: str) -> None:
-    """A user who writes while the page runs a client tool is answered, and the open calls are cancelled."""
+    """A user who writes while the page runs a client tool is answered, and the open call is cancelled."""
     await calm.clock.install(time=0)
     await calm.emulate_media(reduced_motion="no-preference")
     await opened(calm, url)
     await calm.clock.pause_at(60_000)
     await ask(calm)
-    await life_is(
-        calm,
-        ["run_search_animation", "queued pending"],
-        ["display_agent_profiles", "queued"],
-        ["run_search_animation", "queued"],
-    )
+    await life_is(calm, ["run_search_animation", "queued pending"])
 
     await ask(calm, "Hello!")
 
@@ -213,6 +234,7 @@ async def test_nobody_is_found(calm: Page, url: str) -> None:
     await ask(calm, "Who can repair a zeppelin?")
 
     await expect(calm.locator("#ours .stage")).to_contain_text("Nobody was found.")
+    await expect(calm.locator("#ours .score")).to_contain_text("2 of 2")
     await expect(calm.get_by_role("log").first).to_contain_text("Nobody I know can help with that.")
 
 

@@ -36,8 +36,8 @@ class FactServer(ClientToolServer[RequestContext]):
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         agent_context = SequencedAgentContext(thread=thread, store=self.store, request_context=context)
-        newest = await self.store.load_thread_items(thread.id, None, 30, "desc", context)
-        history = await converter.to_agent_input(newest.data[::-1])
+        newest = await converter.load_history(self.store, thread, context)
+        history = await converter.to_agent_input(newest)
         result = Runner.run_streamed(self.agent, history, context=agent_context)
         async for event in stream_agent_response(agent_context, result):
             yield event

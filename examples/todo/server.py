@@ -37,8 +37,8 @@ class TodoServer(ClientToolServer[RequestContext]):
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         agent_context = TodoContext(thread=thread, store=self.store, request_context=context)
-        newest = await self.store.load_thread_items(thread.id, None, 30, "desc", context)
-        history = await converter.to_agent_input(newest.data[::-1])
+        newest = await converter.load_history(self.store, thread, context)
+        history = await converter.to_agent_input(newest)
         agent = self.agent.clone(mcp_servers=[await self.tools.ready()])
         result = Runner.run_streamed(agent, history, context=agent_context, hooks=ShowChanges())
         try:

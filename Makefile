@@ -5,6 +5,9 @@ CHATKIT ?= 1.6.5
 OLDEST_CHATKIT := 1.4.1
 # every release that is supported, and tried by `make test-chatkits`
 CHATKITS := 1.4.1 1.4.2 1.5.0 1.5.1 1.5.2 1.5.3 1.6.0 1.6.1 1.6.2 1.6.3 1.6.4 1.6.5
+# openai-agents, and the openai of its time: the lowest, the newest, and those between which the SDK has changed how it
+# asks whether a tool needs approval, tried by `make test-sdks`
+SDKS := 0.8.0:2.19.0 0.8.4:2.19.0 0.14.8:2.33.0 0.20.0:2.54.0 0.24.0:3.51.0
 # what pip may install; `make test-floors` allows the lowest versions only
 PINS ?= constraints.txt
 FLOORS := build/floors.txt
@@ -22,7 +25,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all chromium test-oldest test-floors test-chatkits test-pythons suite test-whole with-floors each-chatkit explore load mutants lint format types docs build clean
+.PHONY: help demo test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-whole with-floors each-chatkit each-sdk explore load mutants lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -58,6 +61,7 @@ test-all: ## run all tests, then most of them with every ChatKit, the lowest ver
 	@$(MAKE) --no-print-directory test-oldest
 	@$(if $(filter 3.10 3.11,$(THIS_PYTHON)),$(MAKE) --no-print-directory test-floors,echo "--- The lowest versions need Python 3.10 or 3.11: they were not tried.")
 	@$(MAKE) --no-print-directory test-chatkits CHATKITS='$(filter-out $(OLDEST_CHATKIT) $(CHATKIT),$(CHATKITS))'
+	@$(MAKE) --no-print-directory test-sdks
 	@$(MAKE) --no-print-directory test-pythons PYTHONS='$(filter-out $(THIS_PYTHON),$(PYTHONS))'
 
 test-whole: $(READY) $(CHROMIUM_HERE) ## run all tests in this environment, with branch coverage
@@ -105,6 +109,12 @@ test-chatkits: ## run what depends on ChatKit with every release that is support
 
 each-chatkit: $(READY)
 	@$(BIN)/python -m tools.each_chatkit $(CHATKITS) -- $(PARALLEL) $(SHORT) $(BETWEEN)
+
+test-sdks: ## run the tests of waiting tools with openai-agents of several ages (SDKS="0.14.8:2.33.0 ...": with some)
+	@$(MAKE) --no-print-directory each-sdk VENV=.venv-sdks
+
+each-sdk: $(READY)
+	@$(BIN)/python -m tools.each_sdk $(SDKS) -- $(PARALLEL) tests/waiting tests/test_versions.py
 
 test-pythons: ## run the suite without its long tests on every Python that is here
 	@TESTS="$(SHORT)" sh tools/each_python.sh $(PYTHONS)

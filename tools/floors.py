@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+BESIDE = {"openai": "2.19.0"}
+"""What openai-agents installs: its lowest version does not work with the newest of these."""
 BOUND = re.compile(r'"([\w.-]+)(?:\[[\w,]+\])?>=([\d.]+)')  # tomllib came with Python 3.11
 
 
@@ -18,5 +20,5 @@ def floors(pyproject: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for name, version in sorted(floors(PYPROJECT.read_text("utf-8")).items()):
+    for name, version in sorted({**BESIDE, **floors(PYPROJECT.read_text("utf-8"))}.items()):
         print(f"{name}=={version}")

@@ -18,6 +18,7 @@ STATES = ("QUEUED", "PENDING", "COMPLETED", "FAILED", "CANCELLED")
 EVENTS = ("RELEASE", "ANSWER", "FAIL", "CANCEL", "WITHDRAW", "SEND_AGAIN")
 ANOTHER = {name: names[n - 1] for names in (STATES, EVENTS) for n, name in enumerate(names)}
 FOR_TYPE_CHECKERS = {"TypeVar", "ParamSpec", "cast"}
+OVERLOAD = cst.Name("overload")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def _is_for_type_checkers(node: Any) -> bool:
         return isinstance(node.test, cst.Name) and node.test.value == "TYPE_CHECKING"
     if isinstance(node, cst.Call):
         return isinstance(node.func, cst.Name) and node.func.value in FOR_TYPE_CHECKERS
+    if isinstance(node, cst.FunctionDef):
+        return any(cst.ensure_type(each, cst.Decorator).decorator.deep_equals(OVERLOAD) for each in node.decorators)
     return isinstance(node, cst.Annotation)
 
 

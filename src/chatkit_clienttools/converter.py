@@ -105,8 +105,10 @@ def _in_order(items: list[ThreadItem]) -> list[ThreadItem]:
     """Return the items with each output of a tool before the message that it has to be read before."""
     for item in [*items]:
         output = output_in(item)
-        places = [n for n, each in enumerate(items) if output is not None and each.id == output.before]
-        if places and places[0] < items.index(item):
+        if output is None or output.before is None:
+            continue
+        place = next((n for n, each in enumerate(items) if each.id == output.before), len(items))
+        if place < items.index(item):
             items.remove(item)
-            items.insert(places[0], item)
+            items.insert(place, item)
     return items

@@ -21,7 +21,7 @@ from ._step.asked import transaction
 from ._step.bodies import WaitingBody
 from ._step.replay import current_replay
 from ._step.rules import Rules
-from ._step.run import current_run, run_of
+from ._step.run import current_queue, run_of
 from ._step.step import Steps
 from ._step.streamed import StreamedRun
 from .errors import DamagedPlanError, UsageError, printable
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from chatkit.store import Store
 
     from ._protocol.plan import PlannedCall, WaitingTool
+    from ._step.replay import Replay
     from .observe import Observer, ToolObserver
 
 P = ParamSpec("P")
@@ -200,12 +201,9 @@ class ClientToolSequencer:
         Raises `CallFailedError` if the browser reports an error or an answer that does not fit, and
         `CallCancelledError` if the user has written meanwhile. The body may catch both.
         """
-        context, running = agent_context_of(ctx), current_replay.get()
+        context = agent_context_of(ctx)
         self._check("ask()", call)
-        run_of(self.rules, context)
-        if running is None or running.rules is not self.rules:
-            raise log_and_return(UsageError(_CANNOT_WAIT))
-        return await running.ask(ctx, context, call)
+        return await self._replay(context).ask(ctx, context, call)
 
     @overload
     async def step(
@@ -239,11 +237,7 @@ class ClientToolSequencer:
         at once what comes back. A function that is not async runs in a thread. If it raises, `step` raises
         `StepFailedError`, each time.
         """
-        context, running = agent_context_of(ctx), current_replay.get()
-        run_of(self.rules, context)
-        if running is None or running.rules is not self.rules:
-            raise log_and_return(UsageError(_CANNOT_WAIT))
-        return await running.step(ctx, function, args, kwargs)
+        return await self._replay(agent_context_of(ctx)).step(ctx, function, args, kwargs)
 
     def run_streamed(
         self, agent: Agent[TAgentContext], history: Any, *, context: TAgentContext, **options: Any
@@ -294,6 +288,14 @@ class ClientToolSequencer:
         """Forget what the open run has asked for so far, as for an agent whose output a guardrail has rejected."""
         context = agent_context_of(ctx)
         run_of(self.rules, context).queue.discard(context)
+
+    def _replay(self, context: AgentContext[Any]) -> Replay:
+        """Return the run of the tool's body that goes on here, or say what is missing."""
+        run_of(self.rules, context)
+        running = current_replay.get()
+        if running is None or running.rules is not self.rules:
+            raise log_and_return(UsageError(_CANNOT_WAIT))
+        return running
 
     def _check(self, method: str, call: object) -> None:
         if not isinstance(call, ClientToolCall):
@@ -397,7 +399,7 @@ def _as_transaction(function: ToolFunction[...]) -> ToolFunction[...]:
 
     @functools.wraps(function)
     def synchronous(*args: Any, **kwargs: Any) -> Any:
-        with transaction(name, run.queue if (run := current_run()) else None):
+        with transaction(name, current_queue()):
             return function(*args, **kwargs)
 
     return synchronous

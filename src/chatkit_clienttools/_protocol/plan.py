@@ -199,7 +199,6 @@ class WaitingTool(_Frozen):
     journal: tuple[Entry, ...] = ()
     is_cancelled: bool = False
     """Whether the user has written meanwhile: whatever it asks for then is cancelled, unless it is required."""
-
     output: str | None = None
     """What it has returned, as JSON: it is in the plan until it is an item."""
     before: str | None = None

@@ -26,7 +26,7 @@ from chatkit_clienttools.observe import log_and_return
 from .asked import transaction
 from .replay import Replay, current_replay, mute_repetitions
 from .requests import setting
-from .run import current_run, open_run
+from .run import current_queue, current_run, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,10 +55,9 @@ class WaitingBody:
         self.rules = rules
         self.function: Any = function
         self.tool = agents.function_tool(self._wrapped(), **options)
-        self.seen_in_parts = [name for name in SEEN_IN_PARTS if options.get(name)]
         self._invoke = self.tool.on_invoke_tool
         self.tool.on_invoke_tool = self._on_invoke
-        if not self.seen_in_parts:
+        if not any(options.get(name) for name in SEEN_IN_PARTS):
             self.tool.needs_approval = self._has_to_wait
 
     @property
@@ -79,7 +78,7 @@ class WaitingBody:
             running = current_replay.get()
             if running is not None and running.tool is self:
                 return await running.go(args, kwargs)
-            with transaction(self.name, run.queue if (run := current_run()) else None):
+            with transaction(self.name, current_queue()):
                 return await self.function(*args, **kwargs)
 
         return body

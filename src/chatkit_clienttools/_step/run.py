@@ -69,6 +69,12 @@ def current_run() -> Run | None:
     return _current.get()
 
 
+def current_queue() -> Queue | None:
+    """Return the calls that this request has asked for so far."""
+    run = _current.get()
+    return run.queue if run else None
+
+
 class Run:
     """One streaming request: its step, the body that it may run, and the step that ends it."""
 
@@ -107,6 +113,15 @@ class Run:
         self._context: object = None
         self._may_hold_body = False
         self._own_turn: str | None = None
+
+    def serves(self, rules: Rules | None, thread_id: str) -> bool:
+        """Whether its body runs, for this thread and with this sequencer."""
+        return self.is_open and self.thread_id == thread_id and (rules is None or rules is self.rules)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a tool waits that the model has called in this run."""
+        return any(tool.is_waiting for tool in self.tools.values())
 
     def serving(self) -> AbstractContextManager[None]:
         """Let what runs inside find this request."""
@@ -279,15 +294,14 @@ class Run:
 
     def _left_open(self) -> list[WorkflowItem]:
         """The workflows that a run has left open which ends because a tool waits; ChatKit would never close them."""
-        if self._waking is None and not any(tool.is_waiting for tool in self.tools.values()):
+        if self._waking is None and not self.waits:
             return []  # ChatKit's own way
         tools = [*self.tools.values(), *([self._woken] if self._woken else [])]
         return [item for tool in tools if tool.context and (item := _closed_workflow_of(tool.context))]
 
     def _outputs(self) -> list[SDKHiddenContextItem]:
         """What other tools have returned in a run that ends because one waits: ChatKit would forget that."""
-        waits = any(tool.is_waiting for tool in self.tools.values())
-        returned = [tool for tool in self.tools.values() if waits and tool.output is not None]
+        returned = [tool for tool in self.tools.values() if self.waits and tool.output is not None]
         return [
             item_of(
                 tool.waiting.id,
@@ -390,33 +404,22 @@ class Run:
 
     async def _planned(self, asked: Asked) -> PlannedCall:
         """Give a call the ids that it will have; the step replaces those that the thread already has."""
-        tool = self.rules.tool(asked.call.name)
-        if asked.own_id is not None:
-            return PlannedCall(
-                id=asked.own_id,
-                name=asked.call.name,
-                arguments=asked.call.arguments,
-                base_item_id=asked.own_id,
-                call_id=asked.own_id,
-                wanted=False,
-                required=tool.required,
-                turn=self.turn,
-                at=asked.at,
-                awaited_by=asked.awaited_by,
-            )
-        self.rules.warn_about_unknown(asked.call.name)
-        own_id = new_call_id()
+        tool, is_awaited = self.rules.tool(asked.call.name), asked.awaited_by is not None
+        if not is_awaited:
+            self.rules.warn_about_unknown(asked.call.name)
+        own_id = asked.own_id or new_call_id()
         proposed = asked.item.call_id if asked.item else asked.tool_call_id if tool.answer_wanted else None
         return PlannedCall(
             id=own_id,
             name=asked.call.name,
             arguments=asked.call.arguments,
-            base_item_id=await self._item_id(asked.item) or own_id,
+            base_item_id=own_id if is_awaited else await self._item_id(asked.item) or own_id,
             call_id=proposed if proposed and _is_usable(proposed) else own_id,
-            wanted=tool.answer_wanted,
+            wanted=tool.answer_wanted and not is_awaited,
             required=tool.required,
             turn=self.turn,
             at=asked.at,
+            awaited_by=asked.awaited_by,
         )
 
     async def _item_id(self, item: ClientToolCallItem | None) -> str | None:
@@ -452,8 +455,8 @@ def _closed_workflow_of(context: AgentContext[Any]) -> WorkflowItem | None:
 def open_run(rules: Rules, context: object) -> Run | None:
     """Return the run that `context` belongs to, if its body runs; None if a tool is used without a server."""
     run = _current.get()
-    is_open = run is not None and run.is_open and run.rules is rules and isinstance(context, AgentContext)
-    return run if is_open and run is not None and run.thread_id == context.thread.id else None  # type: ignore[attr-defined]
+    is_served = run is not None and isinstance(context, AgentContext) and run.serves(rules, context.thread.id)
+    return run if is_served else None
 
 
 def run_of(rules: Rules | None, context: AgentContext[Any]) -> Run:
@@ -467,7 +470,7 @@ def run_of(rules: Rules | None, context: AgentContext[Any]) -> Run:
         )
         logger.info("%s", early.for_the_log)  # nobody's mistake: the SDK lets a tool go on
         raise early
-    if run is not None and run.is_open and run.thread_id == thread_id and (rules is None or rules is run.rules):
+    if run is not None and run.serves(rules, thread_id):
         return run
     if run is None or run.thread_id is None:
         problem = (

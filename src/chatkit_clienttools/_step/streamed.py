@@ -8,11 +8,10 @@ be read is dropped, and the model goes on from the items.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 from agents import RunContextWrapper, Runner
 from agents.run_state import RunState
-from typing_extensions import TypeVar
 
 from chatkit_clienttools.observe import logger
 
@@ -29,14 +28,12 @@ if TYPE_CHECKING:
     from .rules import Rules
     from .run import Run
 
-TAgent = TypeVar("TAgent", default=Any)
 
-
-class StreamedRun(Generic[TAgent]):
+class StreamedRun:
     """A streamed run of an agent, for `stream_agent_response`. Its result is there when it has begun."""
 
     def __init__(
-        self, rules: Rules, agent: Agent[TAgent], history: Any, context: AgentContext[Any], options: Mapping[str, Any]
+        self, rules: Rules, agent: Agent[Any], history: Any, context: AgentContext[Any], options: Mapping[str, Any]
     ) -> None:
         self._rules = rules
         self._agent = agent
@@ -62,7 +59,7 @@ class StreamedRun(Generic[TAgent]):
         self._result = result = Runner.run_streamed(self._agent, start, **options)
         async for event in result.stream_events():
             yield event
-        if run is not None and any(tool.is_waiting for tool in run.tools.values()):
+        if run is not None and run.waits:
             run.keep_state(result.to_state().to_string(context_serializer=_nothing_of))
 
     async def _state_of(self, run: Run) -> RunState[Any, Any] | None:

@@ -41,6 +41,16 @@ stop = ClientTool("stop_everything", result=None, required=True)
 TOOLS = (animation, choose, stop)
 
 
+async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+    """The body of a tool that asks once."""
+    return (await sequencer.ask(ctx, choose(people=["Ada", "Grace"]))).name
+
+
+async def twice(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+    """The body of a tool that asks twice."""
+    return f"{await chooses(sequencer, ctx)}, {await chooses(sequencer, ctx)}"
+
+
 def tool(
     body: Callable[[ClientToolSequencer, Ctx], Awaitable[Any]], **options: Any
 ) -> Callable[[ClientToolSequencer], FunctionTool]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from chatkit_clienttools.errors import StepFailedError
 from tests.helpers.merak import calls, speaks
-from tests.helpers.waiting import Choice, Waiting, animation, choose, stop, tool
+from tests.helpers.waiting import Choice, Waiting, animation, choose, chooses, stop, tool
 
 if TYPE_CHECKING:
     import pytest
@@ -44,10 +44,6 @@ def search_agents(sequencer: ClientToolSequencer) -> FunctionTool:
         return f"The user chose {choice.name}."
 
     return search_agents
-
-
-async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-    return (await sequencer.ask(ctx, choose(people=["Ada", "Grace"]))).name
 
 
 class TestAsk:

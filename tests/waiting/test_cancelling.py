@@ -14,7 +14,7 @@ from chatkit_clienttools.errors import CallCancelledError
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE, at
 from tests.helpers.merak import SequencedServer, calls, speaks
 from tests.helpers.scripted import message
-from tests.helpers.waiting import Waiting, animation, choose, stop, tool
+from tests.helpers.waiting import Waiting, animation, chooses, stop, tool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from tests.helpers.conversation import Reply
 
 Ctx = RunContextWrapper[AgentContext[Any]]
-
-
-async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-    return (await sequencer.ask(ctx, choose(people=["Ada", "Grace"]))).name
 
 
 async def gives_up(sequencer: ClientToolSequencer, ctx: Ctx) -> str:

@@ -11,7 +11,7 @@ from chatkit.agents import AgentContext
 from chatkit_clienttools.errors import CallFailedError
 from tests.helpers.merak import calls, speaks
 from tests.helpers.server import lines
-from tests.helpers.waiting import Waiting, animation, choose, stop, tool
+from tests.helpers.waiting import Waiting, animation, chooses, stop, tool
 
 if TYPE_CHECKING:
     from chatkit.store import Store
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from chatkit_clienttools import ClientToolSequencer
 
 Ctx = RunContextWrapper[AgentContext[Any]]
-
-
-async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-    return (await sequencer.ask(ctx, choose(people=["Ada", "Grace"]))).name
 
 
 def text_for_the_model(ctx: RunContextWrapper[Any], error: Exception) -> str:

@@ -16,7 +16,7 @@ from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.merak import calls, speaks
 from tests.helpers.server import NOTHING
 from tests.helpers.stores import PlainStore, WatchedStore
-from tests.helpers.waiting import Waiting, animation, choose, tool
+from tests.helpers.waiting import Waiting, animation, chooses, tool, twice
 from tests.helpers.workers import Clock, SharedLock
 
 if TYPE_CHECKING:
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 Ctx = RunContextWrapper[AgentContext[Any]]
 
 ADA = {"name": "Ada"}
-
-
-async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-    return (await sequencer.ask(ctx, choose(people=["Ada", "Grace"]))).name
-
-
-async def twice(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-    return f"{await chooses(sequencer, ctx)}, {await chooses(sequencer, ctx)}"
 
 
 class TestARepeatedAnswer:

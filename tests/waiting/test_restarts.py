@@ -16,7 +16,7 @@ from chatkit_clienttools.errors import CallCancelledError, NotSequencedError
 from tests.helpers.merak import calls, speaks
 from tests.helpers.server import NOTHING, answered_by_a_process_that_died
 from tests.helpers.stores import WatchedStore
-from tests.helpers.waiting import Waiting, animation, choose, left_behind_is_done, tool
+from tests.helpers.waiting import Waiting, animation, chooses, left_behind_is_done, tool, twice
 from tests.helpers.workers import Clock, Died, abandon, clock_that_waits  # noqa: F401  the fixture `clock`
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 Ctx = RunContextWrapper[AgentContext[Any]]
 
 ADA, GRACE = {"name": "Ada"}, {"name": "Grace"}
-
-
-async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-    return (await sequencer.ask(ctx, choose(people=["Ada", "Grace"]))).name
-
-
-async def twice(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-    return f"{await chooses(sequencer, ctx)}, {await chooses(sequencer, ctx)}"
 
 
 class TestARestartAfterEveryRequest:

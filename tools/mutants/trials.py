@@ -43,6 +43,7 @@ ENDS = {
     PASSED: "survived",
     OFFSET + pytest.ExitCode.TESTS_FAILED: "killed",
     OFFSET + pytest.ExitCode.INTERRUPTED: "killed",  # a test module could not be imported
+    OFFSET + pytest.ExitCode.USAGE_ERROR: "killed",  # nor a conftest
     -signal.SIGALRM: "timeout",
 }
 

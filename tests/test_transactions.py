@@ -13,8 +13,8 @@ from agents.testing import ScriptedModel
 from chatkit.agents import AgentContext
 
 from chatkit_clienttools import ClientToolSequencer
-from chatkit_clienttools._step.asked import transaction
-from chatkit_clienttools._step.run import current_run
+from chatkit_clienttools._step.lookup import current_body
+from chatkit_clienttools._step.queued import transaction
 from chatkit_clienttools.errors import UsageError
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, SequencedServer, anything, calls, speaks
@@ -354,9 +354,9 @@ async def test_a_call_that_another_tool_has_put_into_the_slot_stays() -> None:
 
     async def body(server: Scripted, given: AgentContext[Any]) -> AsyncIterator[Any]:
         context = AgentContext(thread=given.thread, store=given.store, request_context=None)
-        run = current_run()
-        assert run
-        with suppress(ValueError), transaction("search", run.queue):
+        body = current_body()
+        assert body
+        with suppress(ValueError), transaction("search", body.queue):
             server.sequencer.enqueue(context, anything(n=1))
             context.client_tool_call = anything(n=2)
             raise ValueError

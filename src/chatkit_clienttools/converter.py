@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatkit.agents import ThreadItemConverter
@@ -11,7 +11,9 @@ from openai.types.responses import ResponseFunctionToolCallParam
 from openai.types.responses.response_input_item_param import FunctionCallOutput
 
 from ._protocol.outputs import output_in
+from ._step.lookup import current_body
 from .receipts import ASKED, answer_of, unstamped
+from .store import newest_items
 from .tools import is_error_report
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class ClientToolConverter(ThreadItemConverter):
         output = output_in(item)
         if output is None:
             return await super().sdk_hidden_context_to_input(item)
+        if body := current_body():
+            body.has_read_outputs = True
         call = ResponseFunctionToolCallParam(
             type="function_call", call_id=output.call_id, name=output.name, arguments=output.arguments
         )
@@ -67,17 +71,12 @@ class ClientToolConverter(ThreadItemConverter):
         Client tool calls that it does not see do not count, however many there are between the others: they would push
         the user's own question out of sight.
         """
-        seen: dict[str, ThreadItem] = {}
-        after: str | None = None
-        while True:
-            page = await store.load_thread_items(thread.id, after, limit, "desc", context)
-            older = [item for item in page.data if item.id not in seen]
-            seen.update((item.id, item) for item in older)
-            for_the_model = [item for item in seen.values() if self._is_read(item)]
-            # a store whose cursor starts over brings nothing new: do not follow it for ever
-            if len(for_the_model) >= limit or not page.has_more or not older:
-                return for_the_model[:limit][::-1]
-            after = page.after
+
+        def is_enough(items: Mapping[str, ThreadItem]) -> bool:
+            return sum(map(self._is_read, items.values())) >= limit
+
+        items = await newest_items(store, thread.id, context, first=limit, then=limit, is_enough=is_enough)
+        return [item for item in items if self._is_read(item)][:limit][::-1]
 
     def _is_read(self, item: ThreadItem) -> bool:
         """Whether the model reads an item: of client tool calls, those whose answer it wants and has."""

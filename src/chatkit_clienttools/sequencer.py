@@ -17,11 +17,11 @@ from typing_extensions import ParamSpec
 
 from ._protocol.decide import Cancelled
 from ._protocol.states import State
-from ._step.asked import transaction
-from ._step.bodies import WaitingBody
+from ._step.gated import GatedTool
+from ._step.lookup import body_of, current_queue
+from ._step.queued import transaction
 from ._step.replay import current_replay
 from ._step.rules import Rules
-from ._step.run import current_queue, run_of
 from ._step.step import Steps
 from ._step.streamed import StreamedRun
 from .errors import DamagedPlanError, UsageError, printable
@@ -160,7 +160,7 @@ class ClientToolSequencer:
         if running := current_replay.get():
             running.refuse_inside_a_step("enqueue()")
         context = agent_context_of(ctx)
-        run_of(self.rules, context).queue.ask(context, calls, getattr(ctx, "tool_call_id", None))
+        body_of(self.rules, context).queue.enqueue(context, calls, getattr(ctx, "tool_call_id", None))
 
     @overload
     def function_tool(self, function: ToolFunction[...], /) -> FunctionTool: ...
@@ -178,9 +178,7 @@ class ClientToolSequencer:
         def decorate(function: ToolFunction[...]) -> FunctionTool:
             if not inspect.iscoroutinefunction(function):
                 return agents.function_tool(_as_transaction(function), **options)
-            body = WaitingBody(self.rules, function, options)
-            self.rules.may_wait(body)
-            return body.tool
+            return GatedTool(self.rules, function, options).tool
 
         if isinstance(function, FunctionTool):
             raise UsageError(
@@ -287,11 +285,11 @@ class ClientToolSequencer:
     def discard(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any]) -> None:
         """Forget what the open run has asked for so far, as for an agent whose output a guardrail has rejected."""
         context = agent_context_of(ctx)
-        run_of(self.rules, context).queue.discard(context)
+        body_of(self.rules, context).queue.discard(context)
 
     def _replay(self, context: AgentContext[Any]) -> Replay:
         """Return the run of the tool's body that goes on here, or say what is missing."""
-        run_of(self.rules, context)
+        body_of(self.rules, context)
         running = current_replay.get()
         if running is None or running.rules is not self.rules:
             raise log_and_return(UsageError(_CANNOT_WAIT))
@@ -317,7 +315,7 @@ class ClientToolSequencer:
         return (
             *(self._finished(item) for item in reversed(finished)),
             *(
-                _snapshot(c, thread.state_at(n, has_failed), thread.since(c), thread.plan.waiting(c.awaited_by))
+                _snapshot(c, thread.state_at(n, has_failed), thread.since(c), thread.plan.tool(c.awaited_by))
                 for n, c in enumerate(thread.plan.calls)
             ),
         )
@@ -351,7 +349,7 @@ class SequencedAgentContext(AgentContext[TContext], Generic[TContext]):
     def __setattr__(self, name: str, value: object) -> None:
         """Queue what is assigned to the slot."""
         if name == "client_tool_call" and isinstance(value, ClientToolCall):
-            run_of(None, self).queue.ask(self, [value])
+            body_of(None, self).queue.enqueue(self, [value])
         else:
             super().__setattr__(name, value)
 

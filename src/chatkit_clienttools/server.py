@@ -20,9 +20,10 @@ from chatkit.types import (
 from typing_extensions import TypeVar
 
 from ._protocol.decide import Answered, Resumed
+from ._step.lookup import current_run, serving
 from ._step.plans import with_plans
 from ._step.requests import Posted, kind_of, read_request, stepwise
-from ._step.run import Run, current_run
+from ._step.run import Run
 from .errors import UsageError, printable
 from .observe import in_words, logger
 from .sequencer import ClientToolSequencer
@@ -121,7 +122,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         run = Run(_sequencer_of(self).rules, kind_of(request))
         if request.type == "threads.retry_after_item":
             run.message = request.params.item_id
-        stream = stepwise(run.serving, lambda: self._events(request, run, context))
+        stream = stepwise(lambda: serving(run), lambda: self._events(request, run, context))
         try:
             async with aclosing(stream) as events:
                 async for event in events:
@@ -201,7 +202,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
             lambda: self.agent_context(thread, context),
             first=stream,
             again=lambda: self.respond(thread, None, context),
-        )
+        ).stream
 
     def agent_context(self, thread: ThreadMetadata, context: TContext) -> AgentContext[TContext]:
         """Return the context that a waiting tool goes on with: what `respond` gives to the agent.

@@ -17,7 +17,7 @@ from .errors import LifecycleViolationError, StoreUnavailableError, UsageError, 
 from .observe import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from chatkit.store import StoreItemType
     from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
@@ -208,6 +208,31 @@ def refuse_what_is_no_store(store: object, who_wants: str) -> None:
 def missing_methods(thing: object, methods: Collection[str] = METHODS) -> list[str]:
     """Return the names of the methods that something lacks."""
     return sorted(name for name in methods if not callable(getattr(thing, name, None)))
+
+
+async def newest_items(
+    store: Store[Any],
+    thread_id: str,
+    context: object,
+    *,
+    first: int,
+    then: int,
+    is_enough: Callable[[Mapping[str, ThreadItem]], bool],
+) -> list[ThreadItem]:
+    """Read a thread's items, newest first, until there are no more, or those read so far are enough.
+
+    The first page has `first` items, and each further one `then`. `is_enough` gets the items by their ids.
+    """
+    items: dict[str, ThreadItem] = {}
+    after, limit = None, first
+    while True:
+        page = await store.load_thread_items(thread_id, after, limit, "desc", context)
+        older = {item.id: item for item in page.data if item.id not in items}
+        items.update(older)
+        # a store whose cursor starts over brings nothing new: do not follow it for ever
+        if not page.has_more or not older or is_enough(items):
+            return list(items.values())
+        after, limit = page.after, then
 
 
 async def find_item(store: Store[Any], thread_id: str, item_id: str, context: object) -> ThreadItem | None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from chatkit_clienttools._protocol.decide import Policy
     from chatkit_clienttools._protocol.plan import WaitingTool
     from chatkit_clienttools._protocol.thread import Thread
-    from chatkit_clienttools._step.replay import Replay
-    from chatkit_clienttools._step.rules import MayWait, Rules
+    from chatkit_clienttools._step.gated import GatedTool
+    from chatkit_clienttools._step.rules import Rules
     from chatkit_clienttools._step.run import Run
 
     from .search import Found
@@ -57,14 +57,14 @@ def waking_beside_others(thread: Thread, by: str) -> Thread | None:
     return None if tool is None else decide._claiming(thread, by, decide._waiting(thread), tool.id)
 
 
-async def going_on_at_once(_run: Run, _tool: Replay) -> bool:
-    """Stand for `Run._record`: the body goes on, and what its step has returned is written when it waits again."""
+async def going_on_at_once(_run: Run, _tool: WaitingTool) -> bool:
+    """Stand for `Run.record`: the body goes on, and what its step has returned is written when it waits again."""
     return True
 
 
-def waiting_without_receipts(rules: Rules, body: MayWait) -> None:
-    """Stand for `Rules.may_wait`: it does not turn receipts on."""
-    rules.waiting[body.name] = body
+def waiting_without_receipts(rules: Rules, tool: GatedTool) -> None:
+    """Stand for `Rules.register`: it does not turn receipts on."""
+    rules.gated[tool.name] = tool
 
 
 def forgetting_the_message(thread: Thread, tool: WaitingTool) -> Thread:
@@ -173,14 +173,14 @@ ABLATIONS = [
     Ablation(
         "a step is recorded before the body goes on",
         awaited.SWEEP.but(tools=("picks step step",), crashes=1),
-        instead={"_step.run.Run._record": going_on_at_once},
+        instead={"_step.run.Run.record": going_on_at_once},
         finds="a step that ran again",
     ),
     Ablation(
         "the receipt of an ask",
         awaited.OPEN.but(tools=("picks picks",), repeats=1),
         without={"receipts": False},
-        instead={"_step.rules.Rules.may_wait": waiting_without_receipts},
+        instead={"_step.rules.Rules.register": waiting_without_receipts},
         finds="an answer under another call",
     ),
     Ablation(

@@ -70,7 +70,7 @@ def standing() -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(patch("chatkit.server.datetime", _Standing))
             stack.enter_context(patch("chatkit.agents.datetime", _Standing))
-            stack.enter_context(patch("chatkit_clienttools._step.run.datetime", _Standing))
+            stack.enter_context(patch("chatkit_clienttools._step.body.datetime", _Standing))
             stack.enter_context(patch("chatkit.server.TypeAdapter", _BuiltOnce))
             stack.enter_context(patch.object(exclusion, "pause", gated_pause))
             for module in package:

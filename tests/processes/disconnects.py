@@ -13,7 +13,7 @@ from chatkit.types import ProgressUpdateEvent
 
 from chatkit_clienttools import ClientToolSequencer, ClientToolServer
 from chatkit_clienttools import server as server_module
-from chatkit_clienttools._step import requests, run
+from chatkit_clienttools._step import body, requests
 from chatkit_clienttools._step.run import Run
 from tests.helpers.merak import TOOLS, profiles, selection
 from tests.helpers.scripted import message
@@ -195,7 +195,7 @@ def without_cleanup(server: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "leave", lambda _: None)
     monkeypatch.setattr(Run, "give_back", nothing)
     monkeypatch.setattr(requests, "close", nothing)
-    monkeypatch.setattr(run, "close", nothing)
+    monkeypatch.setattr(body, "close", nothing)
     monkeypatch.setattr(server_module, "aclosing", nullcontext)
     for its in (ClientToolServer, ChatKitServer):
         monkeypatch.setattr(its, "handle_stream_cancelled", nothing)

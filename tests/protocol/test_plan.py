@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from chatkit_clienttools._protocol.plan import BODY_SECONDS, CLOCK_SKEW_SECONDS, REMOVED_KEPT, Body, Calls, Plan
 from chatkit_clienttools._protocol.plan import PlannedCall as Planned
-from chatkit_clienttools._step.asked import _measured
+from chatkit_clienttools._step.queued import _measured
 from chatkit_clienttools.errors import ContendedPlanError, DamagedPlanError, InvalidArgumentsError
 from tests.protocol.values import NOW, THREAD, body, call, gets, own_id, plan, shows, stops
 

@@ -14,10 +14,10 @@ from chatkit_clienttools._protocol.decide import (
     Cancelled,
     Ended,
     FilledIn,
-    Noted,
     Resumed,
+    StepTaken,
     Stopped,
-    Went,
+    WentOn,
     Wrote,
     recorded,
 )
@@ -350,96 +350,96 @@ RESUMED = {
 WENT = {
     "it waits again": Case(
         thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A)),
-        Went(ME, waits(ONE, had(A), ask(A2)), calls=(A2,)),
+        WentOn(ME, waits(ONE, had(A), ask(A2)), calls=(A2,)),
         then=["c pending"],
         tools=[f"{ONE} waits"],
         writes=["add c"],
     ),
     "what another tool waits for goes out first": Case(
         thread(plan(B, tools=(waits(ONE, had(A)), T2), body=woken(holds=[B])), done(A)),
-        Went(ME, waits(ONE, had(A), ask(A2)), calls=(A2,)),
+        WentOn(ME, waits(ONE, had(A), ask(A2)), calls=(A2,)),
         then=["b pending", "c queued"],
         tools=[f"{ONE} waits", f"{TWO} waits"],
         writes=["add b"],
     ),
     "it has returned, and a body tells the model": Case(
         thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A)),
-        Went(ME, waits(ONE, had(A)), output='"done"'),
+        WentOn(ME, waits(ONE, had(A)), output='"done"'),
         writes=["add output_1"],
         body=tells(sees=1),
     ),
     "it has returned, and what it enqueued goes out before the model is told": Case(
         thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A)),
-        Went(ME, waits(ONE, had(A)), calls=(N,), output='"done"'),
+        WentOn(ME, waits(ONE, had(A)), calls=(N,), output='"done"'),
         then=["e pending"],
         writes=["add output_1", "add e"],
     ),
     "it has returned, and the model is not told before the other tool has": Case(
         thread(plan(B, tools=(waits(ONE, had(A)), T2), body=woken(holds=[B])), done(A)),
-        Went(ME, waits(ONE, had(A)), output='"done"'),
+        WentOn(ME, waits(ONE, had(A)), output='"done"'),
         then=["b pending"],
         tools=[f"{TWO} waits"],
         writes=["add output_1", "add b"],
     ),
     "it has returned, and the other tool can go on": Case(
         thread(plan(tools=(waits(ONE, had(A)), waits(TWO, had(B))), body=woken()), done(A), done(B)),
-        Went(ME, waits(ONE, had(A)), output='"done"'),
+        WentOn(ME, waits(ONE, had(A)), output='"done"'),
         tools=[f"{TWO} is ready"],
         writes=["add output_1"],
         body=woken(TWO, sees=1),
     ),
     "another request has taken it over": Case(
         thread(plan(tools=(waits(ONE, had(A)),), body=woken(by=OTHER)), done(A)),
-        Went(ME, waits(ONE, had(A)), calls=(A2,), output='"done"'),
+        WentOn(ME, waits(ONE, had(A)), calls=(A2,), output='"done"'),
         tools=[f"{ONE} is ready"],
         body=woken(by=OTHER),
     ),
     "a retry has dropped it": Case(
         thread(plan(body=woken()), message("m")),
-        Went(ME, waits(ONE, had(A)), calls=(A2,), output='"done"'),
+        WentOn(ME, waits(ONE, had(A)), calls=(A2,), output='"done"'),
     ),
     "another tool is run by the request meanwhile": Case(
         thread(plan(tools=(waits(ONE, had(A)), waits(TWO, had(B))), body=woken(TWO)), done(A), done(B)),
-        Went(ME, waits(ONE, had(A)), output='"done"'),
+        WentOn(ME, waits(ONE, had(A)), output='"done"'),
         tools=[f"{ONE} is ready", f"{TWO} is ready"],
     ),
     "it is recorded already that it waits again": Case(
         thread(plan(A2, tools=(waits(ONE, had(A), ask(A2)),), body=None), done(A)),
-        Went(ME, waits(ONE, had(A), ask(A2)), calls=(A2,), is_recorded=True),
+        WentOn(ME, waits(ONE, had(A), ask(A2)), calls=(A2,), is_recorded=True),
         then=["c pending"],
         tools=[f"{ONE} waits"],
         writes=["add c"],
     ),
     "it is recorded already that it has returned": Case(
         thread(plan(tools=(returned(waits(ONE, had(A))),)), done(A)),
-        Went(ME, waits(ONE, had(A)), output='"done"', is_recorded=True),
+        WentOn(ME, waits(ONE, had(A)), output='"done"', is_recorded=True),
         writes=["add output_1"],
         body=tells(sees=1),
     ),
     "what it asks for after a message is cancelled": Case(
         thread(plan(tools=(waits(ONE, had(A), is_cancelled=True),), body=woken()), done(A), message("m")),
-        Went(ME, waits(ONE, had(A), ask(A2)), calls=(A2, N)),
+        WentOn(ME, waits(ONE, had(A), ask(A2)), calls=(A2, N)),
         then=["e queued"],
         tools=[f"{ONE} is ready, cancelled"],
         body=woken(holds=[N]),
     ),
     "but for a required call": Case(
         thread(plan(tools=(waits(ONE, had(A), is_cancelled=True),), body=woken()), done(A), message("m")),
-        Went(ME, waits(ONE, had(A), ask(S)), calls=(S,)),
+        WentOn(ME, waits(ONE, had(A), ask(S)), calls=(S,)),
         then=["5 pending"],
         tools=[f"{ONE} waits, cancelled"],
         writes=["add 5"],
     ),
     "in the request of a message the application answers next": Case(
         thread(plan(tools=(waits(ONE, lost(A), is_cancelled=True),), body=woken()), message("m")),
-        Went(ME, waits(ONE, lost(A)), calls=(N,), output='"done"', then=Wrote("m", by=ME)),
+        WentOn(ME, waits(ONE, lost(A)), calls=(N,), output='"done"', then=Wrote("m", by=ME)),
         then=["e queued"],
         writes=["add output_1"],
         body=tells(sees=1, holds=[N]),
     ),
     "in the request of a form the model is told": Case(
         thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A)),
-        Went(ME, waits(ONE, had(A)), output='"done"', then=FilledIn(by=ME)),
+        WentOn(ME, waits(ONE, had(A)), output='"done"', then=FilledIn(by=ME)),
         writes=["add output_1"],
         body=tells(sees=1),
     ),
@@ -451,29 +451,29 @@ NOTED = {
             plan(tools=(waits(ONE, had(A)),), body=woken().model_copy(update={"until": NOW + 1})),
             done(A),
         ),
-        Noted(ME, waits(ONE, had(A), STEP)),
+        StepTaken(ME, waits(ONE, had(A), STEP)),
         tools=[f"{ONE} is ready"],
         body=woken(),
     ),
     "a step of a body that was taken over is not": Case(
         thread(plan(tools=(waits(ONE, had(A)),), body=woken(by=OTHER)), done(A)),
-        Noted(ME, waits(ONE, had(A), STEP)),
+        StepTaken(ME, waits(ONE, had(A), STEP)),
         tools=[f"{ONE} is ready"],
         body=woken(by=OTHER),
     ),
     "a step of a tool that a retry has dropped is not": Case(
         thread(plan(body=woken()), message("m")),
-        Noted(ME, waits(ONE, had(A), STEP)),
+        StepTaken(ME, waits(ONE, had(A), STEP)),
         body=woken(),
     ),
     "a step without a body is not": Case(
         thread(plan(tools=(waits(ONE, had(A)),)), done(A)),
-        Noted(ME, waits(ONE, had(A), STEP)),
+        StepTaken(ME, waits(ONE, had(A), STEP)),
         tools=[f"{ONE} is ready"],
     ),
     "the tool stays cancelled": Case(
         thread(plan(tools=(waits(ONE, had(A), is_cancelled=True),), body=woken()), done(A)),
-        Noted(ME, waits(ONE, had(A), STEP)),
+        StepTaken(ME, waits(ONE, had(A), STEP)),
         tools=[f"{ONE} is ready, cancelled"],
         body=woken(),
     ),
@@ -640,15 +640,24 @@ class TestWhatIsWrittenFirst:
         """A noted step is in the plan, so that it is not taken again."""
         before = thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A))
 
-        after = CANCEL.decide(before, Noted(ME, waits(ONE, had(A), STEP)))
+        after = CANCEL.decide(before, StepTaken(ME, waits(ONE, had(A), STEP)))
 
         assert (had(A), STEP) == after.at_rest.tools[0].journal
+
+    @pytest.mark.parametrize("body", [None, woken(by=OTHER)], ids=["nobody's", "another run's"])
+    def test_a_step_of_a_body_that_was_taken_over_is_not(self, body: Body | None) -> None:
+        """What another request takes for undone stays undone: its own run of the body takes the step."""
+        before = thread(plan(tools=(waits(ONE, had(A)),), body=body), done(A))
+
+        after = CANCEL.decide(before, StepTaken(ME, waits(ONE, had(A), STEP)))
+
+        assert before.at_rest == after.at_rest
 
     def test_the_output_comes_before_the_next_call(self) -> None:
         """The item of a tool that has returned is written before the call that goes out then."""
         before = thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A))
 
-        after = CANCEL.decide(before, Went(ME, waits(ONE, had(A)), calls=(N,), output='"done"'))
+        after = CANCEL.decide(before, WentOn(ME, waits(ONE, had(A)), calls=(N,), output='"done"'))
 
         assert ["add output_1", "add e"] == writes(before, after)
         assert after.outputs[0].created_at < after.items[0].created_at
@@ -657,7 +666,7 @@ class TestWhatIsWrittenFirst:
         """The plan that is saved first holds what the tool has returned; the plan at rest does not hold the tool."""
         before = thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A))
 
-        after = CANCEL.decide(before, Went(ME, waits(ONE, had(A)), output='"done"'))
+        after = CANCEL.decide(before, WentOn(ME, waits(ONE, had(A)), output='"done"'))
 
         assert (['"done"'], ()) == ([tool.output for tool in after.plan.tools], after.at_rest.tools)
 
@@ -681,7 +690,15 @@ class TestWhatIsWrittenFirst:
         """The output of a tool that goes on in the request of a message names that message."""
         before = thread(plan(tools=(waits(ONE, lost(A), is_cancelled=True),), body=woken()), message("m"))
 
-        after = CANCEL.decide(before, Went(ME, waits(ONE, lost(A)), output='"done"', then=Wrote("m", by=ME)))
+        after = CANCEL.decide(before, WentOn(ME, waits(ONE, lost(A)), output='"done"', then=Wrote("m", by=ME)))
+
+        assert Output(f"model's {ONE}", "guides", '{"to": 1}', "done", before="m") == output_in(after.outputs[0])
+
+    def test_an_output_whose_item_a_dead_step_did_not_write(self) -> None:
+        """The request of a message writes it, and the model reads it before that message."""
+        before = thread(plan(tools=(returned(waits(ONE, had(A))),)), done(A), message("m"))
+
+        after = CANCEL.decide(before, Wrote("m", by=ME))
 
         assert Output(f"model's {ONE}", "guides", '{"to": 1}', "done", before="m") == output_in(after.outputs[0])
 
@@ -713,6 +730,14 @@ class TestTheStateOfARun:
 
         assert CANCEL.decide(before, Wrote("m", by=ME)).at_rest.state is None
 
+    def test_it_goes_with_a_tool_that_is_dropped(self) -> None:
+        """The application drops what is open; a tool that waits for a required call stays, without the state."""
+        before = thread(plan(B, S, tools=(T2, waits(ONE, ask(S))), state="s"), pending(B), message("m"))
+
+        after = CANCEL.decide(before, Cancelled()).at_rest
+
+        assert ([ONE], None) == ([tool.id for tool in after.tools], after.state)
+
 
 class TestRecorded:
     def test_the_end_of_a_body(self) -> None:
@@ -723,9 +748,9 @@ class TestRecorded:
 
     def test_a_tool_that_has_gone_on(self) -> None:
         """A tool whose progress is recorded does not go on twice."""
-        event = recorded(Went(ME, T, calls=(A2,), output='"done"'))
+        event = recorded(WentOn(ME, T, calls=(A2,), output='"done"'))
 
-        assert Went(ME, T, calls=(A2,), output='"done"', is_recorded=True) == event
+        assert WentOn(ME, T, calls=(A2,), output='"done"', is_recorded=True) == event
 
 
 class TestJournals:
@@ -776,7 +801,7 @@ class TestCalls:
 
     def test_no_calls(self) -> None:
         """In an empty plan nothing is found, and no tool waits."""
-        assert (None, None) == (Calls().find(A.id), plan().waiting(ONE))
+        assert (None, None) == (Calls().find(A.id), plan().tool(ONE))
 
 
 class TestOutputs:
@@ -816,7 +841,7 @@ class TestThreads:
     def test_as_far_as_it_is_written(self) -> None:
         """A thread whose step was cut off has the outputs that were written before that."""
         before = thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A))
-        after = CANCEL.decide(before, Went(ME, waits(ONE, had(A)), calls=(N,), output='"done"'))
+        after = CANCEL.decide(before, WentOn(ME, waits(ONE, had(A)), calls=(N,), output='"done"'))
 
         reached = before.having(after.plan, after.writes_after(before)[:1])
 

@@ -10,7 +10,7 @@ from agents.tool_context import ToolContext
 from chatkit.agents import AgentContext
 
 from chatkit_clienttools import ClientToolSequencer
-from chatkit_clienttools._step.run import current_run
+from chatkit_clienttools._step.lookup import current_body
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import Conversation
 from tests.helpers.scripted import Scripted
@@ -87,9 +87,9 @@ async def test_asked_about_what_it_has_returned() -> None:
     said: list[bool] = []
 
     async def returned(asked: Asked, ctx: Ctx) -> None:
-        run = current_run()
-        assert run
-        run.returned = {"call_1": "Ada"}
+        body = current_body()
+        assert body
+        body.returned = {"call_1": "Ada"}
         said.append(await asked.has_to_wait(ctx))
 
     asked = Asked(returned)

@@ -75,7 +75,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Noted:
+class StepTaken:
     """The body of a waiting tool has taken a step."""
 
     by: str
@@ -84,7 +84,7 @@ class Noted:
 
 
 @dataclass(frozen=True)
-class Went:
+class WentOn:
     """The body of a waiting tool has gone on: it waits again, or has returned."""
 
     by: str
@@ -116,12 +116,12 @@ def recorded(event: Event) -> Event:
     match event:
         case Ended():
             return replace(event, calls=(), tools=())
-        case Answered() | Went():
+        case Answered() | WentOn():
             return replace(event, is_recorded=True)
     return event
 
 
-Event = Answered | Resumed | Wrote | Acted | FilledIn | Ended | Noted | Went | Stopped | Cancelled
+Event = Answered | Resumed | Wrote | Acted | FilledIn | Ended | StepTaken | WentOn | Stopped | Cancelled
 
 
 class Tool(Protocol):
@@ -165,10 +165,10 @@ class Policy:
                 return self._filled_in(thread, event)
             case Ended():
                 return self._ended(thread, event)
-            case Noted():
-                return _noted(thread, event)
-            case Went():
-                return self._went(thread, event)
+            case StepTaken():
+                return _step_taken(thread, event)
+            case WentOn():
+                return self._went_on(thread, event)
             case Stopped():
                 return _without_body(thread, event.by)
             case Cancelled():
@@ -249,8 +249,8 @@ class Policy:
         # an answer that came meanwhile has left a tool ready: it was not woken beside this body
         return _waking(thread, event.by) or self._release(thread)
 
-    def _went(self, thread: Thread, event: Went) -> Thread:
-        tool = thread.plan.waiting(event.tool.id)
+    def _went_on(self, thread: Thread, event: WentOn) -> Thread:
+        tool = thread.plan.tool(event.tool.id)
         # if another request has taken the tool over, or a retry has dropped it, nobody wants what it did here
         if tool is not None and _is_run_by(thread, tool, event.by):
             before = event.then.message if isinstance(event.then, Wrote) else None
@@ -375,9 +375,9 @@ def _is_run_by(thread: Thread, tool: WaitingTool, by: str) -> bool:
     return body is not None and body.by == by and body.tool == tool.id
 
 
-def _noted(thread: Thread, event: Noted) -> Thread:
+def _step_taken(thread: Thread, event: StepTaken) -> Thread:
     """Return the thread with one more step in the journal of a tool, and more time for its body."""
-    tool, body = thread.plan.waiting(event.tool.id), thread.plan.body
+    tool, body = thread.plan.tool(event.tool.id), thread.plan.body
     if tool is None or body is None or not _is_run_by(thread, tool, event.by):
         return thread
     thread = _replacing(thread, event.tool.but(is_cancelled=tool.is_cancelled))

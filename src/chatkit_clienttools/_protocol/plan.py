@@ -278,7 +278,7 @@ class Plan(_Frozen):
         others = [each for each in self.removed if each not in item_ids]
         return self.but(removed=(*others, *item_ids)[-REMOVED_KEPT:])
 
-    def waiting(self, tool_id: str | None) -> WaitingTool | None:
+    def tool(self, tool_id: str | None) -> WaitingTool | None:
         """Return a tool that waits, by its id."""
         return next((tool for tool in self.tools if tool.id == tool_id), None)
 

@@ -23,14 +23,13 @@ from chatkit_clienttools._protocol.plan import WaitingTool
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.observe import log_and_return
 
-from .asked import transaction
+from .lookup import current_body, current_queue, open_body
+from .queued import transaction
 from .replay import Replay, current_replay, mute_repetitions
 from .requests import setting
-from .run import current_queue, current_run, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextlib import AbstractContextManager
 
     from agents import FunctionSpanData, RunContextWrapper, Span
     from agents.tool import ToolFunction
@@ -48,7 +47,7 @@ _APPROVED = (
 )
 
 
-class WaitingBody:
+class GatedTool:
     """What a sequencer knows of one of its tools: the function, and what the Agents SDK has made of it."""
 
     def __init__(self, rules: Rules, function: ToolFunction[...], options: Mapping[str, Any]) -> None:
@@ -58,7 +57,8 @@ class WaitingBody:
         self._invoke = self.tool.on_invoke_tool
         self.tool.on_invoke_tool = self._on_invoke
         if not any(options.get(name) for name in SEEN_IN_PARTS):
-            self.tool.needs_approval = self._has_to_wait
+            self.tool.needs_approval = self._gate
+            rules.register(self)
 
     @property
     def name(self) -> str:
@@ -83,41 +83,45 @@ class WaitingBody:
 
         return body
 
-    async def _has_to_wait(self, ctx: RunContextWrapper[Any], params: dict[str, Any], call_id: str) -> bool:
-        """Run the body, and say whether it waits: the Agents SDK asks it before it invokes the tool."""
-        run = open_run(self.rules, ctx.context)
-        if run is None:
+    async def _gate(self, ctx: RunContextWrapper[Any], params: Any, call_id: str) -> bool:
+        """Say whether the tool waits: the Agents SDK asks before it invokes it."""
+        return await self.has_to_wait(ctx, json.dumps(params), call_id)
+
+    async def has_to_wait(self, ctx: RunContextWrapper[Any], arguments: str, call_id: str) -> bool:
+        """Run the function as far as it goes, and say whether it waits."""
+        body = open_body(self.rules, ctx.context)
+        if body is None:
             return False  # the tool says what is wrong if it asks or enqueues
-        if call_id in run.returned:
+        if call_id in body.returned:
             return False
-        if run.knows_as_waiting(call_id):
+        if body.run.knows_as_waiting(call_id):
             return True
-        known = run.tools.get(call_id)
+        known = body.tools.get(call_id)
         if known is not None and known.output is not None:
-            run.tools[known.waiting.id] = known  # it has been told: some providers give the next call the same id
+            body.tools[known.waiting.id] = known  # it has been told: some providers give the next call the same id
             known = None
         if known is None:
             waiting = WaitingTool(
                 id=new_tool_id(),
                 call_id=call_id,
                 name=self.name,
-                arguments=json.dumps(params),
+                arguments=arguments,
                 at=self.rules.clock(),
-                turn=run.turn,
+                turn=body.turn,
             )
-            is_nested = current_replay.get() is not None or (isinstance(ctx, ToolContext) and not run.keeps_state)
-            known = run.tools[call_id] = Replay(self, run.surroundings, waiting, is_nested=is_nested)
+            is_nested = current_replay.get() is not None or (isinstance(ctx, ToolContext) and not body.keeps_state)
+            known = body.tools[call_id] = Replay(self, body, waiting, is_nested=is_nested)
             await self._run(known, ctx.context)
         return known.is_waiting
 
     async def _on_invoke(self, ctx: ToolContext[Any], arguments: str) -> Any:
         """Return what the body has returned, or run it if nobody has asked whether it has to wait."""
-        run, serving = open_run(self.rules, ctx.context), current_run()
-        # after Stop too, when the run is not open any more: the body has run already
-        known = serving.tools.get(ctx.tool_call_id) if serving else None
-        if run is not None and ctx.tool_call_id in run.returned:
-            return run.returned[ctx.tool_call_id]  # in a run that is taken up again
-        if run is not None and (known.is_waiting if known else run.knows_as_waiting(ctx.tool_call_id)):
+        body, latest = open_body(self.rules, ctx.context), current_body()
+        # after Stop too, when the body is not open any more: the function has run already
+        known = latest.tools.get(ctx.tool_call_id) if latest else None
+        if body is not None and ctx.tool_call_id in body.returned:
+            return body.returned[ctx.tool_call_id]  # in a run that is taken up again
+        if body is not None and (known.is_waiting if known else body.run.knows_as_waiting(ctx.tool_call_id)):
             log_and_return(UsageError(f"The tool {self.name} {_APPROVED}"))
             return "This tool still waits for the browser."
         with setting(current_replay, known):
@@ -138,23 +142,24 @@ class WaitingBody:
                 output = await self._invoke(ctx, running.waiting.arguments)
             except Exception as error:  # noqa: BLE001  failure_error_function=None ends a run, but there is none here
                 output = default_tool_error_function(ctx, error)
-            if span is not None:
-                span.span_data.output = str(output)
+            span.span_data.output = str(output)
         running.output = _as_json(running.waiting, output)
 
     async def _run(self, running: Replay, context: AgentContext[Any]) -> None:
         """Run the body up to its end, or up to the first answer that is missing."""
         mute_repetitions(context)
         running.context = context
-        with setting(current_replay, running):
+        # the Agents SDK wants to note errors in a span, and warns if there is none
+        untraced = agents.get_current_trace() is None
+        with setting(current_replay, running), _span(self.name) if untraced else nullcontext():
             await self._invoke(_tool_context(context, running.waiting), running.waiting.arguments)
         if not running.has_run:  # the arguments do not fit (any more): the Agents SDK tells the model why
             running.has_ended = True
 
 
-def _span(name: str) -> AbstractContextManager[Span[FunctionSpanData] | None]:
-    """Return a span for a tool that has gone on, if the application has a trace around the request."""
-    return nullcontext() if agents.get_current_trace() is None else agents.function_span(name)
+def _span(name: str) -> Span[FunctionSpanData]:
+    """Return a span for a tool that has gone on; it is recorded if the application has a trace around the request."""
+    return agents.function_span(name, disabled=agents.get_current_trace() is None)
 
 
 def _tool_context(context: Any, waiting: WaitingTool) -> ToolContext[Any]:

@@ -13,7 +13,6 @@ from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
 from pydantic_core import from_json, to_json
 
-from chatkit_clienttools._protocol.plan import Calls
 from chatkit_clienttools.errors import InvalidArgumentsError, QueueFullError
 from chatkit_clienttools.observe import log_and_return, logger, place_of
 
@@ -24,17 +23,19 @@ if TYPE_CHECKING:
 
     from chatkit.types import ThreadStreamEvent
 
+    from chatkit_clienttools._protocol.plan import Plan
+
     from .rules import Rules
 
 
-class SuspendedError(BaseException):
+class Suspended(BaseException):
     """Unwinds a body that waits, or that another request has taken over. Not an `Exception`: nothing may catch it."""
 
 
 def is_suspension(error: BaseException) -> bool:
     """Whether a body unwinds because it waits; a task group wraps what has ended its tasks."""
     inside = getattr(error, "exceptions", ())
-    return isinstance(error, SuspendedError) or (bool(inside) and all(map(is_suspension, inside)))
+    return isinstance(error, Suspended) or (bool(inside) and all(map(is_suspension, inside)))
 
 
 class Invocation:
@@ -51,7 +52,7 @@ class Invocation:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QueuedCall:
     """A call that a run has asked for."""
 
     call: ClientToolCall
@@ -74,21 +75,24 @@ current_invocation: ContextVar[Invocation | None] = ContextVar("chatkit_clientto
 class Queue:
     """The calls that a body has asked for so far, within the limits of its sequencer."""
 
-    def __init__(self, rules: Rules) -> None:
-        self.asked: list[Asked] = []
-        self.open = Calls()
-        """The calls that wait in the thread already: they count for the limits."""
-        self.journals = 0
-        """How large the journals of waiting tools are, in bytes: they count for `max_bytes`."""
-        self.thread = ""
+    def __init__(self, rules: Rules, plan: Plan, thread: str) -> None:
+        self.calls: list[QueuedCall] = []
+        self.thread = thread
         """The id of the thread, as errors show it."""
         self._rules = rules
+        self._open = plan.calls
+        """The calls that wait in the thread already: they count for the limits."""
+        self._journals = sum(len(tool.model_dump_json().encode()) for tool in plan.tools)
+        self._journals += len((plan.state or "").encode())
+        """How large the journals of waiting tools are, in bytes, with the state of their run: they count, too."""
         self._lock = threading.Lock()
         self._contexts: list[AgentContext[Any]] = []
         self._in_slots: list[ClientToolCall] = []
         self._streamed: list[ClientToolCall] = []
 
-    def ask(self, context: AgentContext[Any], calls: Iterable[ClientToolCall], tool_call_id: str | None = None) -> None:
+    def enqueue(
+        self, context: AgentContext[Any], calls: Iterable[ClientToolCall], tool_call_id: str | None = None
+    ) -> None:
         """Queue `calls`, after one that was put into the slot directly, and leave the first of all in the slot."""
         with self._lock:  # synchronous tools run in threads, several at a time
             self._accept([*self._put_into_slot(context), *calls], tool_call_id)
@@ -102,35 +106,35 @@ class Queue:
         """Queue a call whose answer a tool awaits; the tool waits, and does not take it back."""
         with self._lock:
             self._accept(self._put_into_slot(context))
-            awaited = Asked(*_measured(call), self._rules.clock(), own_id=own_id, awaited_by=tool_id)
-            self._take([*self.asked, awaited])
+            awaited = QueuedCall(*_measured(call), self._rules.clock(), own_id=own_id, awaited_by=tool_id)
+            self._take([*self.calls, awaited])
 
     def forget(self, own_id: str | None) -> None:
         """Forget a call whose answer nobody awaits any more."""
         with self._lock:
-            self.asked = [each for each in self.asked if each.own_id != own_id]
+            self.calls = [each for each in self.calls if each.own_id != own_id]
 
     def make_room(self, size: int) -> None:
         """Count one more line of a journal, or refuse it."""
         with self._lock:
-            self._check_size(self.asked, self.journals + size)
-            self.journals += size
+            self._check_size(self.calls, self._journals + size)
+            self._journals += size
 
     def discard(self, context: AgentContext[Any]) -> None:
         """Forget what was asked for."""
         with self._lock:
-            self.asked = []
+            self.calls = []
             self._fill_slot(context)
 
     def take_back(self, invocation: Invocation) -> int:
         """Forget what one tool has asked for; return how many calls that were."""
         with self._lock:
-            before = len(self.asked)
-            self.asked = [each for each in self.asked if not invocation.covers(each.invocation)]
+            before = len(self.calls)
+            self.calls = [each for each in self.calls if not invocation.covers(each.invocation)]
             for context in self._contexts:
                 if any(context.client_tool_call is ours for ours in self._in_slots):
                     self._fill_slot(context)
-            return before - len(self.asked)
+            return before - len(self.calls)
 
     def holds_back(self, event: ThreadStreamEvent) -> bool:
         """Whether the event releases a call: the step that ends the run stores and streams it."""
@@ -153,12 +157,12 @@ class Queue:
     ) -> None:
         """Take all of `calls`, or none."""
         now, invocation = self._rules.clock(), current_invocation.get()
-        new = [Asked(*_measured(call), now, tool_call_id, item, invocation) for call in calls]
+        new = [QueuedCall(*_measured(call), now, tool_call_id, item, invocation) for call in calls]
         if new:  # the journals alone may be too large by now, and that is refused where more is asked for
-            self._take([*self.asked, *new])
+            self._take([*self.calls, *new])
 
-    def _take(self, asked: list[Asked]) -> None:
-        count = len(self.open) + len(asked)
+    def _take(self, asked: list[QueuedCall]) -> None:
+        count = len(self._open) + len(asked)
         if count > self._rules.max_queued:
             raise log_and_return(
                 QueueFullError(
@@ -166,11 +170,11 @@ class Queue:
                     f"{self._rules.max_queued} are allowed (ClientToolSequencer(max_queued=...))"
                 )
             )
-        self._check_size(asked, self.journals)
-        self.asked = asked
+        self._check_size(asked, self._journals)
+        self.calls = asked
 
-    def _check_size(self, asked: list[Asked], journals: int) -> None:
-        size = self.open.size + sum(each.size for each in asked) + journals
+    def _check_size(self, asked: list[QueuedCall], journals: int) -> None:
+        size = self._open.size + sum(each.size for each in asked) + journals
         if size > self._rules.max_bytes:
             what = "client tool calls" if not journals else "client tool calls, and the steps of waiting tools,"
             raise log_and_return(
@@ -191,7 +195,7 @@ class Queue:
 
     def _fill_slot(self, context: AgentContext[Any]) -> None:
         """Leave the first call of the queue in ChatKit's slot, or nothing."""
-        first = self.asked[0].call if self.asked else None
+        first = self.calls[0].call if self.calls else None
         AgentContext.__setattr__(context, "client_tool_call", first)
         if first is not None:
             self._in_slots.append(first)

@@ -15,7 +15,6 @@ import inspect
 import json
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from chatkit.types import ThreadItemAddedEvent, ThreadItemUpdatedEvent, WorkflowItem
@@ -34,7 +33,7 @@ from chatkit_clienttools.errors import (
 from chatkit_clienttools.observe import log_and_return, logger, place_of
 from chatkit_clienttools.receipts import answer_of, new_ask_id
 
-from .asked import SuspendedError, is_suspension, transaction
+from .queued import Suspended, is_suspension, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
     from chatkit.agents import AgentContext, ClientToolCall
     from chatkit.types import ClientToolCallItem, ThreadStreamEvent
 
-    from .asked import Queue
-    from .rules import MayWait, Rules
+    from .body import RunningBody
+    from .gated import GatedTool
 
 CODE_HAS_CHANGED = "The code of this tool has changed while it waited."
 """What the model is told of a tool whose body does something else on replay."""
@@ -57,25 +56,13 @@ MAX_CANCELLED = 100
 current_replay: ContextVar[Replay | None] = ContextVar("chatkit_clienttools_replay", default=None)
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the body of a tool needs of the request in which it runs."""
-
-    rules: Rules
-    queue: Queue
-    record: Callable[[Replay], Awaitable[bool]]
-    """Writes the step that it has taken; False if another request has taken the tool over."""
-    problem_with: Callable[[AgentContext[Any]], str | None]
-    """Why it could not be run again with a context like this one."""
-
-
 class Replay:
     """One run of the body of a tool: from the top, with what its journal holds."""
 
     def __init__(
         self,
-        tool: MayWait,
-        within: Surroundings,
+        tool: GatedTool,
+        within: RunningBody,
         waiting: WaitingTool,
         answers: Mapping[str, ClientToolCallItem] | None = None,
         *,
@@ -101,6 +88,7 @@ class Replay:
         self._journal = list(waiting.journal)
         self._position = 0
         self._is_busy = False
+        self._is_cut_off = False
         self._cancelled = 0
         self._result: Any = None
         self._error: Exception | None = None
@@ -168,9 +156,14 @@ class Replay:
                 self._within.queue.await_answer(context, taken, ask_id, self.waiting.id)
                 self._add(Entry(kind="ask", name=call.name, key=key, call=ask_id))
                 self.is_waiting = True
-                raise SuspendedError
+                raise Suspended
             item = self._answers.get(entry.item_id or "")
             if item is None:
+                if entry.item_id is not None:
+                    thread, name = self._within.queue.thread, self.tool.name
+                    logger.warning(
+                        "thread %s: an answer that %s has had is gone, and counts as cancelled", thread, name
+                    )
                 raise CallCancelledError(entry.name)
             return self._opened(item)
 
@@ -198,17 +191,30 @@ class Replay:
             cause: Exception | None = None
             entry = self._next("step", name)
             if entry is None:
-                try:
-                    entry, cause = await _taken(name, function, args, kwargs, adapter)
-                except UsageError as error:
-                    self._refuse(error)  # it was taken, and is in no journal
-                self._make_room_for(entry)
-                self._add(entry)
-                if not await self._is_recorded():
-                    raise SuspendedError
+                taken = await self._within.to_its_end(self._take(name, function, args, kwargs, adapter))
+                entry, cause = taken
             if entry.error is not None:
                 raise StepFailedError(name, *entry.error) from cause
             return self._result_in(entry, adapter)
+
+    async def _take(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        adapter: TypeAdapter[Any],
+    ) -> tuple[Entry, Exception | None]:
+        """Call a function, and write into the journal what came of it."""
+        try:
+            entry, cause = await _taken(name, function, args, kwargs, adapter)
+        except UsageError as error:
+            self._refuse(error)  # it was taken, and is in no journal
+        self._make_room_for(entry)
+        self._add(entry)
+        if not await self._is_recorded():
+            raise Suspended
+        return entry, cause
 
     def _make_room_for(self, entry: Entry) -> None:
         """Count a step for the limits; one that is too large ends the tool, since it could not be played again."""
@@ -253,11 +259,18 @@ class Replay:
                     "the body itself gets"
                 )
             )
+        if self._is_cut_off:
+            cut_off = UsageError(f"{what} in the tool {self.tool.name} {_CUT_OFF}")
+            logger.info("%s", cut_off.for_the_log)  # after Stop it is nobody's mistake
+            self._refuse(cut_off)
         if self._is_busy or self.is_waiting:
             self._refuse(log_and_return(UsageError(f"{what} in the tool {self.tool.name} {_NOT_ALONE}")))
         self._is_busy = True
         try:
             yield
+        except asyncio.CancelledError:
+            self._is_cut_off = True
+            raise
         finally:
             self._is_busy = False
 
@@ -292,7 +305,7 @@ class Replay:
         self._cancelled += 1
         if self._cancelled > MAX_CANCELLED:
             self._error = self._error or log_and_return(UsageError(f"The tool {self.tool.name} {_NEVER_GIVES_UP}"))
-            raise SuspendedError
+            raise Suspended
 
     def _check_that_it_can_wait(self, context: AgentContext[Any]) -> None:
         name, problem = self.tool.name, self._within.problem_with(context)
@@ -302,7 +315,7 @@ class Replay:
                 "agent with `sequencer.run_streamed(agent, history, context=...)`, in the place of "
                 "`Runner.run_streamed`"
             )
-        elif self.rules.waiting.get(name) is not self.tool:
+        elif self.rules.gated.get(name) is not self.tool:
             problem = (
                 "is not the only one of that name: give it another one, name_override=..., and define it once, not in "
                 "a function that is called for each request"
@@ -314,6 +327,10 @@ class Replay:
 _NOT_ALONE = (
     "was called while another ask() or step() is under way: call one after the other, not in asyncio.gather, not "
     "inside a step, and not in a `finally` once the tool waits. What is to run at once can be one step."
+)
+_CUT_OFF = (
+    "was called after an ask() or step() before it was cut off, by Stop, by a lost connection, or by a timeout around "
+    "it. Nothing more is asked or done in this run of the body. A timeout belongs inside the function of a step."
 )
 _SWALLOWED = (
     "has caught what ends its body while it waits. Nothing may catch BaseException around ask(), as a bare `except:` "

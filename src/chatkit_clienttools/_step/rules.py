@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from chatkit_clienttools._locks import ThreadLocks
@@ -19,36 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from chatkit.agents import AgentContext
-
     from chatkit_clienttools._protocol.plan import Plan
     from chatkit_clienttools.observe import Observer, ToolObserver
+
+    from .gated import GatedTool
 
 MAX_WARNINGS = 100
 """How many unknown names are warned about."""
 
 _UNDECLARED: ClientTool[..., Any] = ClientTool("undeclared")
-
-
-class MayWait(Protocol):
-    """A tool whose body may wait for the browser."""
-
-    function: Any
-    """What it runs."""
-
-    @property
-    def name(self) -> str:
-        """What the model knows it by."""
-        ...
-
-    @property
-    def place(self) -> str:
-        """Where its function stands in the code."""
-        ...
-
-    async def wake(self, running: Any, context: AgentContext[Any]) -> None:
-        """Run its body with the answers that it has by now."""
-        ...
 
 
 @dataclass(eq=False)
@@ -66,11 +45,11 @@ class Rules:
     observers: Sequence[Observer]
     tool_observers: Sequence[ToolObserver]
     clock: Callable[[], float]
-    waiting: dict[str, MayWait | None] = field(default_factory=dict)
+    gated: dict[str, GatedTool | None] = field(default_factory=dict)
     """The tools that may wait, by name; None for a name that several have."""
     locks: ThreadLocks = field(default_factory=ThreadLocks)
     name: str = field(default_factory=lambda: uuid4().hex[:8])
-    _warned_of_others: bool = False
+    _warnings: set[str] = field(default_factory=set)
     _unknown: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -99,16 +78,16 @@ class Rules:
         """The declared tool of that name, or one that takes any answer."""
         return self.tools.get(name, _UNDECLARED)
 
-    def may_wait(self, body: MayWait) -> None:
+    def register(self, tool: GatedTool) -> None:
         """Remember a tool that may wait: an answer wakes it by its name, when nothing else is known of it.
 
         That turns receipts on: without them a repeated answer to one call could be taken for the answer to the next.
         """
         if not self.receipts:
             self.receipts, self.policy = True, replace(self.policy, receipts=True)
-        other = self.waiting.get(body.name, body)
-        is_made_again = other is not None and other.place == body.place and "<locals>" not in body.place
-        self.waiting[body.name] = body if other is body or is_made_again else None
+        other = self.gated.get(tool.name, tool)
+        is_made_again = other is not None and other.place == tool.place and "<locals>" not in tool.place
+        self.gated[tool.name] = tool if other is tool or is_made_again else None
 
     @asynccontextmanager
     async def alone_on(self, thread_id: str) -> AsyncGenerator[None, None]:
@@ -127,12 +106,17 @@ class Rules:
             name,
         )
 
+    def warn_once(self, message: str, *args: object) -> None:
+        """Warn of something that would otherwise be in the log again and again."""
+        if message not in self._warnings:
+            self._warnings.add(message)
+            logger.warning(message, *args)
+
     def warn_about_others(self, thread_id: str, plan: Plan) -> None:
         """Say once that another worker has a hand in this and that nothing keeps the two apart."""
-        if self._warned_of_others or not plan.calls or plan.writer == self.worker:
+        if not plan.calls or plan.writer == self.worker:
             return
-        self._warned_of_others = True
-        logger.warning(
+        self.warn_once(
             "thread %s: its plan was written by another process. After a restart that is fine. With several workers "
             "two of them can release the same call: use a store with plans of its own (SupportsPlans), or give the "
             "ClientToolSequencer a lock= that all workers share.",

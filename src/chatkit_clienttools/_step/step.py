@@ -12,21 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from chatkit.types import ClientToolCallItem
 
-from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed, Went, Wrote, recorded
-from chatkit_clienttools._protocol.plan import Plan
+from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed, WentOn, Wrote, recorded
+from chatkit_clienttools._protocol.plan import CLOCK_SKEW_SECONDS, Plan
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools._protocol.thread import Thread, Transition, Write, transitions
 from chatkit_clienttools.errors import ContendedPlanError, DamagedPlanError, LifecycleViolationError, printable
 from chatkit_clienttools.observe import LifecycleEvent, announce, logger
 from chatkit_clienttools.receipts import answer_of
-from chatkit_clienttools.store import find_item
+from chatkit_clienttools.store import find_item, newest_items
 
 from .exclusion import LEASE_SECONDS, Patience, to_the_end
 from .plans import keeper
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from chatkit.store import Store
     from chatkit.types import ThreadItem, ThreadMetadata
+
+    from chatkit_clienttools._protocol.plan import WaitingTool
 
     from .plans import Found, PlanKeeper
     from .rules import Rules
@@ -40,6 +44,8 @@ HANDFUL = 5
 PAGE = 20
 """How many items are read at once beyond that, and how far a pending call is looked for that nobody planned."""
 
+ANSWERS_READ = 100
+"""How many items are read at once where the answers to a waiting tool are looked for further back."""
 
 FOR_EACH_ANSWER = 3
 """How many items are read for each answer that a waiting tool has had: there may be others between them."""
@@ -199,20 +205,32 @@ class Steps:
 
         Without a plan a pending call is looked for among the newest `depth` items.
         """
-        items: dict[str, ThreadItem] = {}
-        after: str | None = None
         # what waiting tools were answered is read with the rest: one of them may go on now, from the top
         limit = HANDFUL + FOR_EACH_ANSWER * sum(len(tool.answers) for tool in plan.tools)
-        while True:
-            page = await self._store.load_thread_items(self._thread_id, after, limit, "desc", self._context)
-            older = {item.id: item for item in page.data if item.id not in items}
-            items.update(older)
+
+        def is_enough(items: Mapping[str, ThreadItem]) -> bool:
             calls = [item for item in items.values() if isinstance(item, ClientToolCallItem)]
-            is_enough = _shows(plan, items, calls, depth) and _completed(calls) >= finished
-            # a store whose cursor starts over brings nothing new: do not follow it for ever
-            if not page.has_more or not older or is_enough:
-                return list(items.values())
-            after, limit = page.after, max(PAGE, limit)
+            return _shows(plan, items, calls, depth) and _completed(calls) >= finished
+
+        return await self._newest(is_enough, limit)
+
+    async def answers_of(self, waiting: WaitingTool, known: Iterable[ThreadItem]) -> dict[str, ClientToolCallItem]:
+        """Return the items with the answers that a tool has had, by their ids; one that is gone is not among them."""
+        wanted, begun = set(waiting.answers), waiting.at - CLOCK_SKEW_SECONDS
+
+        def is_enough(items: Mapping[str, ThreadItem]) -> bool:
+            return wanted <= items.keys() or any(item.created_at.timestamp() < begun for item in items.values())
+
+        items = list(known)
+        if not wanted <= {item.id for item in items}:
+            items = await self._newest(is_enough, ANSWERS_READ)
+        return {item.id: item for item in items if isinstance(item, ClientToolCallItem)}
+
+    async def _newest(self, is_enough: Callable[[Mapping[str, ThreadItem]], bool], limit: int) -> list[ThreadItem]:
+        then = max(PAGE, limit)
+        return await newest_items(
+            self._store, self._thread_id, self._context, first=limit, then=then, is_enough=is_enough
+        )
 
     async def _thread(self, plan: Plan, items: list[ThreadItem], *, check_turns: bool) -> Thread:
         seen = {item.id for item in items}
@@ -336,7 +354,7 @@ class _Draft:
     def rest_of(self, event: Event) -> Event:
         """What is left to do of an event, when this much of it is written."""
         is_completed = any(write.kind == "complete" for write in self.done)
-        is_planned = self.is_recorded and isinstance(event, (Ended, Went))
+        is_planned = self.is_recorded and isinstance(event, (Ended, WentOn))
         return recorded(event) if is_planned or is_completed else event
 
     @property
@@ -357,7 +375,7 @@ class _OvertakenError(Exception):
     """Another worker has come in between."""
 
 
-def _shows(plan: Plan, items: dict[str, ThreadItem], calls: list[ClientToolCallItem], depth: int) -> bool:
+def _shows(plan: Plan, items: Mapping[str, ThreadItem], calls: list[ClientToolCallItem], depth: int) -> bool:
     """Whether these items show how far a plan has come, or, without one, that nothing is pending.
 
     A pending call is all there is to know. Without one a whole page is looked at, since some stores order items by the

@@ -15,7 +15,7 @@ from agents.run_state import RunState
 
 from chatkit_clienttools.observe import logger
 
-from .run import open_run
+from .lookup import open_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from agents.stream_events import StreamEvent
     from chatkit.agents import AgentContext
 
+    from .body import RunningBody
     from .rules import Rules
-    from .run import Run
 
 
 class StreamedRun:
@@ -50,24 +50,58 @@ class StreamedRun:
 
     async def stream_events(self) -> AsyncIterator[StreamEvent]:
         """Begin the run, or take it up again, and yield its events."""
-        run = open_run(self._rules, self._context)
-        if run is not None:
-            run.keeps_state = True
-        state = await self._state_of(run) if run else None
-        start = self._history if state is None else state
-        options = dict(self._options) if state is not None else {**self._options, "context": self._context}
-        self._result = result = Runner.run_streamed(self._agent, start, **options)
+        body = open_body(self._rules, self._context)
+        state = None
+        if body is not None:
+            body.keeps_state = True
+            state = await self._state_of(body)
+        result = self._begun(state)
         async for event in result.stream_events():
             yield event
-        if run is not None and run.waits:
-            run.keep_state(result.to_state().to_string(context_serializer=_nothing_of))
+        if body is None:
+            return
+        while state := await self._unparked(result, body):
+            result = self._begun(state)
+            async for event in result.stream_events():
+                yield event
+        if body.waiting:
+            body.keep_state(result.to_state().to_string(context_serializer=_nothing_of))
 
-    async def _state_of(self, run: Run) -> RunState[Any, Any] | None:
+    def _begun(self, state: RunState[Any, Any] | None) -> RunResultStreaming:
+        """Begin a run, from its state if there is one."""
+        options = dict(self._options)
+        if state is None:
+            self._result = Runner.run_streamed(self._agent, self._history, context=self._context, **options)
+        else:
+            self._result = Runner.run_streamed(self._agent, state, **options)
+        return self._result
+
+    async def _unparked(self, result: RunResultStreaming, body: RunningBody) -> RunState[Any, Any] | None:
+        """Return the state to go on from if the run has ended with tools that do not wait; None if there are none.
+
+        Since 0.19 the Agents SDK parks a call whose arguments are no JSON object, and does not ask whether it waits.
+        """
+        parked = [each for each in result.interruptions if self._is_ours(each) and _call_id_of(each) not in body.tools]
+        state: RunState[Any, Any] = result.to_state()
+        goes_on = [each for each in parked if not await self._has_to_wait(each, result, body)]
+        for each in goes_on:
+            state.approve(each)
+        return state if goes_on else None
+
+    async def _has_to_wait(self, parked: ToolApprovalItem, result: RunResultStreaming, body: RunningBody) -> bool:
+        """Run the tool of a call that was parked, and say whether it waits."""
+        tool, call_id = self._rules.gated.get(str(parked.tool_name)), str(_call_id_of(parked))
+        if tool is None or body.run.knows_as_waiting(call_id):
+            return tool is not None
+        arguments = (parked.arguments or "").strip() or "{}"  # some providers send nothing for a tool without arguments
+        return await tool.has_to_wait(result.context_wrapper, arguments, call_id)
+
+    async def _state_of(self, body: RunningBody) -> RunState[Any, Any] | None:
         """Return the state to go on from, with the tools that have returned let go."""
-        kept = await run.state_to_go_on_from()
+        kept = await body.run.state_to_go_on_from()
         if kept is None:
             return None
-        text, run.returned = kept
+        text, body.returned = kept
         state: RunState[Any, Any] | None = None
         try:
             state = await RunState.from_string(
@@ -76,22 +110,26 @@ class StreamedRun:
                 context_override=RunContextWrapper(self._context),
                 context_deserializer=lambda _: self._context,  # of the runs of agents that are used as tools
             )
-            go_on = [self._goes_on(state, waiting, run) for waiting in state.get_interruptions()]
+            go_on = [self._goes_on(state, waiting, body) for waiting in state.get_interruptions()]
             problem = None if all(go_on) else "a tool in it has not returned"
         except Exception as error:  # noqa: BLE001  whatever another version of the SDK has written
             problem = f"it cannot be read, {type(error).__name__}"
         if problem is None:
+            body.has_read_outputs = True
             return state
-        run.returned = {}
+        body.returned = {}
         logger.info("the state of a run is dropped (%s): the model goes on from the items", problem)
         return None
 
-    def _goes_on(self, state: RunState[Any, Any], waiting: ToolApprovalItem, run: Run) -> bool:
+    def _goes_on(self, state: RunState[Any, Any], waiting: ToolApprovalItem, body: RunningBody) -> bool:
         """Let a tool go that has returned; False for one of ours that has not."""
-        if _call_id_of(waiting) in run.returned:
+        if _call_id_of(waiting) in body.returned:
             state.approve(waiting)
             return True
-        return waiting.tool_name not in self._rules.waiting  # the application's own stays open
+        return not self._is_ours(waiting)  # the application's own stays open
+
+    def _is_ours(self, waiting: ToolApprovalItem) -> bool:
+        return waiting.tool_name in self._rules.gated
 
 
 def _call_id_of(waiting: ToolApprovalItem) -> str | None:

@@ -138,6 +138,21 @@ class TestTools:
 
         assert NO_TOOL_THAT_WAITS == await refusal_on(page, log)
 
+    async def test_a_tool_that_cannot_ask_needs_no_receipts(self) -> None:
+        """Such a tool does not turn receipts on: what it enqueues has no `_receipt` in its params."""
+
+        async def enqueues(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.enqueue(ctx, animation(state="start"))
+            return "done"
+
+        page = Waiting(
+            PlainStore(), [[calls("enqueues")], speaks("Good.")], tool(enqueues, tool_input_guardrails=[lets_in])
+        )
+
+        reply = await page.say()
+
+        assert [("run_search_animation", {"state": "start"})] == reply.calls
+
     async def test_two_of_one_name(self, log: pytest.LogCaptureFixture) -> None:
         """An answer finds its tool by name, so neither of two tools of one name can ask."""
         page = page_with(tool(asks), tool(asks))
@@ -186,6 +201,32 @@ class TestBodies:
             return "done"
 
         assert NOT_ALONE == await refusal_on(page_with(tool(asks)), log)
+
+    async def test_after_a_timeout_around_a_step(self, log: pytest.LogCaptureFixture) -> None:
+        """A body that asks on after something of its own has cut a step off is refused: replay would not do that."""
+        began, cut_off = asyncio.Event(), []
+
+        async def slow() -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            step = asyncio.create_task(sequencer.step(ctx, slow))
+            await began.wait()
+            step.cancel()
+            cut_off.extend(await asyncio.gather(step, return_exceptions=True))
+            await sequencer.ask(ctx, animation(state="start"))
+            return "done"
+
+        page = page_with(tool(asks))
+        await page.say()
+
+        [said] = [
+            record.getMessage() for record in log.records if "ask() in the tool asks was called" in record.getMessage()
+        ]
+        assert [asyncio.CancelledError] == [type(error) for error in cut_off]
+        assert "A timeout belongs inside the function of a step." in said
+        assert "An error occurred while running the tool" in page.seen_by_model[-1][1]
 
     async def test_on_the_way_out(self, log: pytest.LogCaptureFixture) -> None:
         """A `finally` that asks, when the body ends because it waits, is refused."""

@@ -309,9 +309,9 @@ class TestStop:
             await task
         return running
 
-    async def test_while_the_body_is_woken(self, store: Store[Any]) -> None:
-        """Stop while a woken body runs loses nothing: a repeated answer runs it again, its finished steps not."""
-        began, ran = asyncio.Event(), []
+    async def test_while_a_step_runs(self, store: Store[Any]) -> None:
+        """A step that runs when the user presses Stop comes to its end and is recorded: it does not run again."""
+        began, may_end, ran = asyncio.Event(), asyncio.Event(), []
 
         def quick() -> str:
             ran.append("quick")
@@ -319,9 +319,8 @@ class TestStop:
 
         async def slow() -> str:
             ran.append("slow")
-            if len(ran) == 2:
-                began.set()
-                await asyncio.Event().wait()
+            began.set()
+            await may_end.wait()
             return "slow"
 
         async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
@@ -332,30 +331,33 @@ class TestStop:
 
         await page.say()
         await self.stopped(page, page.chat.answer_request({"_receipt": receipt(page.asked), "result": ADA}), began)
+        may_end.set()
         await left_behind_is_done()
+        body = (await page.plan()).body
         last = await page.answer(ADA)
 
-        assert (["quick", "slow", "slow"], ["Good."]) == (ran, last.texts)
+        assert (["quick", "slow"], None, ["Good."]) == (ran, body, last.texts)
         assert ("output", "Ada quick slow") == page.seen_by_model[-1]
 
     async def test_a_message_goes_on(self, store: Store[Any]) -> None:
         """After Stop in a woken body a message wakes it again: its steps go on, and what it asks for is cancelled."""
         began, ran = asyncio.Event(), []
 
-        async def slow() -> str:
-            ran.append("slow")
-            if len(ran) == 1:
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            said = [await chooses(sequencer, ctx)]
+            if not began.is_set():
                 began.set()
                 await asyncio.Event().wait()
-            return "slow"
-
-        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            said = [await chooses(sequencer, ctx), await sequencer.step(ctx, slow)]
+            said.append(await sequencer.step(ctx, slow))
             try:
                 said.append(await chooses(sequencer, ctx))
             except CallCancelledError:
                 said.append("cancelled")
             return " ".join(said)
+
+        async def slow() -> str:
+            ran.append("slow")
+            return "slow"
 
         page = Waiting(store, [[calls("works")], speaks("Good.")], tool(works))
 
@@ -364,8 +366,65 @@ class TestStop:
         await left_behind_is_done()
         last = await page.say("never mind")
 
-        assert ["Good."] == last.texts
+        assert (["Good."], ["slow"]) == (last.texts, ran)
         assert [("output", "Ada slow cancelled"), ("user", "never mind")] == page.seen_by_model[-2:]
+
+    async def test_a_message_while_the_step_still_runs(self, store: Store[Any]) -> None:
+        """A message after Stop does not wait for the step: it is answered at once, and the next one wakes the tool."""
+        began, may_end, ran = asyncio.Event(), asyncio.Event(), []
+
+        async def slow() -> str:
+            ran.append("slow")
+            began.set()
+            await may_end.wait()
+            return "slow"
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            return f"{await chooses(sequencer, ctx)} {await sequencer.step(ctx, slow)}"
+
+        page = Waiting(store, [[calls("works")], speaks("Hello."), speaks("Good.")], tool(works))
+
+        await page.say("go")
+        await self.stopped(page, page.chat.answer_request({"_receipt": receipt(page.asked), "result": ADA}), began)
+        meanwhile = await page.say("still there?")
+        may_end.set()
+        await left_behind_is_done()
+        last = await page.say("and now?")
+
+        assert (["Hello."], ["Good."], ["slow"]) == (meanwhile.texts, last.texts, ran)
+        assert [("output", "Ada slow"), ("user", "and now?")] == page.seen_by_model[-2:]
+
+    async def test_nothing_is_asked_on_the_way_out(self, store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+        """A step in a `finally` does not run when Stop has cut a step off: it would be recorded out of its order."""
+        began, may_end, ran = asyncio.Event(), asyncio.Event(), []
+
+        async def slow() -> str:
+            ran.append("slow")
+            began.set()
+            await may_end.wait()
+            return "slow"
+
+        def tidy() -> None:
+            ran.append("tidy")
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            name = await chooses(sequencer, ctx)
+            try:
+                return f"{name} {await sequencer.step(ctx, slow)}"
+            finally:
+                await sequencer.step(ctx, tidy)
+
+        page = Waiting(store, [[calls("works")], speaks("Good.")], tool(works))
+
+        await page.say()
+        await self.stopped(page, page.chat.answer_request({"_receipt": receipt(page.asked), "result": ADA}), began)
+        may_end.set()
+        await left_behind_is_done()
+        last = await page.answer(ADA)
+
+        assert (["slow", "tidy"], ["Good."]) == (ran, last.texts)
+        assert ("output", "Ada slow") == page.seen_by_model[-1]
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
     async def test_in_the_first_run(self, store: Store[Any]) -> None:
         """Stop before the first ask leaves nothing of the tool, though its body goes on: a message starts over."""

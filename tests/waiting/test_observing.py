@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from agents import RunContextWrapper
-from chatkit.agents import AgentContext
+from chatkit.agents import AgentContext, ThreadItemConverter
+from chatkit.types import (
+    CustomTask,
+    ThreadItemAddedEvent,
+    ThreadItemDoneEvent,
+    ThreadItemUpdatedEvent,
+    Workflow,
+    WorkflowItem,
+    WorkflowTaskAdded,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -17,11 +27,17 @@ from chatkit_clienttools import ClientToolSequencer
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.observe import ToolEvent, ToolState, tool_metrics_observer
 from chatkit_clienttools.sequencer import ToolSnapshot
-from tests.helpers.merak import calls, speaks
-from tests.helpers.waiting import Waiting, animation, choose, tool
+from chatkit_clienttools.stores import MemoryStore
+from tests.helpers.conversation import at
+from tests.helpers.merak import SequencedServer, calls, speaks
+from tests.helpers.waiting import Waiting, animation, choose, chooses, tool, twice
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from chatkit.store import Store
+
+    from chatkit_clienttools import ClientToolConverter
 
 Ctx = RunContextWrapper[AgentContext[Any]]
 
@@ -114,6 +130,32 @@ class TestEvents:
 
         assert len(THINGS) == len(events)
 
+    async def test_a_tool_that_a_retry_has_dropped(self, store: Store[Any]) -> None:
+        """A tool that returns after a retry of its message has dropped it is no event: nobody gets what it returns."""
+        began, may_end = asyncio.Event(), asyncio.Event()
+        events: list[ToolEvent] = []
+
+        async def slow() -> None:
+            began.set()
+            await may_end.wait()
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await chooses(sequencer, ctx)
+            await sequencer.step(ctx, slow)
+            return "worked"
+
+        steps = [[calls("works")], speaks("Once more."), speaks("Never said.")]
+        page = Waiting(store, steps, tool(works), tool_observers=[events.append])
+        await page.say()
+        woken = asyncio.create_task(page.answer({"name": "Ada"}))
+        await began.wait()
+        again = await page.retry()
+        may_end.set()
+        late = await woken
+
+        assert (["Once more."], []) == (again.texts, late.texts)
+        assert ["waiting", "woken"] == [event.state for event in events]
+
     @pytest.mark.fails
     async def test_an_observer_that_fails(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
         """An observer that raises is logged, and neither the tool nor the next observer suffers from it."""
@@ -164,6 +206,91 @@ class TestLog:
         ours = [record for record in log.records if record.name == "chatkit_clienttools"]
         assert len(ours) > len(THINGS)
         assert [] == [record for record in ours if SECRET in json.dumps(vars(record), default=str)]
+
+
+class TestWarnings:
+    """What would be lost without anybody noticing is in the log once."""
+
+    async def test_a_history_without_outputs(self, log: pytest.LogCaptureFixture) -> None:
+        """A model that does not read what a tool has returned: once for all conversations, with the cure."""
+
+        class Unconverted(SequencedServer):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                self.converter = cast("ClientToolConverter", ThreadItemConverter())
+                async for event in super().respond(thread, input_user_message, context):
+                    yield event
+
+        class Page(Waiting):
+            kind = Unconverted
+
+        page = Page(MemoryStore(), [[calls("chooses")], speaks("Good.")] * 2, tool(chooses))
+        for _ in range(2):
+            await page.say()
+            await page.answer({"name": "Ada"})
+
+        [warning] = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+        assert f"thread {page.chat.thread_id}: the tool chooses has returned" in warning
+        assert "await converter.load_history(self.store, thread, context)" in warning
+
+    async def test_a_history_with_outputs(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+        """Nothing is said if the history came through `ClientToolConverter`."""
+        await searched(store)
+
+        assert [] == [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+
+    async def test_a_run_without_an_answer(self, log: pytest.LogCaptureFixture) -> None:
+        """A run that ends without a word, a call or a tool that waits: once, with what may have happened."""
+
+        class Silent(SequencedServer):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                workflow = Workflow(type="custom", tasks=[CustomTask(title="Think")])
+                item = WorkflowItem(id=f"wf_{self.runs}", thread_id=thread.id, created_at=at(0), workflow=workflow)
+                task = WorkflowTaskAdded(task_index=0, task=workflow.tasks[0])
+                yield ThreadItemAddedEvent(item=item)
+                yield ThreadItemUpdatedEvent(item_id=item.id, update=task)
+                yield ThreadItemDoneEvent(item=item)
+
+        class Page(Waiting):
+            kind = Silent
+
+        page = Page(MemoryStore(), [], tool(chooses))
+
+        replies = [await page.say(), await page.say()]
+
+        assert [[], []] == [reply.texts for reply in replies]
+        [warning] = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+        assert f"thread {page.chat.thread_id}: a run has ended without an answer" in warning
+        assert "sequencer.run_streamed(agent, history, context=...)" in warning
+
+    async def test_an_action_without_an_answer(self, log: pytest.LogCaptureFixture) -> None:
+        """An action may end without a word: nothing is said."""
+
+        class Acts(SequencedServer):
+            async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:
+                return
+                yield
+
+        class Page(Waiting):
+            kind = Acts
+
+        page = Page(MemoryStore(), [speaks("Hello.")], tool(chooses))
+        await page.say()
+
+        reply = await page.act("pressed")
+
+        assert [] == reply.errors
+        assert [] == [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+
+    async def test_an_answer_that_is_gone(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+        """An answer that somebody has deleted from the store is cancelled for the tool, and the log says so."""
+        page = Waiting(store, [[calls("twice")], speaks("Good.")], tool(twice))
+        await page.say()
+        first = page.asked
+        await page.answer({"name": "Ada"})
+        await page.server.store.delete_thread_item(str(page.chat.thread_id), first["id"], context=None)
+        await page.answer({"name": "Bela"})
+
+        assert f"thread {page.chat.thread_id}: an answer that twice has had is gone" in log.text
 
 
 class TestSnapshots:

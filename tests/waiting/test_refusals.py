@@ -204,7 +204,8 @@ class TestBodies:
 
     async def test_after_a_timeout_around_a_step(self, log: pytest.LogCaptureFixture) -> None:
         """A body that asks on after something of its own has cut a step off is refused: replay would not do that."""
-        began, cut_off = asyncio.Event(), []
+        began = asyncio.Event()
+        cut_off: list[Any] = []
 
         async def slow() -> None:
             began.set()

@@ -225,3 +225,62 @@ async def of_another_version(server: Server, chat: Conversation) -> None:
     assert await plans.save_plan(
         chat.thread_id, stored._replace(revision=stored.revision + 1, document=document), stored.revision, None
     )
+
+
+def badly(name: str, arguments: str) -> Any:
+    """A model step's item: call a server tool with arguments that are no JSON object."""
+    call = calls(name)
+    call.arguments = arguments
+    return call
+
+
+class TestArgumentsThatAreNoObject:
+    """Newer versions of the Agents SDK end a run without asking a tool about a call with such arguments."""
+
+    @pytest.mark.parametrize("arguments", ["", " "])
+    async def test_no_arguments_at_all(self, store: Store[Any], arguments: str) -> None:
+        """A tool without arguments waits as ever if the provider sends an empty text for them."""
+        model = ScriptedModel([[badly("pick", arguments)], speaks("Ada it is.")])
+        server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+        chat = Conversation(server)
+
+        asked = await chat.say("who?")
+        reply = await answered(chat, asked, {"name": "Ada"})
+
+        assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
+
+    @pytest.mark.parametrize("arguments", ["{bad", "[]", "null"])
+    async def test_no_object(self, store: Store[Any], arguments: str, caplog: pytest.LogCaptureFixture) -> None:
+        """The model reads that its call was wrong, and goes on; the log has no warning of the Agents SDK's own."""
+        model = ScriptedModel([[badly("pick", arguments)], speaks("Sorry.")])
+        server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+
+        reply = await Conversation(server).say("who?")
+
+        assert (["Sorry."], [], 1) == (reply.texts, reply.calls, len(texts_in(model)))
+        assert "No active span" not in caplog.text
+
+    async def test_beside_one_that_waits(self, store: Store[Any]) -> None:
+        """A tool that is called beside it waits, and the model reads both outputs when that has returned."""
+        model = ScriptedModel([[badly("pick", "[]"), calls("pick")], speaks("Ada it is.")])
+        server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+        chat = Conversation(server)
+
+        asked = await chat.say("who?")
+        reply = await answered(chat, asked, {"name": "Ada"})
+        wrong, right = texts_in(model)
+
+        assert (["Ada it is."], TEXT) == (reply.texts, right)
+        assert TEXT != wrong
+
+    async def test_a_name_that_two_tools_have(self, store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+        """A tool that cannot wait, since another one has its name, is run all the same, and says why it cannot."""
+        model = ScriptedModel([[badly("pick", "")], speaks("Sorry.")])
+        sequencer = ClientToolSequencer(TOOLS)
+        Server(store, sequencer, None)
+        server = Server(store, sequencer, lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+
+        reply = await Conversation(server).say("who?")
+
+        assert (["Sorry."], []) == (reply.texts, reply.calls)
+        assert "pick cannot wait for the browser" in caplog.text or "ask() and step() work in" in caplog.text

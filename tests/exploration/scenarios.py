@@ -117,14 +117,14 @@ LONG = [
         )
         for kind in ODD
     ),
-    named(TWO.but(calls=CALLS[3], repeats=1), "two workers, a repeat: 3 calls, memory"),
+    named(TWO.but(calls=CALLS[3], repeats=1, most=20_000), "two workers, a repeat: 3 calls, 20,000 executions"),
     named(TWO.but(calls=CALLS[2], repeats=1, store="dicts, plans"), "two workers, a repeat: 2 calls, dicts, plans"),
     named(
         TWO.but(calls=CALLS[2], repeats=1, store="dicts", locked=True), "two workers, a repeat: 2 calls, dicts, lock"
     ),
     named(TWO.but(calls=CALLS[4], crashes=1), "two workers, a crash: 4 calls, memory"),
     named(TWO.but(calls=CALLS[1], repeats=2), "two workers, three answers at once"),
-    named(TWO.but(calls=CALLS[1], repeats=1, lapses=1), "two workers, a repeat, leases end: memory"),
+    named(TWO.but(calls=CALLS[1], repeats=1, lapses=1, most=20_000), "two workers, leases end: 20,000 executions"),
     named(TWO.but(calls=CALLS[1], repeats=1, crashes=1), "two workers, a repeat, a crash: memory"),
     named(TWO.but(calls=CALLS[1], repeats=1, renames=1), "two workers, a repeat, a rename: memory"),
     named(SWEEP.but(calls=CALLS[3], subject="agent", crashes=2, resumes=1), "two crashes: an agent of the SDK"),

@@ -703,6 +703,32 @@ class TestWhatIsWrittenFirst:
         assert Output(f"model's {ONE}", "guides", '{"to": 1}', "done", before="m") == output_in(after.outputs[0])
 
 
+class TestTheBodyOfAToolThatIsDropped:
+    """A worker may have died in it: nobody has to wait until it is taken for dead."""
+
+    def test_by_a_retry(self) -> None:
+        """A retry that drops a tool drops its body, and the application's own runs at once."""
+        before = thread(plan(tools=(waits(ONE, had(A), turn="m"),), body=woken(by=OTHER)), message("m"))
+
+        after = CANCEL.decide(before, Wrote("m", by=ME)).at_rest
+
+        assert ((), None) == (after.tools, after.body)
+
+    def test_by_the_application(self) -> None:
+        """Dropping what is open drops the body of a tool that is dropped."""
+        before = thread(plan(tools=(waits(ONE, had(A)),), body=woken(by=OTHER)), done(A))
+
+        after = CANCEL.decide(before, Cancelled()).at_rest
+
+        assert ((), None) == (after.tools, after.body)
+
+    def test_one_that_stays_is_left_alone(self) -> None:
+        """The body of a tool that a message only cancels goes on."""
+        before = thread(plan(tools=(waits(ONE, had(A)),), body=woken(by=OTHER)), done(A), message("m"))
+
+        assert woken(by=OTHER) == CANCEL.decide(before, Wrote("m", by=ME)).at_rest.body
+
+
 class TestTheStateOfARun:
     def test_it_is_kept_with_the_tools(self) -> None:
         """The state of a run is kept with the tools that wait in it."""

@@ -290,6 +290,33 @@ async def dies(page: Waiting, nth: int, request: str) -> bool:
     return reached.is_set()
 
 
+async def test_a_retry_after_a_death_in_a_step(store: Store[Any]) -> None:
+    """After a worker has died in a step of a tool a retry starts over at once: nobody waits for the dead one."""
+    began, ran = asyncio.Event(), []
+
+    async def slow() -> str:
+        ran.append("slow")
+        if len(ran) == 1:
+            began.set()
+            await asyncio.Event().wait()
+        return "slow"
+
+    async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+        return f"{await chooses(sequencer, ctx)} {await sequencer.step(ctx, slow)}"
+
+    page = Waiting(store, [[calls("works")], [calls("works")], speaks("Good.")], tool(works))
+    await page.say()
+    dead = asyncio.create_task(page.beside().answer(ADA))
+    await began.wait()
+
+    asked = await page.retry()
+    last = await page.answer(ADA)
+    await abandon(dead)
+
+    assert (["choose_agent"], ["Good."]) == ([name for name, _ in asked.calls], last.texts)
+    assert ("output", "Ada slow") == page.seen_by_model[-1]
+
+
 class TestStop:
     """The user presses Stop: the web server closes the stream."""
 

@@ -79,6 +79,8 @@ def _is_for_type_checkers(node: Any) -> bool:
         return isinstance(node.test, cst.Name) and node.test.value == "TYPE_CHECKING"
     if isinstance(node, cst.Call):
         return isinstance(node.func, cst.Name) and node.func.value in FOR_TYPE_CHECKERS
+    if isinstance(node, cst.Assign):
+        return _is_for_type_checkers(node.value)
     if isinstance(node, cst.FunctionDef):
         return any(cst.ensure_type(each, cst.Decorator).decorator.deep_equals(OVERLOAD) for each in node.decorators)
     return isinstance(node, cst.Annotation)
@@ -91,13 +93,15 @@ def _changes(node: Any) -> Iterator[Any]:
 
 
 def _nothing(node: Any) -> Iterable[Any]:
-    """Leave out a statement; a string that is one is a docstring."""
-    if not (isinstance(node, cst.Expr) and isinstance(node.value, cst.BaseString)):
+    """Leave out a statement; a string that is one is a docstring, and `...` does nothing."""
+    if not (isinstance(node, cst.Expr) and isinstance(node.value, (cst.BaseString, cst.Ellipsis))):
         yield cst.Pass()
 
 
 def _return_nothing(node: Any) -> Iterable[Any]:
-    yield cst.Pass() if node.value is None else cst.Return()
+    """Return None, or do not return where that is what is returned."""
+    is_nothing = node.value is None or node.value.deep_equals(cst.Name("None"))
+    yield cst.Pass() if is_nothing else cst.Return()
 
 
 def _unguarded(node: Any) -> Iterable[Any]:

@@ -14,7 +14,7 @@ from chatkit_clienttools.receipts import answer_of, opened, receipt_for, receipt
 from .plan import BODY_SECONDS, Body, PlannedCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from chatkit.types import ClientToolCallItem
 
@@ -207,10 +207,7 @@ class Policy:
         goes = is_retried if self.keeps else lambda call: is_retried(call) or not call.required
         if thread.plan.tools:
             stays = [tool for tool in thread.plan.tools if not is_retried(tool)]
-            cancelled = [tool if self.keeps else tool.but(is_cancelled=True) for tool in stays]
-            kept = {tool.id for tool in stays}
-            outputs = tuple(item for item in thread.outputs if item.id in kept)
-            thread = replace(thread, plan=thread.plan.but(tools=tuple(cancelled)), outputs=outputs)
+            thread = _with_tools(thread, [tool if self.keeps else tool.but(is_cancelled=True) for tool in stays])
         if thread.plan.state:
             thread = thread.planning(state=None)  # it does not know the message
         thread = _cancelling(thread, goes)
@@ -272,8 +269,8 @@ class Policy:
         thread = _cancelling(thread, lambda call: not call.required)
         if thread.plan.tools:
             wanted = {call.awaited_by for call in thread.plan.calls}
-            stays = tuple(tool for tool in thread.plan.tools if tool.id in wanted)
-            thread = thread.planning(tools=stays, state=None)
+            thread = _with_tools(thread, [tool for tool in thread.plan.tools if tool.id in wanted])
+            thread = thread.planning(state=None)
         item = thread.pending_item
         thread = thread if item is None else thread.withdrawing(item)
         return thread.planning(told=thread.answers) if thread.has_news else thread
@@ -387,6 +384,14 @@ def _step_taken(thread: Thread, event: StepTaken) -> Thread:
 def _replacing(thread: Thread, tool: WaitingTool) -> Thread:
     """Return the thread with another journal of one tool."""
     return thread.planning(tools=tuple(tool if each.id == tool.id else each for each in thread.plan.tools))
+
+
+def _with_tools(thread: Thread, tools: Sequence[WaitingTool]) -> Thread:
+    """Return the thread with these of its tools. The body of one that is dropped is no more, wherever it runs."""
+    kept, body = {tool.id for tool in tools}, thread.plan.body
+    is_dropped = body is not None and body.tool is not None and body.tool not in kept
+    plan = thread.plan.but(tools=tuple(tools), body=None if is_dropped else body)
+    return replace(thread, plan=plan, outputs=tuple(item for item in thread.outputs if item.id in kept))
 
 
 def _telling(thread: Thread, by: str) -> Thread:

@@ -44,7 +44,7 @@ TESTS = {
     "_step.run": CONVERSATIONS,
     "_step.step": CONVERSATIONS,
     "_step.streamed": CONVERSATIONS,
-    "store": ["tests/test_validating_store.py", "tests/server/test_stores.py"],
+    "store": ["tests/test_reading.py", "tests/test_validating_store.py", "tests/server/test_stores.py"],
     "sequencer": CONVERSATIONS,
 }
 PAGE = ROOT / "docs" / "proof.md"

@@ -34,8 +34,19 @@ PACKAGE = SOURCES.name
 OURS = {PACKAGE, "tests", "conftest", "examples"}
 IMPORTED_BEFORE = "ignore:Module already imported so cannot be rewritten"
 # derandomized: which mutants survive is no matter of luck; and no example is written into the project
-OPTIONS = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-profile=ci", "-W", IMPORTED_BEFORE]
+OPTIONS = [
+    *("-x", "-q", "--tb=no"),
+    "-m",
+    "not long",
+    "-p",
+    "no:cacheprovider",
+    "--hypothesis-profile=ci",
+    "-W",
+    IMPORTED_BEFORE,
+]
 FORK = get_context("fork")
+AT_FIRST = 30
+"""How many tests are tried before the others are collected: one of them notices most changes."""
 OFFSET = 100
 """Added to what pytest ends with: a process that ends with 1 has itself failed."""
 PASSED = OFFSET + pytest.ExitCode.OK
@@ -55,29 +66,31 @@ def source_of(module: str) -> Path:
 
 @dataclass
 class Baseline:
-    """What the tests do with the unchanged module: which of them come past a line, and how long they take."""
+    """What the tests do with the unchanged modules: which of them come past a line, and how long they take."""
 
-    past: dict[int, list[str]]
+    past: dict[str, dict[int, list[str]]]
+    """By the name of the module and the number of the line."""
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def tests_for(self, lines: Iterable[int]) -> list[str]:
+    def tests_for(self, mutant: Mutant) -> list[str]:
         """Return the tests to be run, those that notice a change soonest at first."""
-        past = {test for line in lines for test in self.past.get(line, [])}
+        lines = self.past[mutant.module]
+        past = {test for line in mutant.lines for test in lines.get(line, [])}
         # what is executed by an import, of the module or of a test, is part of every test
         wanted = set(self.seconds) if "" in past or not past else past
         return sorted(wanted, key=lambda test: (test not in past, self.seconds[test]))
 
-    def patience(self) -> int:
-        """Return how many seconds a mutant may take, on a busy machine, before it counts as one that never ends."""
-        return 20 + 5 * round(sum(self.seconds.values()))
+    def patience(self, tests: list[str]) -> int:
+        """Return how many seconds these tests may take, on a busy machine, before a mutant counts as endless."""
+        return 20 + 5 * round(sum(self.seconds[test] for test in tests))
 
 
 class Watch:
     """A pytest plugin that takes a baseline."""
 
-    def __init__(self, module: Path) -> None:
-        self.module = module
-        self.coverage = Coverage(data_file=None, include=[str(module)], config_file=False)
+    def __init__(self, modules: Iterable[str]) -> None:
+        self.modules = {module: str(source_of(module)) for module in modules}
+        self.coverage = Coverage(data_file=None, include=[*self.modules.values()], config_file=False)
         self.seconds: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
@@ -92,7 +105,9 @@ class Watch:
 
     def baseline(self) -> Baseline:
         """Return what was noted."""
-        return Baseline(self.coverage.get_data().contexts_by_lineno(str(self.module)), self.seconds)
+        data = self.coverage.get_data()
+        past = {module: data.contexts_by_lineno(path) for module, path in self.modules.items()}
+        return Baseline(past, self.seconds)
 
 
 class Choice:
@@ -133,21 +148,21 @@ def import_what_tests_import(files: list[str]) -> None:
         del sys.modules[name]
 
 
-def take_baseline(module: str, files: list[str]) -> Baseline:
-    """Run the tests with the unchanged module; they have to pass."""
+def take_baseline(modules: list[str], files: list[str]) -> Baseline:
+    """Run the tests with the unchanged modules; they have to pass."""
     import_what_tests_import(files)
     with tempfile.TemporaryDirectory() as directory:
         kept = Path(directory, "baseline")
-        process = _forked(_watch, source_of(module), files, kept)
+        process = _forked(_watch, modules, files, kept)
         process.join()
         if process.exitcode != PASSED:
-            sys.exit(f"The tests of {module} do not pass as they are: pytest {' '.join(files)}")
+            sys.exit(f"The tests of {', '.join(modules)} do not pass as they are: pytest {' '.join(files)}")
         found: Baseline = pickle.loads(kept.read_bytes())  # noqa: S301  it is our own
         return found
 
 
-def _watch(module: Path, files: list[str], kept: Path) -> NoReturn:
-    watch = Watch(module)
+def _watch(modules: list[str], files: list[str], kept: Path) -> NoReturn:
+    watch = Watch(modules)
     with watch.coverage.collect():
         ended = _pytest(files, watch)
     kept.write_bytes(pickle.dumps(watch.baseline()))
@@ -166,13 +181,18 @@ def try_all(mutants: Iterable[Mutant], baseline: Baseline, at_once: int) -> Iter
 
 
 def _trial(mutant: Mutant, baseline: Baseline) -> NoReturn:
-    signal.alarm(baseline.patience())
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    tests = baseline.tests_for(mutant.lines)
+    tests = baseline.tests_for(mutant)
     sys.meta_path.insert(0, Changed(mutant))
-    sys.exit(_pytest(sorted({test.partition("::")[0] for test in tests}), Choice(tests)))
+    ended = PASSED
+    for some in filter(None, (tests[:AT_FIRST], tests[AT_FIRST:])):
+        signal.alarm(baseline.patience(some))
+        ended = _pytest(sorted({test.partition("::")[0] for test in some}), Choice(some))
+        if ended != PASSED:
+            break
+    sys.exit(ended)
 
 
 def _ended(running: dict[ForkProcess, Mutant]) -> tuple[Mutant, str]:

@@ -34,16 +34,7 @@ PACKAGE = SOURCES.name
 OURS = {PACKAGE, "tests", "conftest", "examples"}
 IMPORTED_BEFORE = "ignore:Module already imported so cannot be rewritten"
 # derandomized: which mutants survive is no matter of luck; and no example is written into the project
-OPTIONS = [
-    *("-x", "-q", "--tb=no"),
-    "-m",
-    "not long",
-    "-p",
-    "no:cacheprovider",
-    "--hypothesis-profile=ci",
-    "-W",
-    IMPORTED_BEFORE,
-]
+OPTIONS = ["-xq", "--tb=no", "-mnot long", "-pno:cacheprovider", "--hypothesis-profile=ci", f"-W{IMPORTED_BEFORE}"]
 FORK = get_context("fork")
 AT_FIRST = 30
 """How many tests are tried before the others are collected: one of them notices most changes."""

@@ -21,7 +21,7 @@ from pydantic import Field, TypeAdapter
 
 from chatkit_clienttools.testing.stores._samples import attachment_types, sample
 from tests.contract.good import USERS, Data, JsonStore, OwnedStore, WholeStore
-from tests.helpers.stores import without_items
+from tests.helpers.stores import PlainStore, without_items
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -1107,6 +1107,13 @@ def buffered() -> Callable[[], Any]:
         store.commit()
 
     return make
+
+
+class Hanging(PlainStore):
+    """Waits for an answer that never comes."""
+
+    async def load_thread_items(self, thread_id: str, after: str | None, limit: int, order: str, context: Any) -> Any:
+        await asyncio.Event().wait()
 
 
 class Sample(

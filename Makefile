@@ -21,6 +21,8 @@ CHROMIUM_HERE := $(VENV)/chromium/chromium
 # a class, a module or a page is run by one process: what it sets up is set up once
 PARALLEL ?= -n logical --maxprocesses=4 --dist=loadscope
 SHORT := -m 'not long'
+# what Python has compiled is kept, also where it is told to keep nothing: that is a quarter of a minute
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PORT ?= 8000
 WORKERS ?= 1
 
@@ -54,7 +56,7 @@ demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## serve all demos at http://1
 	@exec $(BIN)/python -m examples --port $(PORT) --workers $(WORKERS)
 
 test: $(READY) ## run the suite without its long tests, with branch coverage: two minutes
-	$(BIN)/python -m pytest $(PARALLEL) $(SHORT) --cov
+	$(PYTEST) $(PARALLEL) $(SHORT) --cov
 
 test-all: ## run all tests, then most of them with every ChatKit, the lowest versions and every Python that is here
 	@$(MAKE) --no-print-directory test-whole
@@ -65,7 +67,7 @@ test-all: ## run all tests, then most of them with every ChatKit, the lowest ver
 	@$(MAKE) --no-print-directory test-pythons PYTHONS='$(filter-out $(THIS_PYTHON),$(PYTHONS))'
 
 test-whole: $(READY) $(CHROMIUM_HERE) ## run all tests in this environment, with branch coverage
-	$(BIN)/python -m pytest $(PARALLEL) --cov
+	$(PYTEST) $(PARALLEL) --cov
 
 chromium: $(CHROMIUM_HERE) ## install a Chromium for the browser tests into the environment (for Linux on x86-64)
 
@@ -83,7 +85,7 @@ mutants: $(READY) ## change the code in one place at a time, and see which chang
 	$(BIN)/python -m tools.mutants $(MODULES)
 
 suite: $(READY)
-	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+	$(PYTEST) $(PARALLEL) $(TESTS)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
 SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend test_typescript.py)
@@ -98,7 +100,7 @@ test-floors: ## run the suite without its long tests with the lowest version of 
 
 with-floors: $(READY)
 	@$(BIN)/python -m tools.scripted_model
-	$(BIN)/python -m pytest $(PARALLEL) $(SHORT) $(SUBSET)
+	$(PYTEST) $(PARALLEL) $(SHORT) $(SUBSET)
 
 $(FLOORS): pyproject.toml tools/floors.py
 	@mkdir -p $(@D)

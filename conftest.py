@@ -4,12 +4,14 @@ Every test can have a browser and a database, and may be marked as long.
 """
 
 import gc
+import os
 
-from agents import set_tracing_disabled
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-set_tracing_disabled(disabled=True)
+# said here, and not to the Agents SDK: the process that only hands out tests need not import it
+os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "true"
 
 pytest_plugins = ["tests.helpers.chromium", "tests.helpers.databases", "tests.helpers.left_out"]
 
@@ -18,7 +20,8 @@ FENCES = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*
 pytest_collect_file = FENCES.pytest()
 
 
-def pytest_collection_finish() -> None:
-    """Spare the collector of garbage what every test starts from: it is there to the end."""
+@pytest.fixture(autouse=True, scope="module")
+def _spare_the_collector() -> None:
+    """Spare the collector of garbage what is there before a module's tests: most of it is there to the end."""
     gc.collect()
     gc.freeze()

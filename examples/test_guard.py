@@ -33,8 +33,9 @@ MESSAGE = json.dumps({"type": "threads.create", "params": {"input": {**TEXT, "in
 THREADS = {"type": "threads.list", "params": {"limit": 1000}}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
+    """All demos on one server: to start the tools of the todo list takes a second."""
     with TestClient(site.application(), HERE) as client:
         yield client
 

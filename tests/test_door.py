@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -115,10 +117,22 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path, *, for_types: bool) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file, read once for all tests."""
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def imports(path: Path, *, for_types: bool) -> list[str]:
     """The full names of the modules that a file imports, anywhere in it; with `for_types` under TYPE_CHECKING too."""
+    return list(imported(path, for_types=for_types))
+
+
+def imported(path: Path, *, for_types: bool) -> Iterator[str]:
+    """Find them."""
     package = [NAME, *path.relative_to(PACKAGE).parts[:-1]]
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     only_for_types = {
         id(inside)
         for node in ast.walk(tree)
@@ -226,6 +240,26 @@ class TestDoor:
         assert [] == [name for name in chatkit_clienttools.__all__ if not getattr(chatkit_clienttools, name).__doc__]
 
 
+class TestExtras:
+    def test_what_is_there_without_them(self) -> None:
+        """Without a database, pytest and Hypothesis there are FakeBrowser, MemoryStore and the checks of a store."""
+        program = (
+            "import sys\n"
+            "sys.modules.update(dict.fromkeys(['sqlalchemy', 'pytest', 'hypothesis']))\n"
+            "from chatkit_clienttools.stores import MemoryStore\n"
+            "from chatkit_clienttools.testing import FakeBrowser, check_store\n"
+            "try:\n"
+            "    import chatkit_clienttools.stores.sql\n"
+            "except ImportError as error:\n"
+            "    print(error)\n"
+        )
+        command = [sys.executable, "-W", "ignore", "-c", program]
+
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+
+        assert "SQLStore needs SQLAlchemy: pip install 'chatkit-clienttools[sql]'\n" == printed
+
+
 class TestRooms:
     def test_the_package_is_read(self) -> None:
         """The tests below look at the package that is tested, its folders included."""
@@ -273,15 +307,15 @@ class TestRooms:
         assert {"exclusion", "plans"} <= siblings(PACKAGE / "_step" / "step.py", "_step")
         assert {"_loop", "_factory"} <= siblings(PACKAGE / "testing" / "machine" / "_machine.py", "testing")
         assert {"browser"} <= siblings(PACKAGE / "testing" / "machine" / "_play.py", "testing")
-        assert "chatkit.types" in set(imports(PACKAGE / "_protocol" / "decide.py", for_types=True))
-        assert "chatkit.types" not in set(imports(PACKAGE / "_protocol" / "decide.py", for_types=False))
+        assert "chatkit.types" in imports(PACKAGE / "_protocol" / "decide.py", for_types=True)
+        assert "chatkit.types" not in imports(PACKAGE / "_protocol" / "decide.py", for_types=False)
         assert "chatkit.store" in {*map(top_two, imports(PACKAGE / "store.py", for_types=False))}
 
     @pytest.mark.parametrize("name", INSIDE["_protocol"])
     def test_the_protocol_is_pure(self, name: str) -> None:
         """No event loop, clock, log, context variable, store or SDK in the protocol, not even by type."""
         path = PACKAGE / "_protocol" / f"{name}.py"
-        found = list(imports(path, for_types=True))
+        found = imports(path, for_types=True)
 
         assert set() == IMPURE & {*found, *map(top_two, found), *(each.split(".")[0] for each in found)}
         assert set() == IMPURE_ROOMS & rooms(path, for_types=True)
@@ -289,7 +323,7 @@ class TestRooms:
     @pytest.mark.parametrize("name", INSIDE["_protocol"])
     def test_the_protocol_reads_no_clock(self, name: str) -> None:
         """The time comes in with the thread: nothing in the protocol asks for it, and nothing is awaited."""
-        tree = ast.parse((PACKAGE / "_protocol" / f"{name}.py").read_text("utf-8"))
+        tree = parsed(PACKAGE / "_protocol" / f"{name}.py")
         called = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and is_attribute(node.func)}
 
         assert set() == called & {"now", "utcnow", "today", "time", "monotonic"}
@@ -305,7 +339,7 @@ class TestRooms:
     @pytest.mark.parametrize("path", MODULES, ids=IDS)
     def test_each_module_says_what_it_is_for(self, path: Path) -> None:
         """A module begins with a sentence about itself."""
-        doc = ast.get_docstring(ast.parse(path.read_text()))
+        doc = ast.get_docstring(parsed(path))
 
         assert doc
         assert doc.split("\n")[0].endswith(".")

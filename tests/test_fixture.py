@@ -15,79 +15,75 @@ from chatkit_clienttools.testing.browser._fixture import browsers
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
+TESTS = {
+    "test_1_without.py": """\
+import sys
+def test_it(request):
+    assert request.config.pluginmanager.has_plugin("chatkit_clienttools")
+    assert {"chatkit", "chatkit_clienttools"} & set(sys.modules) == set()
+""",
+    "test_2_own.py": """\
+import pytest
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder of tests in an environment where our package, with the entry points of pyproject.toml, is installed."""
+def fake_browser():
+    return "mine"
+def test_it(fake_browser):
+    assert fake_browser == "mine"
+""",
+    "test_3_failing.py": """\
+def test_fails(fake_browser):
+    browser = fake_browser("http://example.com/")
+    browser.transcript.add(1, "says", "Ada")
+    browser.drop(after=1)
+    assert False
+def test_sets_a_fault(fake_browser):
+    fake_browser("http://example.com/").stop(at=3)
+""",
+}
+"""The tests of a project, in their order."""
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What pytest prints of them where our package, with the entry points of pyproject.toml, is installed."""
+    project = tmp_path_factory.mktemp("project")
     entry_points = PYPROJECT.read_text("utf-8").partition("[project.entry-points.")[2].partition("\n\n")[0]
     lines = [line.partition(" #")[0].replace('"', "") for line in entry_points.splitlines()]
-    installed = tmp_path / "installed" / "chatkit_clienttools-0.dist-info"
+    installed = project / "installed" / "chatkit_clienttools-0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: chatkit-clienttools\nVersion: 0\n")
     (installed / "entry_points.txt").write_text("\n".join([f"[{lines[0]}", *lines[1:], ""]))
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "pytest.ini").write_text("[pytest]\n")
-    return tmp_path
-
-
-def run_in(project: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    """Run these tests in the project."""
-    (project / "tests" / "test_it.py").write_text(tests)
-    path = os.pathsep.join([str(project / "installed"), *sys.path])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    return subprocess.run(  # noqa: S603
-        command,
+    (project / "tests").mkdir()
+    (project / "tests" / "pytest.ini").write_text("[pytest]\n")
+    for name, tests in TESTS.items():
+        (project / "tests" / name).write_text(tests)
+    path = os.pathsep.join([str(installed.parent), *sys.path])
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider"],
         cwd=project / "tests",
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
-    )
+    ).stdout
 
 
-def test_a_failing_test_shows_the_transcript(project: Path) -> None:
+def test_a_failing_test_shows_the_transcript(printed: str) -> None:
     """A failed test shows what its browsers saw; one that sets a fault and does nothing after it is an error."""
-    ended = run_in(
-        project,
-        "def test_fails(fake_browser):\n"
-        "    browser = fake_browser('http://example.com/')\n"
-        "    browser.transcript.add(1, 'says', 'Ada')\n"
-        "    browser.drop(after=1)\n"
-        "    assert False\n"
-        "def test_sets_a_fault(fake_browser):\n"
-        "    fake_browser('http://example.com/').stop(at=3)\n",
-    )
-
-    assert ended.stdout.startswith("F.E")
-    assert "says      Ada" in ended.stdout
-    assert "stop(at=3) was never reached: nothing was done after it" in ended.stdout
+    assert "test_3_failing.py::test_fails FAILED" in printed
+    assert "says      Ada" in printed
+    assert "test_3_failing.py::test_sets_a_fault ERROR" in printed
+    assert "stop(at=3) was never reached: nothing was done after it" in printed
 
 
-def test_a_project_that_asks_for_no_browser_pays_nothing(project: Path) -> None:
+def test_a_project_that_asks_for_no_browser_pays_nothing(printed: str) -> None:
     """Where no test asks for a browser pytest imports nothing of the package, and needs nothing of its extras."""
-    ended = run_in(
-        project,
-        "import sys\n"
-        "def test_it(request):\n"
-        "    assert request.config.pluginmanager.has_plugin('chatkit_clienttools')\n"
-        "    assert {'chatkit', 'chatkit_clienttools'} & set(sys.modules) == set()\n",
-    )
-
-    assert "1 passed" in ended.stdout
+    assert "test_1_without.py::test_it PASSED" in printed
 
 
-def test_a_fixture_of_the_project_comes_first(project: Path) -> None:
+def test_a_fixture_of_the_project_comes_first(printed: str) -> None:
     """A project that has a fixture of this name already keeps it."""
-    ended = run_in(
-        project,
-        "import pytest\n"
-        "@pytest.fixture\n"
-        "def fake_browser():\n"
-        "    return 'mine'\n"
-        "def test_it(fake_browser):\n"
-        "    assert fake_browser == 'mine'\n",
-    )
-
-    assert "1 passed" in ended.stdout
+    assert "test_2_own.py::test_it PASSED" in printed
 
 
 def test_it_makes_browsers(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright
 from tools import chromium
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ def executable() -> str:
 @pytest_asyncio.fixture
 async def browser() -> AsyncIterator[Browser]:
     """A browser that knows nothing yet."""
+    from playwright.async_api import async_playwright  # noqa: PLC0415  a run without such tests need not import it
+
     path = executable()
     added = chromium.ENVIRONMENT if path == str(chromium.EXECUTABLE) else {}
     async with async_playwright() as playwright:

@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from chatkit_clienttools._protocol.decide import Event
     from chatkit_clienttools._protocol.plan import PlannedCall
     from chatkit_clienttools._protocol.thread import Transition
+
+pytestmark = pytest.mark.no_cover  # it takes twice as long with coverage
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 """How many threads are tried in a long run, others each time; the suite tries the same 150."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -116,21 +114,3 @@ class Meeting(dict[str, Any]):
         with contextlib.suppress(threading.BrokenBarrierError):
             self.barrier.wait(0.3)
         return seen
-
-
-def test_it_needs_no_database() -> None:
-    """`chatkit_clienttools.stores` does without SQLAlchemy; `stores.sql` says what to install."""
-    program = (
-        "import sys; sys.modules['sqlalchemy'] = None\n"
-        "import chatkit_clienttools.stores\n"
-        "try:\n"
-        "    import chatkit_clienttools.stores.sql\n"
-        "except ImportError as error:\n"
-        "    print(error)\n"
-    )
-
-    printed = subprocess.run(  # noqa: S603
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
-    ).stdout
-
-    assert "SQLStore needs SQLAlchemy: pip install 'chatkit-clienttools[sql]'\n" == printed

@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
     from chatkit.store import Store
 
-STORES: dict[str, Callable[[], Store[Any]]] = {
-    "memory": MemoryStore,
-    "plain": PlainStore,
-    "valid memory": lambda: ValidatingStore(MemoryStore()),
-    "valid plain": lambda: ValidatingStore(PlainStore()),
+STORES: dict[str, tuple[Callable[[], Store[Any]], list[pytest.MarkDecorator]]] = {
+    "memory": (MemoryStore, []),
+    "plain": (PlainStore, [pytest.mark.long]),
+    "valid memory": (lambda: ValidatingStore(MemoryStore()), [pytest.mark.long]),
+    "valid plain": (lambda: ValidatingStore(PlainStore()), [pytest.mark.no_cover]),
 }
-"""Where the plan is kept: under its own key, or in the metadata of the thread."""
+"""Where the plan is kept: under its own key, or in the metadata of the thread.
+
+The two that are not long have both places, and are with and without a check of each write. One of them is measured.
+"""
 
 
-@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
+@pytest.fixture(params=[pytest.param(make, id=name, marks=marks) for name, (make, marks) in STORES.items()])
 def store(request: pytest.FixtureRequest) -> Store[Any]:
     made: Store[Any] = request.param()
     return made

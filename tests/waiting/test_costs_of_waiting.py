@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from chatkit_clienttools import ClientToolSequencer
 
+pytestmark = pytest.mark.no_cover  # what coverage costs is none of it
+
 Ctx = RunContextWrapper[AgentContext[Any]]
 
 ADA = {"name": "Ada"}

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from chatkit_clienttools.stores.sql import SQLStore
 
 
-@pytest.fixture(params=["sqlite file", "sqlite memory", "postgres"])
+# in memory it is the same SQL as in a file, through another pool, which TestEngines tries with a file, too
+@pytest.fixture(params=["sqlite file", pytest.param("sqlite memory", marks=pytest.mark.long), "postgres"])
 def place(request: pytest.FixtureRequest) -> Place:
     if request.param == "postgres":
         found: Place = request.getfixturevalue("postgres")

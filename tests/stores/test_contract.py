@@ -66,6 +66,7 @@ class TestSQLiteInMemoryValidated(TestSQLiteInMemory):
     around = ValidatingStore
 
 
+@pytest.mark.long  # the rules of test_sql.py hold for it, and those of this contract with PostgreSQL
 class TestSQLiteFile(OfSQLStore):
     __test__ = True
 
@@ -75,7 +76,6 @@ class TestSQLiteFile(OfSQLStore):
         cls.place = a_place(f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('contract')}/chat.db")
 
 
-@pytest.mark.long
 class TestSQLiteFileValidated(TestSQLiteFile):
     around = ValidatingStore
 

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from chatkit_clienttools._step.requests import RESUME
@@ -91,16 +92,20 @@ class FakeBrowser:
         max_calls: int = 1000,
     ) -> None:
         self._wire = wire_to(server, context=context, headers=headers, cookies=cookies, time_limit=time_limit)
-        self._handlers = handlers
         self.answering: Answering = answering
-        self._receipts = receipts
-        self._on_error = on_error
         self._reads_acknowledgements = reads_acknowledgements
         self._repeats = repeats
         self._wraps_answers = wraps_answers
         self._observer = observer
-        self._time_limit = time_limit
         self.transcript = Transcript()
+        self._new_on_client_tool = partial(
+            OnClientTool,
+            handlers,
+            receipts=receipts,
+            on_error=on_error,
+            time_limit=time_limit,
+            transcript=self.transcript,
+        )
         self._limits = Limits(time_limit, max_calls, self.transcript)
         self._numbers = itertools.count(1)
         self._dropped: list[Stream] = []
@@ -118,14 +123,9 @@ class FakeBrowser:
         self.notices: list[Json] = []
         self.errors: list[Json] = []
         self._page = Page()
-        self._on_client_tool = OnClientTool(
-            self._handlers,
-            receipts=self._receipts,
-            on_error=self._on_error,
-            time_limit=self._time_limit,
+        self._on_client_tool = self._new_on_client_tool(
             executed=self.calls.append,
             raised=lambda name, error: self._note("raises", f"{name} {said(error)}"),
-            transcript=self.transcript,
         )
         self._to_run: deque[Delivery] = deque()
         self._limits = copy.copy(self._limits)  # each tab is at something of its own

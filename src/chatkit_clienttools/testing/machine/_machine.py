@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from chatkit_clienttools import ClientTool
 
+    from ._script import OnFailure, OnUserMessage
     from ._server import Unhurried
 
 T = TypeVar("T")
@@ -79,10 +80,10 @@ class LifecycleMachine(RuleBasedStateMachine):
     let the machine see when one is recorded under another call; by default they are `{"number": 1}` and so
     on."""
 
-    on_user_message: Literal["cancel", "keep"] = "cancel"
+    on_user_message: OnUserMessage = "cancel"
     """This option of the server's sequencer."""
 
-    on_failure: Literal["continue", "abort"] = "continue"
+    on_failure: OnFailure = "continue"
     """This option of the server's sequencer."""
 
     max_queued: int = 64

@@ -111,7 +111,7 @@ async def lock_is_given_back(bench: Bench) -> None:
     lock, thread = await _lock(bench)
     with suppress(_StumbleError):
         async with lock(thread.id):
-            _stumble()
+            raise _StumbleError
 
     async with lock(thread.id):
         pass
@@ -119,10 +119,6 @@ async def lock_is_given_back(bench: Bench) -> None:
 
 class _StumbleError(Exception):
     """What goes wrong under a lock."""
-
-
-def _stumble() -> None:
-    raise _StumbleError
 
 
 async def _plans(bench: Bench) -> tuple[SupportsPlans[Any], ThreadMetadata]:

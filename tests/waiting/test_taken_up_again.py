@@ -45,13 +45,19 @@ class Server(ClientToolServer[Any]):
             choice = await sequencer.ask(ctx, choose(people=["Ada"]))
             return f"The user chose {choice.name}."
 
+        @sequencer.function_tool
+        async def pick_for(ctx: Ctx, query: str) -> str:
+            """Let the user pick somebody for something."""
+            choice = await sequencer.ask(ctx, choose(people=[query]))
+            return f"The user chose {choice.name}."
+
         @function_tool
         async def look_up() -> str:
             """Look something up."""
             self.looked_up += 1
             return "looked up"
 
-        self.pick, self.look_up = pick, look_up
+        self.pick, self.both, self.look_up = pick, [pick, pick_for], look_up
 
     async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
         agent_context = self.agent_context(thread, context)
@@ -252,8 +258,8 @@ class TestArgumentsThatAreNoObject:
     @pytest.mark.parametrize("arguments", ["{bad", "[]", "null"])
     async def test_no_object(self, store: Store[Any], arguments: str, caplog: pytest.LogCaptureFixture) -> None:
         """The model reads that its call was wrong, and goes on; the log has no warning of the Agents SDK's own."""
-        model = ScriptedModel([[badly("pick", arguments)], speaks("Sorry.")])
-        server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+        model = ScriptedModel([[badly("pick_for", arguments)], speaks("Sorry.")])
+        server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=s.both))
 
         reply = await Conversation(server).say("who?")
 
@@ -262,8 +268,8 @@ class TestArgumentsThatAreNoObject:
 
     async def test_beside_one_that_waits(self, store: Store[Any]) -> None:
         """A tool that is called beside it waits, and the model reads both outputs when that has returned."""
-        model = ScriptedModel([[badly("pick", "[]"), calls("pick")], speaks("Ada it is.")])
-        server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+        model = ScriptedModel([[badly("pick_for", "[]"), calls("pick")], speaks("Ada it is.")])
+        server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=s.both))
         chat = Conversation(server)
 
         asked = await chat.say("who?")

@@ -39,13 +39,14 @@ FORK = get_context("fork")
 AT_FIRST = 30
 """How many tests are tried before the others are collected: one of them notices most changes."""
 OFFSET = 100
-"""Added to what pytest ends with: a process that ends with 1 has itself failed."""
+"""Added to what pytest ends with, to tell that from the end of the process itself."""
 PASSED = OFFSET + pytest.ExitCode.OK
 ENDS = {
     PASSED: "survived",
     OFFSET + pytest.ExitCode.TESTS_FAILED: "killed",
     OFFSET + pytest.ExitCode.INTERRUPTED: "killed",  # a test module could not be imported
     OFFSET + pytest.ExitCode.USAGE_ERROR: "killed",  # nor a conftest
+    1: "killed",  # what unwinds a body that waits has gone through pytest itself
     -signal.SIGALRM: "timeout",
 }
 

@@ -35,6 +35,7 @@ Context = RunContextWrapper[AgentContext[Any]]
 
 async def counts(body: Running, number: int) -> str:
     """Be a step of a body: it takes its time."""
+    body.request.world.monitor.bodies.begins_step(body)
     await body.request.wait("step", f"{body.label} {number}")
     body.request.world.monitor.bodies.takes_step(body)
     body.request.note("step", number)

@@ -17,6 +17,16 @@ OPEN = Scenario(subject="waiting", calls=(), opened=True)
 
 TWO = OPEN.but(workers=2)
 
+STOP = OPEN.but(tools=("picks step",), stops=1)
+"""The step comes to its end: it does not run again, and nobody waits for a lease."""
+
+CROSSING_STOP: dict[str, dict[str, int]] = {
+    "a message": {"messages": 1},
+    "a repeat": {"repeats": 1},
+    "a reload": {"resumes": 1},
+    "the application cancels": {"dismissals": 1},
+}
+
 BODIES = {
     1: "picks",
     2: "step picks step plays",
@@ -26,6 +36,7 @@ BODIES = {
 
 KEEPS: dict[str, Any] = {"on_user_message": "keep", "later": ("shows",)}
 ABORTS: dict[str, Any] = {"on_failure": "abort", "failing": (0,)}
+STEPS_OF_TWO: dict[str, Any] = {"tools": ("picks step step picks",), "workers": 2, "most": 250, "at_random": True}
 AGAIN: dict[str, Any] = {"crashes": 2, "resumes": 1}
 
 SOME: dict[str, Any] = {"most": 25, "at_random": True}
@@ -64,6 +75,7 @@ QUICK = [
         "a rename at any moment: plan in metadata, validated",
         OPEN.but(tools=("picks step",), store=METADATA, around="validating", renames=1),
     ),
+    *(named(f"Stop while a step runs, and {what}", STOP.but(**crossing)) for what, crossing in CROSSING_STOP.items()),
     named("two workers, a crash", TWO.but(tools=("picks step",), crashes=1)),
     named("two workers, a crash: dicts, lock", TWO.but(tools=("picks step",), store="dicts", locked=True, crashes=1)),
     named("two workers, a repeat", TWO.but(tools=("picks step",), repeats=1, **SOME)),
@@ -77,6 +89,10 @@ QUICK = [
 ]
 
 LONG = [
+    *(
+        named(f"Stop while a step runs: 2 steps, two workers, and {what}", STOP.but(**STEPS_OF_TWO, **crossing))
+        for what, crossing in CROSSING_STOP.items()
+    ),
     *(
         named(f"two crashes: {n} ask{'s' * (n > 1)}, {kind}", SWEEP.but(tools=(body,), store=kind, **AGAIN))
         for n, body in BODIES.items()

@@ -121,6 +121,9 @@ def _user(world: World) -> Iterator[Choice]:
         if world.left[budget] and possible.get(budget, True):
             for worker in world.workers:
                 yield _spending(world, budget, f"user: {verb} at {worker}", partial(doing, worker))
+    if world.left["dismissals"]:
+        for worker in world.workers:
+            yield _spending(world, "dismissals", f"application: cancels at {worker}", partial(world.dismiss, worker))
 
 
 def _faults(world: World, live: list[Request]) -> Iterator[Choice]:
@@ -130,8 +133,7 @@ def _faults(world: World, live: list[Request]) -> Iterator[Choice]:
     if world.left["lapses"] and live:
         yield _spending(world, "lapses", "LEASES END", world.pass_leases)
     for request in live:
-        if world.left["cancels"]:
-            yield from _cancels(world, request)
+        yield from _cancels(world, request)
         for point in request.points:
             if point.event is None:
                 if point.name not in ("lock", "pause", "step"):
@@ -152,6 +154,11 @@ def _store_faults(world: World, request: Request, point: Point) -> Iterator[Choi
 
 
 def _cancels(world: World, request: Request) -> Iterator[Choice]:
+    if world.left["stops"] and any(point.name == "step" for point in request.points):
+        text = f"{request.name}: STOP while a step runs"
+        yield _spending(world, "stops", text, partial(world.stop, request))
+    if not world.left["cancels"]:
+        return
     at = f"{request.name}: {request.points[0] if request.points else 'lock'}"
     for cut, how in ((False, "CANCELLED"), (True, "CUT OFF")):
         yield _spending(world, "cancels", f"{at} {how}", partial(world.cancel, request, cut=cut))

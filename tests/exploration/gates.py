@@ -43,6 +43,10 @@ class Request:
         self.dead = False
         self.cut = False
         self.disturbed = False
+        self.stopped = False
+        """Whether the user has pressed Stop while a step of a tool ran."""
+        self.outlived = False
+        """Whether its leases have run out while it was under way."""
         self.saw_store_fail = False
         self.pauses = 0
         self.task: asyncio.Task[None]
@@ -80,7 +84,8 @@ class Request:
     def key(self) -> tuple[Any, ...]:
         waits = tuple(str(point) for point in self.points)
         steps = tuple(task.done() for task in self.tasks)
-        return (self.name, self.history, waits, steps, self.frozen, self.cut, self.disturbed, self.saw_store_fail)
+        hit = (self.frozen, self.cut, self.disturbed, self.stopped, self.outlived, self.saw_store_fail)
+        return (self.name, self.history, waits, steps, *hit)
 
     def note(self, *what: object) -> None:
         self.history = hash((self.history, self.world.now, *what))

@@ -242,7 +242,7 @@ class Monitor:
             twice := [x for x, times in Counter(world.browser.executed).items() if times > 1]
         ):
             raise Violation("executed twice", ", ".join(twice))
-        again = world.posted["resume"] + world.posted["message"]  # which is 1 at least
+        again = world.posted["resume"] + world.posted["dismissal"] + world.posted["message"]  # which is 1 at least
         again += sum(times - 1 for times in world.browser.posts.values())  # a repeated answer may have been lost
         if self.scenario.is_exact and world.now == world.started and not self._was_retried:
             for label, times in self.emitted.items():
@@ -296,7 +296,8 @@ class Monitor:
 
     def cancels(self, post: str) -> bool:
         """Whether a request cancels open calls."""
-        return post.startswith("message") and self.scenario.on_user_message == "cancel"
+        is_cancelling = post.startswith("message") and self.scenario.on_user_message == "cancel"
+        return is_cancelling or post.startswith("dismissal")
 
     def has_aborted(self) -> bool:
         """Whether a call has failed, and with it all that waited behind it, whoever asked for it."""

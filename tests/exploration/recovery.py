@@ -10,6 +10,8 @@ from .world import World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .gates import Request
+
 
 def recover_elsewhere(world: World) -> None:
     """Every process is gone. On a copy of what is stored a new one goes on."""
@@ -28,7 +30,7 @@ def recover_here(world: World) -> None:
         return
     world.is_gated = world.store_is_down = False
     all_ended_well = all(request.has_ended_well for request in world.requests)
-    if not all_ended_well:
+    if not all(map(_leaves_nothing_open, world.requests)):
         world.pass_leases()
     for worker in world.workers:
         _settle(world, worker)
@@ -36,6 +38,12 @@ def recover_here(world: World) -> None:
         _settle(world, worker)
     if all_ended_well and any(request.pauses for request in world.requests):
         raise Violation("a needless wait", "every request has ended well, and the next one waits for a lease")
+
+
+def _leaves_nothing_open(request: Request) -> bool:
+    """Whether nobody has to wait for a lease of a request: it has ended well, or come to its end after Stop."""
+    is_hit = request.dead or request.frozen or request.outlived or request.saw_store_fail
+    return request.has_ended_well or (request.stopped and not is_hit)
 
 
 def _asks(world: World) -> Callable[[str], None]:

@@ -70,11 +70,15 @@ class Scenario:
     forms: int = 0
     resumes: int = 0
     renames: int = 0
+    dismissals: int = 0
+    """How often the application cancels what is open."""
     # what may go wrong, at most so often
     crashes: int = 0
     errors: int = 0
     outages: int = 0
     cancels: int = 0
+    stops: int = 0
+    """How often the user presses Stop while a step of a tool runs."""
     freezes: int = 0
     lapses: int = 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import awaited
-from .pairs import every_row, one_row_each
+from .pairs import AWAITED, QUEUED
 from .scenario import Scenario
 
 CALLS = {
@@ -102,7 +102,7 @@ QUICK = [
     *awaited.QUICK,
 ]
 
-PAIRS = one_row_each(25)
+PAIRS = [*QUEUED.one_row_each(25), *AWAITED.one_row_each(5)]
 """One row of each pair of what can happen: these are part of the suite too."""
 
 LONG = [
@@ -140,7 +140,7 @@ LONG = [
     *awaited.LONG,
 ]
 
-ALL_PAIRS = every_row(25)
+ALL_PAIRS = [*QUEUED.every_row(25), *AWAITED.every_row(8)]
 """Every row of each pair."""
 
 NAIVE = Scenario(

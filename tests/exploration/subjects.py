@@ -218,7 +218,7 @@ def agent_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[An
 
 def waiting_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[Any]:
     """Make a server whose tools await the browser; it does with them what the SDK does."""
-    sequencer, model = sequencer_for(world, name), Model(world)
+    sequencer, model, scenario = sequencer_for(world, name), Model(world), world.scenario
     tool = tool_for(sequencer)
 
     class Server(ClientToolServer[Any]):
@@ -233,6 +233,8 @@ def waiting_server(world: World, name: str, store: Store[Any]) -> ChatKitServer[
                 yield event
             if not turn.is_interrupted:
                 yield said(self, thread, context)
+            if scenario.forms and context.name == "message1":
+                yield form(self, thread, context)
             model.ends(run)
 
         async def action(self, thread: Any, action: Any, sender: Any, context: Any) -> AsyncIterator[Any]:

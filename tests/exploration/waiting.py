@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .stores import durable, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from .gates import Request
     from .properties import Call, Monitor
@@ -51,6 +51,11 @@ class Waiting(NamedTuple):
         return any(entry["kind"] == "ask" and not _is_known(entry) for entry in self.journal)
 
     @property
+    def has_insisted(self) -> bool:
+        """Whether it has asked for a call that nobody may cancel."""
+        return any(entry["name"] == "insists" for entry in self.journal)
+
+    @property
     def is_kept(self) -> bool:
         """Whether it waits for a call that was not cancelled."""
         return any(entry.get("call") in self.calls and not _is_known(entry) for entry in self.journal)
@@ -69,6 +74,13 @@ class Running:
         self.effects = 0
         self.queued = 0
         self.has_ended = False
+        self.is_woken = waiting is not None
+
+    @property
+    def keeps_its_steps(self) -> bool:
+        """Whether each step that it has begun comes to its end and is recorded: Stop does not change that."""
+        request = self.request
+        return self.is_woken and not (request.dead or request.outlived or request.saw_store_fail)
 
     @property
     def counts(self) -> bool:
@@ -94,6 +106,8 @@ class Bodies:
         self.returned: dict[str, set[str]] = {}
         self.running: list[Running] = []
         self.streamed: dict[str, list[Request]] = {}
+        self.begun: dict[tuple[str, int], list[Running]] = {}
+        """By step, the runs of bodies in which it has begun."""
         self.passed: dict[str, int] = {}
         """How many steps of a body are behind it."""
         self.silenced: dict[str, frozenset[str]] = {}
@@ -106,7 +120,8 @@ class Bodies:
         streamed = tuple(sorted((label, sum(map(_has_gone_well, seen))) for label, seen in self.streamed.items()))
         running = tuple(run.key for run in self.running if not run.has_ended)
         silenced = tuple(sorted((label, tuple(sorted(calls))) for label, calls in self.silenced.items()))
-        return running, streamed, frozenset(self.promised), tuple(sorted(self.passed.items())), silenced
+        begun = frozenset(step for step, runs in self.begun.items() if any(run.keeps_its_steps for run in runs))
+        return running, streamed, frozenset(self.promised), tuple(sorted(self.passed.items())), begun, silenced
 
     def after_all_died(self, monitor: Monitor) -> Bodies:
         """Return a watch that goes on when every process is gone."""
@@ -138,8 +153,15 @@ class Bodies:
         self.running.append(run)
         return run
 
+    def begins_step(self, run: Running) -> None:
+        """A function begins that is a step of a body: in no other run of it that comes to its end has it begun."""
+        runs = self.begun.setdefault((run.label, run.steps), [])
+        if self.monitor.scenario.is_exact and any(other.keeps_its_steps for other in runs):
+            self._found("a step that ran again", f"step {run.steps} of {run.label}, in {run.request.name}")
+        runs.append(run)
+
     def takes_step(self, run: Running) -> None:
-        """A function runs that is a step of a body: no body has gone on from it, and it is not in the journal."""
+        """A function has run that is a step of a body: no body has gone on from it, and it is not in the journal."""
         waiting = waiting_in(_now(run.request)).get(run.label)
         is_recorded = waiting is not None and waiting.steps > run.steps
         is_passed = self.monitor.scenario.is_exact and self.passed.get(run.label, 0) > run.steps
@@ -183,18 +205,26 @@ class Bodies:
         seen.append(request)
         return True
 
+    def are_dismissed(self, tools: frozenset[str], held: Durable) -> None:
+        """The application has cancelled what was open: tools are gone, and ask for nothing more, if they may go."""
+        waiting = waiting_in(held)
+        self.silenced |= dict.fromkeys(tools - waiting.keys(), _labels_in(held))
+        for label in tools & waiting.keys():
+            if not waiting[label].has_insisted:
+                self._found("a tool that outlives its cancellation", label)
+
     def model_runs(self, request: Request, kind: str, held: Durable) -> None:
         """The model runs: all that it called before, and that is not to go on waiting, has returned."""
         waiting, outputs = waiting_in(held), outputs_in(held)
         if request.name.startswith("message") and self._cancels:
-            known = frozenset(re.findall(r'"label": ?"([^"]+)"', " ".join(held.items)))
+            known = _labels_in(held)
             self.silenced |= {label: known for label in waiting if not self._is_retried(label)}
         is_another_at_work = any(tool.is_at_work for tool in waiting.values())
         may_be_dead = not all(map(_has_gone_well, request.world.requests))
         for labels in self.called.values():
             is_suspended = not self.promised.isdisjoint(labels)
             for label in labels:
-                if not is_suspended or label in outputs or self._is_retried(label):
+                if not is_suspended or label in outputs or self._is_dropped(label, waiting):
                     continue
                 tool = waiting.get(label)
                 is_excused = may_be_dead or is_another_at_work or tool is None or tool.is_kept or not self._cancels
@@ -249,8 +279,8 @@ class Bodies:
 
     def unsettled(self, held: Durable) -> list[str]:
         """Return the tools that have not returned, and should have."""
-        outputs = outputs_in(held)
-        return [f"tool {x}" for x in sorted(self.promised) if x not in outputs and not self._is_retried(x)]
+        outputs, waiting = outputs_in(held), waiting_in(held)
+        return [f"tool {x}" for x in sorted(self.promised) if x not in outputs and not self._is_dropped(x, waiting)]
 
     def waited(self, labels: Iterable[str]) -> set[str]:
         """Return the tools among these that have waited: others return within the run that has called them."""
@@ -275,10 +305,18 @@ class Bodies:
     def excused(self) -> set[str]:
         """Return the calls of tools that may be given up."""
         tools = [label for labels in self.called.values() for label in labels if self.may_be_cancelled(label)]
-        return {f"{label}.{n}" for label in tools for n in range(MOST_ASKS)}
+        untold = {label for label in tools if self._is_dismissed(label)}  # nor has the model to hear of them
+        return untold | {f"{label}.{n}" for label in tools for n in range(MOST_ASKS)}
 
     def _is_retried(self, label: str) -> bool:
         return any(post.startswith("retry") for post in self.monitor.since(label))
+
+    def _is_dropped(self, label: str, waiting: Mapping[str, Waiting]) -> bool:
+        """Whether a tool may have been forgotten: by a retry, or because the application has cancelled it."""
+        return self._is_retried(label) or (label not in waiting and self._is_dismissed(label))
+
+    def _is_dismissed(self, label: str) -> bool:
+        return any(post.startswith("dismissal") for post in self.monitor.since(label))
 
     @property
     def _was_retried(self) -> bool:
@@ -320,6 +358,11 @@ def outputs_in(held: Durable) -> dict[str, tuple[str, ...]]:
             label = json.loads(content["arguments"])["of"]
             found[label] = (*found.get(label, ()), content["output"])
     return found
+
+
+def _labels_in(held: Durable) -> frozenset[str]:
+    """Return the labels of the calls that are among the items."""
+    return frozenset(re.findall(r'"label": ?"([^"]+)"', " ".join(held.items)))
 
 
 @lru_cache(maxsize=4096)

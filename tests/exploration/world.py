@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from chatkit.server import StreamingResult
 from chatkit.types import ThreadMetadata
@@ -19,18 +19,24 @@ from .loop import Verdict
 from .properties import Monitor, calls_in
 from .standing import EPOCH, standing_time
 from .stores import AROUND, STORES, THREAD, copied, durable, read
-from .subjects import SUBJECTS
+from .subjects import SUBJECTS, sequencer_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from chatkit.server import ChatKitServer
     from chatkit.store import Store
+
+    from chatkit_clienttools import ClientToolServer
 
     from .loop import Point, SteppedLoop
     from .scenario import Scenario
 
+    Serve = Callable[[Request], Coroutine[Any, Any, None]]
+
 BUDGETS = (
-    *("repeats", "drops", "messages", "retries", "actions", "forms", "resumes", "renames"),
-    *("crashes", "errors", "outages", "cancels", "freezes", "lapses"),
+    *("repeats", "drops", "messages", "retries", "actions", "forms", "resumes", "renames", "dismissals"),
+    *("crashes", "errors", "outages", "cancels", "stops", "freezes", "lapses"),
 )
 
 RESUME = "chatkit_clienttools.resume"
@@ -157,6 +163,10 @@ class World:
     def rename(self, worker: str = "A") -> None:
         self._post(worker, "rename", "threads.update", title="renamed")
 
+    def dismiss(self, worker: str = "A") -> None:
+        """The application cancels what is open, outside of any request of the page."""
+        self._begin(worker, "dismissal", self._dismiss)
+
     # what the controller does
 
     def let(self, request: Request, point: Point, verdict: Verdict) -> None:
@@ -185,6 +195,11 @@ class World:
         request.task.cancel()
         self.settle_down()
 
+    def stop(self, request: Request) -> None:
+        """The user presses Stop while a step of a tool runs."""
+        request.stopped = True
+        self.cancel(request, cut=True)
+
     def freeze(self, request: Request, point: Point, *, delivered: bool) -> None:
         """Nobody takes the next event, for ever, and nobody says so."""
         if delivered and point.event:
@@ -197,8 +212,9 @@ class World:
     def pass_leases(self) -> None:
         """Time goes by."""
         self.now += BODY_SECONDS + 1
-        for request in self.live:
-            request.disturbed = True
+        for request in self.requests:
+            request.outlived |= not request.is_over
+            request.disturbed |= request.can_move
         self.settle_down()
 
     def outlast(self) -> None:
@@ -236,14 +252,17 @@ class World:
         self.workers[name] = Worker(name, generation, server)
 
     def _post(self, worker: str, name: str, kind: str, **params: Any) -> None:
+        body = json.dumps({"type": kind, "params": {"thread_id": THREAD, **params}})
+        self._begin(worker, name, self._serve, body)
+
+    def _begin(self, worker: str, name: str, serve: Serve, body: str = "") -> None:
         if " " not in name:
             self.posted[name] += 1
             name = f"{name}{self.posted[name]}"
-        body = json.dumps({"type": kind, "params": {"thread_id": THREAD, **params}})
         request = Request(self, name, worker, body)
         self.monitor.posted(request)
         self.requests.append(request)
-        request.task = self.loop.create_task(self._serve(request))
+        request.task = self.loop.create_task(serve(request))
         request.tasks.append(request.task)
         self.settle_down()
 
@@ -260,6 +279,13 @@ class World:
             if is_call or self.scenario.every_event:
                 await request.wait("emit", event.get("item", {}).get("id", event["type"]), event=event)
             self.browser.receive(event)
+
+    async def _dismiss(self, request: Request) -> None:
+        current.set(request)
+        server, bodies = cast("ClientToolServer[Any]", self.workers[request.worker].server), self.monitor.bodies
+        tools = frozenset(bodies.promised)
+        await sequencer_of(server).cancel(server.store, THREAD, request)
+        bodies.are_dismissed(tools, durable(self.store))
 
 
 def _finish(coroutine: Any) -> None:

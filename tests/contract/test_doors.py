@@ -31,16 +31,19 @@ if TYPE_CHECKING:
 BREAKS = "ChatKit takes an answer for the newest item only"
 
 
+@pytest.mark.no_cover  # test_checks.py runs all of this, too
 class TestPlainStore(StoreContract):
     def make_store(self) -> Any:
         return PlainStore()
 
 
+@pytest.mark.no_cover  # test_checks.py runs all of this, too
 class TestValidatedPlansStore(StoreContract):
     def make_store(self) -> Any:
         return ValidatingStore(PlansStore())
 
 
+@pytest.mark.no_cover  # test_checks.py runs all of this, too
 class TestOwnedStore(StoreContract):
     """With two users, made by an async method, closed after each test."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("response", ["starlette", "sse"])
 class TestHttp:
     async def test_a_conversation(self, response: Any) -> None:
-        """The same over a real web server, with either kind of streaming response."""
+        """A conversation over a real web server goes as in process, with either kind of streaming response."""
         async with serving(chatkit_app(merak(), response)) as url:
             browser = FakeBrowser(url)
 

@@ -86,7 +86,7 @@ class TestPage:
         assert [] == browser.calls
 
     async def test_a_second_tab(self) -> None:
-        """The same thread, nothing in mind, and one transcript for both."""
+        """A second tab has the same thread, nothing in mind, and one transcript with the first."""
         server = Server(asks(_receipt="r1"), nothing)
         browser = FakeBrowser(server, answering="when told")
         await browser.send("Go")

@@ -85,13 +85,19 @@ async def dropped(place: Place) -> None:
     await store.close()
 
 
+def place_named(name: str, request: pytest.FixtureRequest) -> Place:
+    """The place for a test's tables in one kind of database."""
+    if name == "postgres":
+        found: Place = request.getfixturevalue("postgres")
+        return found
+    in_memory = "sqlite+aiosqlite:///:memory:"
+    return a_place(in_memory if name == "sqlite memory" else request.getfixturevalue("sqlite_file"))
+
+
 @pytest.fixture(params=["sqlite file", "postgres"])
 def shared(request: pytest.FixtureRequest) -> Place:
     """A database that several processes can share."""
-    if request.param == "postgres":
-        found: Place = request.getfixturevalue("postgres")
-        return found
-    return a_place(request.getfixturevalue("sqlite_file"))
+    return place_named(request.param, request)
 
 
 async def turns_until(is_so: Callable[[], bool]) -> None:

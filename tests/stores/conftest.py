@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from tests.helpers.databases import Place, a_place
+from tests.helpers.databases import Place, place_named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -15,14 +15,10 @@ if TYPE_CHECKING:
     from chatkit_clienttools.stores.sql import SQLStore
 
 
-# in memory it is the same SQL as in a file, through another pool, which TestEngines tries with a file, too
+# in memory it is the same SQL as in a file; what is its own, the pool, is tried by TestEngines and TestEventLoops
 @pytest.fixture(params=["sqlite file", pytest.param("sqlite memory", marks=pytest.mark.long), "postgres"])
 def place(request: pytest.FixtureRequest) -> Place:
-    if request.param == "postgres":
-        found: Place = request.getfixturevalue("postgres")
-        return found
-    in_memory = "sqlite+aiosqlite:///:memory:"
-    return a_place(in_memory if request.param == "sqlite memory" else request.getfixturevalue("sqlite_file"))
+    return place_named(request.param, request)
 
 
 @pytest_asyncio.fixture

@@ -26,6 +26,7 @@ from chatkit_clienttools.errors import (
 )
 from chatkit_clienttools.stores._schema import VERSION
 from chatkit_clienttools.stores.sql import SQLStore
+from tests.helpers.databases import place_named
 from tests.stores.rules import StoreRules
 from tests.stores.values import (
     ADA,
@@ -554,6 +555,10 @@ def test_it_makes_no_difference_where_it_is_called(tmp_path: Any) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("collected")
 class TestEventLoops:
+    @pytest.fixture(params=["sqlite file", "sqlite memory", "postgres"])
+    def place(self, request: pytest.FixtureRequest) -> Place:
+        return place_named(request.param, request)
+
     @pytest.fixture
     def collected(self) -> Iterator[None]:
         yield

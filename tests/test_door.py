@@ -24,6 +24,7 @@ NAME = "chatkit_clienttools"
 ORDER = (
     "errors",
     "receipts",
+    "answers",
     "observe",
     "tools",
     "_protocol",

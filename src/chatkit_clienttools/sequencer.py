@@ -48,6 +48,9 @@ TContext = TypeVar("TContext")
 TAgentContext = TypeVar("TAgentContext", bound=AgentContext[Any])
 """A context of any subclass: `RunContextWrapper` is invariant, so `RunContextWrapper[AgentContext]` would refuse it."""
 
+MIN_ANSWER_BYTES = 1024
+"""How small the limit of an answer may be."""
+
 
 @dataclass(frozen=True)
 class CallSnapshot:
@@ -95,6 +98,8 @@ class ClientToolSequencer:
             except the required ones.
         max_queued: How many calls may be open in a thread.
         max_bytes: How large they may be, together, as JSON: they are loaded with every request.
+        max_answer_bytes: How large the request may be in which the browser answers. The call of a larger one has
+            failed, and as a rule no more than its beginning is read.
         receipts: Whether each call's params carry a receipt under `_receipt`, so that an answer says which call it is
             for. The frontend wraps its handler with `withReceipts`. An async tool made with `function_tool` turns them
             on: it may ask, and a repeated answer must not be taken for the next one.
@@ -115,6 +120,7 @@ class ClientToolSequencer:
         on_failure: Literal["continue", "abort"] = "continue",
         max_queued: int = 64,
         max_bytes: int = 256 * 1024,
+        max_answer_bytes: int = 1024 * 1024,
         receipts: bool = False,
         lock: Callable[[str], AbstractAsyncContextManager[Any]] | None = None,
         answers: Callable[[Any], Any] = lambda result: result,
@@ -126,12 +132,18 @@ class ClientToolSequencer:
         _one_of("on_failure", on_failure, ("continue", "abort"))
         if max_queued < 1:
             raise UsageError(f"max_queued must be at least 1, not {max_queued}")
+        if max_answer_bytes < MIN_ANSWER_BYTES:
+            raise UsageError(
+                f"max_answer_bytes must be at least {MIN_ANSWER_BYTES}, not {max_answer_bytes}: an empty answer takes "
+                "that with its request"
+            )
         self.rules = Rules(
             tools=_by_name(tools),
             on_user_message=on_user_message,
             on_failure=on_failure,
             max_queued=max_queued,
             max_bytes=max_bytes,
+            max_answer_bytes=max_answer_bytes,
             receipts=receipts,
             answers=answers,
             lock=_factory_of_locks(lock),

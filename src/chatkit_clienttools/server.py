@@ -11,7 +11,9 @@ from chatkit.agents import AgentContext
 from chatkit.errors import BaseStreamError, CustomStreamError, ErrorCode
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 from chatkit.types import (
+    ClientToolCallItem,
     ErrorEvent,
+    NoticeEvent,
     StreamOptionsEvent,
     ThreadItemDoneEvent,
     ThreadItemRemovedEvent,
@@ -24,6 +26,7 @@ from ._step.lookup import current_run, serving
 from ._step.plans import with_plans
 from ._step.requests import Posted, kind_of, read_request, stepwise
 from ._step.run import Run
+from .answers import reason_in
 from .errors import UsageError, printable
 from .observe import in_words, logger
 from .sequencer import ClientToolSequencer
@@ -107,10 +110,12 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         self, request: str | bytes | bytearray, context: TContext
     ) -> StreamingResult | NonStreamingResult:
         """Read a request and answer it; raise `InvalidRequestError` if it is not one of ChatKit's."""
-        parsed = read_request(request)
+        rules = _sequencer_of(self).rules
+        parsed, is_changed = read_request(request, rules.max_answer_bytes, rules.answers)
         inherited = super().process
         if getattr(inherited, "__func__", None) is not ChatKitServer.process:
-            return await inherited(request, context)  # an application's own checks are not to be passed over
+            # an application's own checks are not to be passed over
+            return await inherited(parsed.model_dump_json() if is_changed else request, context)
         logger.debug("request %s", parsed.type)
         if is_streaming_req(parsed):
             return StreamingResult(self._process_streaming(parsed, context))
@@ -139,7 +144,9 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
     def _events(self, request: StreamingReq, run: Run, context: TContext) -> AsyncIterator[ThreadStreamEvent]:
         match run.posted:
             case Posted.ANSWER:
-                result = run.rules.answers(cast("ThreadsAddClientToolOutputReq", request).params.result)
+                result = cast("ThreadsAddClientToolOutputReq", request).params.result
+                if reason_in(result) is None:
+                    result = run.rules.answers(result)
                 return self._going_on(request, run, Answered(result, by=run.id), context)
             case Posted.RESUME:
                 return self._going_on(request, run, Resumed(by=run.id), context)
@@ -157,6 +164,8 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         begun = await run.begin(self.store, params.thread_id, context, event, with_thread=True)
         if begun.is_noop and isinstance(event, Answered) and not run.runs_body:
             logger.info("thread %s: %s", printable(params.thread_id), _what_became_of_it(begun))
+        for notice in _notices(begun):
+            yield notice
         thread = cast("ThreadMetadata", begun.metadata)
         async for each in self._process_events(thread, context, lambda: self.respond(thread, None, context)):
             yield each
@@ -216,7 +225,7 @@ class _OwnSequencer(ClientToolSequencer):
     """The sequencer of a server that was given none: it takes what plain ChatKit takes."""
 
     def __init__(self) -> None:
-        super().__init__(max_queued=sys.maxsize, max_bytes=sys.maxsize)
+        super().__init__(max_queued=sys.maxsize, max_bytes=sys.maxsize, max_answer_bytes=sys.maxsize)
 
 
 _STANDS_IN = _OwnSequencer()
@@ -292,6 +301,13 @@ def _what_became_of_it(begun: Outcome) -> str:
 def _removals(run: Run) -> list[ThreadStreamEvent]:
     """Let the browser hear of each item that is gone."""
     return [ThreadItemRemovedEvent(item_id=item_id) for item_id in run.removed()]
+
+
+def _notices(outcome: Outcome) -> list[ThreadStreamEvent]:
+    """Tell the user of an answer that was refused."""
+    calls = [write.item for write in outcome.writes if isinstance(write.item, ClientToolCallItem)]
+    reasons = filter(None, (reason_in(call.output) for call in calls))
+    return [NoticeEvent(level="warning", message=f"{reason[0].upper()}{reason[1:]}.") for reason in reasons]
 
 
 def _releases(outcome: Outcome | None) -> list[ThreadStreamEvent]:

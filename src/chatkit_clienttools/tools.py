@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import ParamSpec
 from typing_extensions import TypeVar as DefaultTypeVar
 
+from .answers import reason_in
 from .errors import InvalidArgumentsError, UsageError
 from .observe import log_and_return
 
@@ -155,8 +156,8 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
 
     @staticmethod
     def report_in(answer: object) -> str | None:
-        """Return what an error report says; None if the answer is no error report."""
-        return answer["error"] if is_error_report(answer) else None  # type: ignore[index]
+        """Return what an error report of the browser says; None if the answer is no such report."""
+        return answer["error"] if is_error_report(answer) and not reason_in(answer) else None  # type: ignore[index]
 
     def params_schema(self, **options: Any) -> dict[str, Any]:
         """Return the JSON schema of the `params` that the browser gets; the options are `TypeAdapter.json_schema`'s."""
@@ -170,8 +171,8 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
     def problem_with(self, answer: object) -> str | None:
         """Return why `answer` is invalid, or None.
 
-        It is invalid if it is an error report, an object with one field, `error`, that holds a text; or if it does not
-        fit the declared type.
+        It is invalid if it is an error report, an object with one field, `error`, that holds a text; if the server has
+        refused it; or if it does not fit the declared type.
         """
         error = self._error_in(answer)
         if isinstance(error, ValidationError):
@@ -187,7 +188,7 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
 
     def _error_in(self, answer: object) -> Exception | None:
         if is_error_report(answer):
-            return _ReportedError()
+            return _ReportedError(reason_in(answer) or "the browser reported an error")
         try:
             self._answer.validate_json(to_json(answer))
         except Exception as error:  # noqa: BLE001  a validator of the application may raise anything
@@ -197,7 +198,7 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
     @staticmethod
     def _in_short(error: Exception) -> str:
         if isinstance(error, _ReportedError):
-            return "the browser reported an error"
+            return str(error)
         return f"the browser's answer could not be checked: {type(error).__name__}"
 
     def _misfits(self, error: ValidationError) -> list[str]:
@@ -215,7 +216,7 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
 
 
 class _ReportedError(Exception):
-    """The browser's handler has failed."""
+    """The browser's handler has failed, or the server has refused its answer."""
 
 
 class ClientEffect(_Declared[P]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -168,6 +169,17 @@ class ForgetfulStore(PlainStore):
         self, thread_id: str, after: str | None, limit: int, order: str, context: Any
     ) -> Page[ThreadItem]:
         return await super().load_thread_items(thread_id, None, limit, order, context)
+
+
+class TextStore(PlainStore):
+    """Keeps each item as JSON text, and is as particular about it as a `jsonb` column of PostgreSQL."""
+
+    def _in(self, value: T) -> T:
+        text = value.model_dump_json()
+        if "\\u0000" in text:
+            raise ValueError("unsupported Unicode escape sequence")
+        json.dumps(value.model_dump(mode="json"), allow_nan=False).encode()
+        return type(value).model_validate_json(text)
 
 
 OPERATIONS = (

@@ -112,7 +112,7 @@ class TestInvalidRequests:
         requests_module._adapter.cache_clear()
 
         for _ in range(2):
-            requests_module.read_request('{"type": "threads.list", "params": {}}')
+            requests_module.read_request('{"type": "threads.list", "params": {}}', 1024, lambda result: result)
 
         assert 1 == requests_module._adapter.cache_info().misses
 

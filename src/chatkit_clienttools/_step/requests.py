@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from contextlib import contextmanager, suppress
 from enum import Enum
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from chatkit.types import (
     ChatKitReq,
@@ -16,8 +18,11 @@ from chatkit.types import (
     ThreadsRetryAfterItemReq,
 )
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
+from chatkit_clienttools.answers import UnusableError, cleaned, refusal, too_deep, too_large
 from chatkit_clienttools.errors import InvalidRequestError, UsageError, printable
+from chatkit_clienttools.receipts import RECEIPT, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -34,6 +39,12 @@ RESUME = "chatkit_clienttools.resume"
 
 MAX_PROBLEMS = 5
 """How many problems of a request are listed."""
+
+HEADS = (4096, *range(1024, 0, -128))
+"""How much of a body is read to see what it is: less if pydantic finds it too deep after 200 brackets."""
+
+MAX_DIGITS = 400
+"""How long an integer is read: floats end at 309 digits."""
 
 
 class Posted(Enum):
@@ -59,18 +70,102 @@ def kind_of(request: StreamingReq) -> Posted:
     return Posted.FORM if request.type == "threads.add_structured_input" else Posted.OTHER
 
 
-def read_request(body: str | bytes | bytearray) -> ChatKitReq:
-    """Read a request, or raise `InvalidRequestError` and say what is wrong with it."""
+class Read(NamedTuple):
+    """A request, and whether it is not quite what was posted: an answer in it was cleaned or refused."""
+
+    request: ChatKitReq
+    is_changed: bool = False
+
+
+def read_request(body: str | bytes | bytearray, max_answer_bytes: int, unwrapped: Callable[[Any], Any]) -> Read:
+    """Read a request, or raise `InvalidRequestError` and say what is wrong with it.
+
+    An answer that the library does not take comes as the refusal that takes its place; `unwrapped` opens an answer, so
+    that the receipt is found.
+    """
     if not isinstance(body, (str, bytes, bytearray)):
         raise UsageError(
             f"process() takes the body of the request as it came, bytes or str, not {type(body).__name__}: "
             "`await server.process(await request.body(), context)`"
         )
+    is_large = _size(body) > max_answer_bytes
+    if is_large and (refused := _refused_unread(body, too_large(max_answer_bytes))):
+        return Read(refused, is_changed=True)
     try:
-        return _adapter().validate_json(body)
+        request = _adapter().validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        raise InvalidRequestError([_problem(each) for each in found[:MAX_PROBLEMS]], field=_field(found[0])) from None
+        if is_large or (lenient := _read_leniently(body)) is None:
+            raise _invalid(error) from None
+        request = lenient
+    if not isinstance(request, ThreadsAddClientToolOutputReq):
+        return Read(request)
+    posted = request.params.result
+    request.params.result = _usable(posted, too_large(max_answer_bytes) if is_large else None, unwrapped)
+    return Read(request, is_changed=request.params.result != posted)
+
+
+def _usable(posted: Any, problem: str | None, unwrapped: Callable[[Any], Any]) -> Any:
+    """Return the answer that was posted, cleaned, or what takes its place."""
+    if problem is None:
+        try:
+            return cleaned(posted)
+        except UnusableError as error:
+            problem = str(error)
+    try:
+        receipt = opened(unwrapped(posted)).receipt
+    except Exception:  # noqa: BLE001  it is the application's function, and need not know what this is
+        receipt = None
+    return refusal(problem, receipt)
+
+
+def _size(body: str | bytes | bytearray) -> int:
+    return len(body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body)
+
+
+def _refused_unread(body: str | bytes | bytearray, reason: str) -> ThreadsAddClientToolOutputReq | None:
+    """Return the refusal of an answer of which only the beginning is read; None if that does not say enough."""
+    head = body[: HEADS[0]]
+    start = head.encode("utf-8", "replace") if isinstance(head, str) else bytes(head)
+    for length in HEADS:
+        try:
+            begun = from_json(start[:length], allow_partial=True)
+            request = _adapter().validate_python({**begun, "params": {"result": None, **begun["params"]}})
+        except (ValueError, TypeError, KeyError):  # too deep already, or not a request
+            continue
+        if not isinstance(request, ThreadsAddClientToolOutputReq):
+            return None
+        receipt = opened(request.params.result).receipt
+        key = RECEIPT if isinstance(body, str) else RECEIPT.encode()
+        if receipt is None and key in body:  # type: ignore[operator]  # both are text, or both bytes
+            return None  # it is further back, or wrapped
+        request.params.result = refusal(reason, receipt)
+        return request
+    return None
+
+
+def _read_leniently(body: str | bytes | bytearray) -> ChatKitReq | None:
+    """Read an answer that pydantic does not take for JSON, so that its call does not stay open for ever.
+
+    It refuses half a surrogate pair, which every browser may post, deep nesting, and very long numbers.
+    """
+    try:
+        posted = json.loads(body, parse_int=_integer)
+        request = _adapter().validate_python(posted)
+    except RecursionError:
+        return _refused_unread(body, too_deep())
+    except ValueError:
+        return None
+    return request if isinstance(request, ThreadsAddClientToolOutputReq) else None
+
+
+def _integer(digits: str) -> float:
+    """Read an integer; one that has no place in a float is as good as infinite, and may be too long for Python."""
+    return int(digits) if len(digits) <= MAX_DIGITS else math.inf
+
+
+def _invalid(error: ValidationError) -> InvalidRequestError:
+    found = error.errors(include_url=False, include_input=False)
+    return InvalidRequestError([_problem(each) for each in found[:MAX_PROBLEMS]], field=_field(found[0]))
 
 
 @cache

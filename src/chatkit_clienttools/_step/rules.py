@@ -39,6 +39,7 @@ class Rules:
     on_failure: Literal["continue", "abort"]
     max_queued: int
     max_bytes: int
+    max_answer_bytes: int
     receipts: bool
     answers: Callable[[Any], Any]
     lock: Callable[[str], AbstractAsyncContextManager[Any]] | None

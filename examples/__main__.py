@@ -17,7 +17,7 @@ try:
     from uvicorn.supervisors import Multiprocess
 
     from . import guard, play, site
-    from .demo import NAMES, CannotRunError, Demo, demos
+    from .demo import NAMES, CannotRunError, demos
     from .offline import has_key
 except ModuleNotFoundError as missing:
     print(
@@ -51,10 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(host: str, port: int, workers: int) -> None:
     """Serve all demos until Ctrl-C."""
     with closing(_listening(host, port)) as listening:
-        os.environ[site.WORKERS] = str(workers)
+        os.environ[site.SUPERVISED] = "yes"
         os.environ[guard.HOSTS] = ",".join(filter(None, [os.environ.get(guard.HOSTS), host]))
         asyncio.run(_try_out())
-        print(_welcome(host, listening.getsockname()[1], workers), flush=True)
+        print(_welcome(host, listening.getsockname()[1]), flush=True)
         config = uvicorn.Config(
             "examples.site:application",
             factory=True,
@@ -62,10 +62,8 @@ def serve(host: str, port: int, workers: int) -> None:
             log_level="warning",
             timeout_graceful_shutdown=1,
         )
-        if workers > 1:
-            Multiprocess(config, sockets=[listening]).run()
-        else:
-            uvicorn.Server(config).run(sockets=[listening])
+        Multiprocess(config, sockets=[listening]).run()  # it starts a worker that was killed again, even the only one
+        print()  # after ^C
 
 
 async def _try_out() -> None:
@@ -84,17 +82,11 @@ def _listening(host: str, port: int) -> socket.socket:
         raise CannotRunError(f"cannot listen at {host}:{port}: {reason}; --port takes another one") from None
 
 
-def _welcome(host: str, port: int, workers: int) -> str:
+def _welcome(host: str, port: int) -> str:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     width = max(map(len, NAMES))
-    lines = [f"  {url}/{name:<{width}}  {_note(demo, workers)}" for name, demo in demos().items()]
+    lines = [f"  {url}/{name:<{width}}  {demo.title} (kept in {demo.keeps()})" for name, demo in demos().items()]
     return "\n".join([f"The demos are at {url}  ({site.MODEL[has_key()]})", *lines, "Ctrl-C ends them."])
-
-
-def _note(demo: Demo, workers: int) -> str:
-    if workers > 1 and not demo.shares:
-        return f"{demo.title} (needs a single worker)"
-    return f"{demo.title} (kept in {demo.keeps()})" if demo.keeps else demo.title
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""What there is to see: each demo is a package of this folder that says what it shows, in its `__init__`."""
+"""What there is to see: each demo is a package of this folder, and its module `demo` says what it shows."""
 
 from __future__ import annotations
 
@@ -20,28 +20,22 @@ class CannotRunError(Exception):
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demo shows, and how it is played without a page."""
+    """What a demo shows, how its applications are made, and how it is played without a page."""
 
     title: str
     about: str
     says: tuple[str, ...]
     """What the user writes when it is played in the terminal."""
+    make_apps: Callable[[], Mapping[str, FastAPI]]
+    """Make its web applications, each with the path below the demo's own at which it is served."""
+    keeps: Callable[[], str]
+    """Where it keeps what outlasts the process; the person who starts it is told."""
     answers: Mapping[str, Any] = field(default_factory=dict)
     """What the page answers there, by client tool; `{}` for all others."""
     endpoints: Mapping[str, str] = field(default_factory=lambda: {"With chatkit-clienttools": "chatkit"})
-    """Where it is played, one after the other."""
-    shares: bool = False
-    """Whether several workers can serve it: its conversations are not kept in the memory of one process."""
-    keeps: Callable[[], str] | None = None
-    """Where it keeps what outlasts the process; the person who starts it is told."""
+    """Where it is played, one next to the other."""
 
 
 def demos() -> dict[str, Demo]:
     """Return all demos by name."""
-    return {name: import_module(f"examples.{name}").DEMO for name in NAMES}
-
-
-def app_of(name: str) -> FastAPI:
-    """Return the web application of a demo."""
-    app: FastAPI = import_module(f"examples.{name}.main").app
-    return app
+    return {name: import_module(f"examples.{name}.demo").DEMO for name in NAMES}

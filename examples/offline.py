@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from agents.items import ModelResponse, TResponseOutputItem, TResponseStreamEvent
 
-PAUSE = 0.04
+PAUSE = float(os.environ.get("DEMO_PAUSE", "0.04"))
 """Seconds between two words."""
 
 

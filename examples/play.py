@@ -16,7 +16,8 @@ import uvicorn
 
 from chatkit_clienttools.testing import FakeBrowser
 
-from .demo import app_of, demos
+from .demo import demos
+from .site import app_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

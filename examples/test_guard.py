@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-import uvicorn
 from agents.testing import ScriptedModel, assistant_message
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.testclient import TestClient
 
-from examples import __main__, guard, play, site
-from examples.demo import NAMES, app_of, demos
-from examples.merak_search import main
+from examples import __main__, guard, offline, play, site
+from examples.demo import NAMES, demos
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,8 +111,8 @@ def test_an_unknown_name_is_refused(client: TestClient, host: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_demo_by_itself_is_guarded_too(name: str) -> None:
-    """`uvicorn examples.NAME.main:app` refuses the same."""
-    with TestClient(app_of(name), HERE) as client:
+    """A demo that is served without the site around it refuses the same."""
+    with TestClient(site.app_of(name), HERE) as client:
         by_name = client.get("/", headers={"host": "evil.example"})
         by_text = client.post("/chatkit", content=MESSAGE, headers={"content-type": "text/plain"})
 
@@ -145,14 +143,14 @@ def test_the_name_at_which_it_listens_is_known(monkeypatch: pytest.MonkeyPatch) 
     """Who starts it with `--host NAME` can open it by that name."""
     seen: list[int] = []
 
-    def run(_: object, sockets: object) -> None:
+    def run(_: object) -> None:
         client = TestClient(site.application(), HERE)
         seen.extend(client.get("/", headers={"host": host}).status_code for host in ("box.example:80", "box2.example"))
 
     monkeypatch.setenv(guard.HOSTS, "")
     # no machine has that name
     monkeypatch.setattr(__main__, "_listening", lambda _, port: socket.create_server(("127.0.0.1", port)))
-    monkeypatch.setattr(uvicorn.Server, "run", run)
+    monkeypatch.setattr("uvicorn.supervisors.Multiprocess.run", run)
     __main__.main(["--host", "box.example", "--port", "0"])
 
     assert [200, 403] == seen
@@ -211,7 +209,7 @@ async def test_another_page_in_the_same_browser_starts_nothing(
 ) -> None:
     """A page of another server posts with fetch and with a form, as text and as JSON: the model is not asked."""
     model = ScriptedModel([[assistant_message("There.", item_id=f"msg_{n}")] for n in range(5)])
-    monkeypatch.setattr(main.server.agent, "model", model)
+    monkeypatch.setattr(offline.OfflineModel, "stream_response", model.stream_response)
     evil = FastAPI()
     evil.add_api_route("/", lambda: HTMLResponse("<!doctype html><title>Evil</title>"))
     posted: list[str] = []

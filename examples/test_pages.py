@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from agents.testing import ModelStep, ScriptedModel, assistant_message
 from playwright.async_api import expect
 
+from examples import offline
 from examples.demo import NAMES, demos
-from examples.merak_search import main, people, tools
+from examples.merak_search import people, tools
 
 if TYPE_CHECKING:
     import pytest
@@ -192,6 +193,23 @@ async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.Monk
     await answered(calm)
 
 
+async def test_a_message_without_an_answer(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message whose run was cut off is offered to be answered again by the page that is loaded afterwards."""
+    monkeypatch.setattr(offline, "PAUSE", 3600)
+    await opened(calm, url)
+    await ask(calm, "Hello!")
+    await expect(calm.locator("#ours .assistant_message")).to_have_count(1)
+    await calm.reload()
+    await expect(calm.get_by_role("alert").first).to_contain_text("This message has no answer yet.")
+    monkeypatch.setattr(offline, "PAUSE", 0)
+
+    await calm.get_by_role("button", name="Try again").click()
+
+    await expect(log(calm)).to_contain_text("Ask me who knows about something")
+    await expect(calm.get_by_role("alert").first).to_be_empty()
+    assert 1 == await calm.locator("#ours .user_message").count()
+
+
 async def test_the_server_is_away(calm: Page, url: str) -> None:
     """Without a server the page says so in words, keeps what was written, and sends it when it is asked to."""
     await opened(calm, url)
@@ -238,11 +256,53 @@ async def test_a_message_that_is_too_long(calm: Page, url: str) -> None:
     await answered(calm)
 
 
+async def test_the_timeline_of_a_slow_line(calm: Page, url: str) -> None:
+    """With 1.5 s of latency and 50 kB a second the timeline shows every step in the end, by one request at a time."""
+    at_once: list[int] = []
+    open_now: set[Any] = set()
+
+    def begins(request: Any) -> None:
+        if "/timeline/" in request.url:
+            open_now.add(request)
+            at_once.append(len(open_now))
+
+    def ends(request: Any) -> None:
+        open_now.discard(request)
+
+    calm.on("request", begins)
+    calm.on("requestfinished", ends)
+    await opened(calm, url)
+    line = await calm.context.new_cdp_session(calm)
+    slow = {"offline": False, "latency": 1500, "downloadThroughput": 50_000, "uploadThroughput": 50_000}
+    await line.send("Network.emulateNetworkConditions", slow)
+    await ask(calm)
+
+    await calm.get_by_role("button", name="Choose Ada").click()
+
+    last_steps = calm.locator("#timeline .step:last-child b")
+    whole = ["completed", "returned", "completed", "completed"]
+    await expect(last_steps).to_have_text(whole, timeout=30_000)
+    assert {1} == set(at_once)
+
+
+async def test_an_id_in_the_timeline_is_short(calm: Page, url: str) -> None:
+    """The timeline shows the end of an id, and all of it to who points at it."""
+    await opened(calm, url)
+    await ask(calm)
+    await answered(calm)
+
+    shown = calm.locator("#timeline .id").first
+    full = await shown.get_attribute("title")
+
+    assert full
+    assert f"…{full[-6:]}" == await shown.inner_text()
+
+
 async def test_an_error_can_be_retried(calm: Page, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the model fails the page says so, and lets the message be answered again."""
     answer = ModelStep(output=[assistant_message("There.", item_id="msg_there")])
     steps = [ModelStep.raise_error(RuntimeError("no model")), answer]
-    monkeypatch.setattr(main.server.agent, "model", ScriptedModel(steps))
+    monkeypatch.setattr(offline.OfflineModel, "stream_response", ScriptedModel(steps).stream_response)
     await opened(calm, url)
     await ask(calm)
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from chatkit_clienttools import frontend
 from examples import __main__, site
-from examples.demo import NAMES, CannotRunError, demos
+from examples.demo import NAMES, CannotRunError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -55,19 +55,6 @@ def test_what_is_no_request_of_chatkit_is_refused(name: str) -> None:
     assert 400 == nonsense.status_code
     assert "This is not a ChatKit request" in nonsense.json()["detail"]
     assert (404, "There is no such conversation.") == (gone.status_code, gone.json()["detail"])
-
-
-def test_what_is_in_memory_is_not_served_by_several_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With two workers a demo whose conversations are in one process says so, in place of losing them."""
-    monkeypatch.setenv(site.WORKERS, "2")
-
-    with TestClient(site.application(), HERE) as client:
-        answers = {name: client.get(f"/{name}") for name in NAMES}
-
-    assert {name: 200 if demo.shares else 503 for name, demo in demos().items()} == {
-        name: answer.status_code for name, answer in answers.items()
-    }
-    assert "several workers" in answers["merak_search"].text
 
 
 @pytest.fixture

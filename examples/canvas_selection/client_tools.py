@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
-from examples.timeline import Timeline
 
 
 class Question(BaseModel):
@@ -34,6 +33,5 @@ class CanvasSelection(BaseModel):
 # The answer goes to the model. If it does not fit CanvasSelection, the model gets an error instead.
 selection = ClientTool("get_selected_canvas_nodes", Question, result=CanvasSelection)
 
-timeline = Timeline()
-sequencer = ClientToolSequencer([selection], receipts=True, observers=[timeline])
+sequencer = ClientToolSequencer([selection], receipts=True)
 converter = ClientToolConverter(sequencer)

@@ -1,37 +1,54 @@
-"""The canvas on the web: `python -m examples`, or by itself: `uvicorn examples.canvas_selection.main:app`."""
+"""The canvas on the web: `uvicorn --factory canvas_selection.main:create_app`, with any number of workers."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from fastapi import FastAPI, Request, Response
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from chatkit_clienttools import ValidatingStore
-from chatkit_clienttools.stores import MemoryStore
-from examples.guard import Guard
-from examples.offline import model_or_offline
-from examples.timeline import Step
-from examples.web import chatkit_response, serve_page
+from chatkit.server import StreamingResult
+from chatkit.store import NotFoundError
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
 
-from . import offline
-from .client_tools import timeline
+from chatkit_clienttools.errors import InvalidRequestError
+from chatkit_clienttools.stores.sql import SQLStore
+
 from .server import CanvasServer
 from .tools import RequestContext
 
-YOU = RequestContext(user_id="you")
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
-server = CanvasServer(ValidatingStore(MemoryStore[RequestContext]()), model_or_offline(offline.reply))
+    from agents import Model
 
-app = FastAPI(title="Canvas")
-app.add_middleware(Guard)
-serve_page(app, Path(__file__).parent)
-
-
-@app.post("/chatkit")
-async def chatkit(request: Request) -> Response:
-    """Serve every request of ChatKit.js."""
-    return await chatkit_response(server, request, YOU)
+DATABASE = "sqlite+aiosqlite:///canvas_selection.db"
+YOU = RequestContext(user_id="you")  # a server with more users asks its session who it is: see todo
 
 
-@app.get("/timeline/{thread_id}")
-async def steps(thread_id: str) -> list[Step]:
-    """Return the steps of a conversation's client tool calls."""
-    return timeline.steps(thread_id)
+def create_app(database: str = DATABASE, model: Model | None = None) -> FastAPI:
+    """Make the application. Everything that outlasts a request is in the database."""
+    store = SQLStore[RequestContext].from_url(database, owner=lambda context: context.user_id)
+    server = CanvasServer(store, model)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await store.create_schema()
+        yield
+        await store.close()
+
+    app = FastAPI(title="Canvas", lifespan=lifespan)
+
+    @app.post("/chatkit")
+    async def chatkit(request: Request) -> Response:
+        """Serve every request of ChatKit.js."""
+        try:
+            result = await server.process(await request.body(), YOU)
+        except InvalidRequestError as error:
+            raise HTTPException(400, str(error)) from None
+        except NotFoundError:
+            raise HTTPException(404, "There is no such conversation.") from None
+        if isinstance(result, StreamingResult):
+            return StreamingResponse(result, media_type="text/event-stream")
+        return Response(result.json, media_type="application/json")
+
+    return app

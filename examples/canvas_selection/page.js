@@ -34,8 +34,8 @@ class Canvas {
     this.root = root;
     this.#status = root.querySelector("[role=status]");
     this.#done = element("button", { type: "button", class: "done", onclick: () => this.#answer?.() }, "Done");
-    root.querySelector(".asked").append(this.#done);
     root.querySelector(".shapes").append(...NODES.map(shape));
+    root.append(element("div", { class: "done-row" }, this.#done)); // after what is to be selected
     this.rest();
   }
 
@@ -65,6 +65,7 @@ class Canvas {
   /** Ask for nothing, or for nothing any more. */
   rest() {
     this.#answer = null;
+    if (document.activeElement === this.#done) this.#status.focus(); // it goes
     this.#done.hidden = true;
     this.#say("resting", REST);
   }
@@ -88,6 +89,8 @@ const faults = document.querySelector("#faults");
 const timeline = openTimeline(document.querySelector("#timeline"));
 
 const chat = openChat(document.querySelector("#chat"), {
+  greeting: "Ask about the shapes. You select which ones you mean.",
+  waits: { get_selected_canvas_nodes: "Waiting for your selection." },
   suggestions: ["What have I selected?", "Which of these is the largest?"],
   tools: {
     get_selected_canvas_nodes({ ask }) {

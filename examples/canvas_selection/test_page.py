@@ -73,18 +73,18 @@ async def test_the_model_waits_for_the_selection(canvas: Page, picture: Callable
 
 
 async def test_a_keyboard_selects(canvas: Page) -> None:
-    """Tab goes to each shape, space selects it, Enter presses Done."""
+    """Tab goes to each shape and then to Done; when Done has gone the focus is where the page says what comes next."""
     await say(canvas, MINE)
     await expect(done(canvas)).to_be_visible()
-    await done(canvas).focus()
+    await canvas.get_by_role("checkbox", name="teal circle").focus()
 
-    await canvas.keyboard.press("Tab")
-    await expect(canvas.get_by_role("checkbox", name="red circle")).to_be_focused()
     await canvas.keyboard.press("Space")
-    await canvas.keyboard.press("Shift+Tab")
+    await canvas.keyboard.press("Tab")
+    await expect(done(canvas)).to_be_focused()
     await canvas.keyboard.press("Enter")
 
-    await expect(answers(canvas)).to_have_text(["You have selected a red circle."])
+    await expect(answers(canvas)).to_have_text(["You have selected a teal circle."])
+    await expect(status(canvas)).to_be_focused()
 
 
 async def test_a_reload_asks_again(canvas: Page) -> None:
@@ -170,20 +170,41 @@ async def test_a_canvas_that_never_answers(canvas: Page) -> None:
 
 
 async def test_two_tabs(canvas: Page) -> None:
-    """Both tabs ask; whichever is done first is heard, and the other one changes nothing."""
+    """Both tabs ask; when one has been answered the other one stops waiting, and shows the answer too."""
     await say(canvas, MINE)
     await expect(status(canvas)).to_contain_text(WAITING)
     other = await canvas.context.new_page()
     await other.goto(canvas.url)
     await expect(status(other)).to_contain_text(WAITING)
     await select(other, "teal circle")
+
     await done(other).click()
-    await expect(answers(other)).to_have_text(["You have selected a teal circle."])
 
-    await select(canvas, "red circle")
-    await done(canvas).click()
-    await expect(canvas.get_by_role("button", name="Stop")).to_be_hidden()
+    for tab in (other, canvas):
+        await expect(answers(tab)).to_have_text(["You have selected a teal circle."])
+        await expect(status(tab)).to_contain_text("Nothing is asked.")
+        await expect(tab.get_by_role("button", name="Stop")).to_be_hidden()
+        await expect(tab.locator("#chat").get_by_role("alert")).to_be_empty()
+        await expect(steps(tab)).to_have_text(["queued", "pending", "sent again", "completed"])
 
-    await expect(canvas.locator("#chat").get_by_role("alert")).to_be_empty()
-    await canvas.reload()
-    await expect(answers(canvas)).to_have_text(["You have selected a teal circle."])
+
+async def test_a_message_in_another_tab(canvas: Page) -> None:
+    """A message in one tab cancels the call, and the other tab waits no longer for a selection."""
+    await say(canvas, MINE)
+    await expect(status(canvas)).to_contain_text(WAITING)
+    other = await canvas.context.new_page()
+    await other.goto(canvas.url)
+    await expect(status(other)).to_contain_text(WAITING)
+
+    await say(other, "hi")
+
+    for tab in (other, canvas):
+        await expect(answers(tab)).to_have_text([HELLO])
+        await expect(done(tab)).to_be_hidden()
+
+
+async def test_the_page_says_who_has_to_act(canvas: Page) -> None:
+    """While the page waits for the user it says so, and not that it is working."""
+    await say(canvas, MINE)
+
+    await expect(canvas.locator("#chat .progress")).to_have_text("Waiting for your selection.")

@@ -5,7 +5,6 @@ from typing import Literal
 from pydantic import BaseModel
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
-from examples.timeline import Timeline
 
 from .people import Profile
 
@@ -25,6 +24,5 @@ class Choice(BaseModel):
 animation = ClientTool("run_search_animation", Animation, result=None)  # no answer is needed
 choose = ClientTool("choose_agent", Profiles, result=Choice)  # the answer is checked, and read as a Choice
 
-timeline = Timeline()
-sequencer = ClientToolSequencer([animation, choose], receipts=True, observers=[timeline])
+sequencer = ClientToolSequencer([animation, choose], receipts=True)
 converter = ClientToolConverter(sequencer)

@@ -24,7 +24,7 @@ class Stage {
     this.root = root;
     this.strayStop = strayStop;
     this.round = 0;
-    this.text = element("p", { role: "status" });
+    this.text = element("p", { role: "status", tabindex: "-1" });
     this.cards = element("ul", { class: "cards", "aria-label": "People" });
     this.score = element("p", { class: "score" });
     const ring = element("div", { class: "ring", "aria-hidden": "true" });
@@ -60,6 +60,7 @@ class Stage {
   /** The server has said something. */
   hear(event) {
     if (event.type === "thread.item.done" && event.item.type === "assistant_message") this.answers += 1;
+    this.#count(false);
   }
 
   /** Show what the calls of a thread have done: they are not executed again when the page is loaded again. */
@@ -81,11 +82,17 @@ class Stage {
   /** Nothing more will come. */
   end() {
     if (["searching", "choosing", "chosen"].includes(this.state)) this.set("idle");
+    this.#count(true);
+  }
+
+  /** Say how many client tools have reached the page; what is missing is lost when nothing more will come. */
+  #count(isOver) {
     if (!this.ran.size) return;
     const wanted = this.state === "nobody" ? 2 : 3;
     const answers = `${this.answers} ${this.answers === 1 ? "answer" : "answers"} in words`;
-    this.score.textContent = `${this.ran.size} of ${wanted} client tools have reached the page; ${answers}.`;
-    this.score.classList.toggle("lost", this.ran.size < wanted || this.answers > 1);
+    const soFar = isOver && this.answers ? "" : " so far";
+    this.score.textContent = `${this.ran.size} of ${wanted} client tools have reached the page${soFar}; ${answers}.`;
+    this.score.classList.toggle("lost", !soFar && (this.ran.size < wanted || this.answers > 1));
   }
 
   animate({ state }) {
@@ -99,6 +106,7 @@ class Stage {
   settle({ agents }, chosen) {
     this.ran.add("choice");
     this.outcome = "done";
+    if (this.cards.contains(document.activeElement)) this.text.focus(); // its button goes
     this.show(agents, { chosen });
     this.set("chosen");
   }
@@ -165,7 +173,9 @@ const stage = new Stage(document.querySelector("#ours .stage"), "idle");
 const timeline = openTimeline(document.querySelector("#timeline"));
 const chat = openChat(document.querySelector("#ours .chat"), {
   tools: stage.tools,
+  greeting: "Ask Merak for people who know something. You choose one of them.",
   suggestions: ["Who knows about maritime law?", "Who knows the harbour?"],
+  waits: { choose_agent: "Waiting for your choice." },
   onSend: (text) => {
     stage.begin();
     if (compare.checked) plainChat.send(text);
@@ -184,3 +194,33 @@ const chat = openChat(document.querySelector("#ours .chat"), {
     timeline.refresh(chat.threadId);
   },
 });
+
+const server = document.querySelector(".server");
+const tell = (text) => (server.querySelector("[role=status]").textContent = text);
+const json = { "content-type": "application/json" };
+
+/** Return the number of the process that serves, and whether another one takes its place when it dies. */
+async function serving() {
+  const response = await fetch("../server").catch(() => null);
+  return response?.ok ? await response.json() : { process: null, restarts: false };
+}
+
+/** Kill the process, as a crash would, and wait for the next one. */
+async function kill() {
+  const before = (await serving()).process;
+  tell(`Process ${before} is dead. Another one starts…`);
+  await fetch("../server/kill", { method: "POST", headers: json, body: "{}" }).catch(() => {}); // it cannot answer
+  let now = before;
+  while (!now || now === before) {
+    await new Promise((done) => setTimeout(done, 200));
+    now = (await serving()).process;
+  }
+  tell(`Process ${before} was killed. Process ${now} goes on.`);
+  if (!chat.isBusy && chat.threadId) chat.load(); // what was cut off goes on; what waits for you waits on
+}
+
+serving().then(({ process, restarts }) => {
+  server.hidden = !restarts;
+  tell(`Process ${process} serves this page.`);
+});
+document.querySelector("#kill").addEventListener("click", kill);

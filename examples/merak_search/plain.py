@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agents import Agent, RunContextWrapper, Runner, function_tool
 from chatkit.agents import AgentContext, ClientToolCall, simple_to_agent_input, stream_agent_response
-from chatkit.server import ChatKitServer
+from chatkit.server import ChatKitServer, StreamingResult
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+
+from chatkit_clienttools.stores.sql import SQLStore
 
 from .people import RequestContext, find
 
@@ -42,3 +47,26 @@ class PlainMerakServer(ChatKitServer[RequestContext]):
         result = Runner.run_streamed(self.agent, history, context=agent_context)
         async for event in stream_agent_response(agent_context, result):
             yield event
+
+
+def create_plain_app(database: str, model: Model | None = None) -> FastAPI:
+    """Make the application as it was: the same endpoint, on ChatKit's own server."""
+    store = SQLStore[RequestContext].from_url(database, prefix="plain_")
+    server = PlainMerakServer(store, model)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await store.create_schema()
+        yield
+        await store.close()
+
+    app = FastAPI(title="Merak as it was", lifespan=lifespan)
+
+    @app.post("/chatkit")
+    async def chatkit(request: Request) -> Response:
+        result = await server.process(await request.body(), RequestContext(user_id="you"))
+        if isinstance(result, StreamingResult):
+            return StreamingResponse(result, media_type="text/event-stream")
+        return Response(result.json, media_type="application/json")
+
+    return app

@@ -11,13 +11,14 @@ from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import FakeBrowser
 
-from . import main
+from .main import create_app
 from .people import RequestContext
 from .plain import PlainMerakServer
 from .server import MerakServer
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
+
     from chatkit.server import ChatKitServer
 
 FOUND = [{"name": "Ada", "knows": "maritime law"}, {"name": "Bela", "knows": "maritime insurance"}]
@@ -122,14 +123,12 @@ async def test_every_call_is_stored_once_and_completed() -> None:
     assert ["completed"] * 3 == [item.status for item in items.data if item.type == "client_tool_call"]
 
 
-def test_the_endpoint_streams_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_endpoint_streams_the_first_call(tmp_path: Path) -> None:
     """The web application serves ChatKit's requests, streaming and not."""
-    monkeypatch.setattr(main.server.agent, "model", model())
-    monkeypatch.setattr(main.server, "store", ValidatingStore(MemoryStore()))  # other tests have used the application's
     content = [{"type": "input_text", "text": "Who knows about maritime law?"}]
     message = {"content": content, "attachments": [], "inference_options": {}}
 
-    with TestClient(main.app, "http://127.0.0.1:8000") as client:
+    with TestClient(create_app(f"sqlite+aiosqlite:///{tmp_path}/merak.db", model())) as client:
         stream = client.post("/chatkit", json={"type": "threads.create", "params": {"input": message}})
         threads = client.post("/chatkit", json={"type": "threads.list", "params": {}})
 

@@ -34,7 +34,7 @@ new MutationObserver((changes) => {
 }).observe(stage, { attributeFilter: ["data-state"], childList: true, subtree: true });
 """
 
-STEPS = """() => [...document.querySelectorAll("#timeline .call")].map((call) => [
+STEPS = """() => [...document.querySelectorAll("#timeline .call:not(.server-tool)")].map((call) => [
   call.querySelector("code").textContent, [...call.querySelectorAll("b")].map((step) => step.textContent).join(" ")
 ])"""
 WHOLE = "queued pending completed"
@@ -136,7 +136,7 @@ async def test_a_reload_while_the_user_chooses(calm: Page, url: str) -> None:
 
     await it_is_done(calm)
     await expect(calm.locator("#ours .assistant_message")).to_have_count(1)
-    await life_is(calm, ALL_COMPLETED[0], ["choose_agent", "queued pending pending completed"], ALL_COMPLETED[2])
+    await life_is(calm, ALL_COMPLETED[0], ["choose_agent", "queued pending sent again completed"], ALL_COMPLETED[2])
 
 
 async def test_a_reload_afterwards(calm: Page, url: str) -> None:
@@ -172,7 +172,50 @@ async def test_two_tabs(calm: Page, url: str) -> None:
     await calm.reload()
     await it_is_done(calm)
     await expect(calm.locator("#ours .person.chosen")).to_contain_text("Bela")
-    await expect(calm.locator("#timeline .step:last-child")).to_contain_text(["completed"] * 3)
+    await expect(calm.locator("#timeline .call:not(.server-tool) .step:last-child")).to_contain_text(["completed"] * 3)
+
+
+async def test_a_choice_in_another_tab(calm: Page, url: str) -> None:
+    """A tab that waits for a choice shows the one that was made in another tab, and the answer to it."""
+    await opened(calm, url)
+    await ask(calm)
+    await expect(calm.get_by_role("button", name="Choose Ada")).to_be_visible()
+    other = await calm.context.new_page()
+    await other.goto(calm.url)
+
+    await choose(other, "Bela")
+
+    for tab in (other, calm):
+        await it_is_done(tab)
+        await expect(tab.locator("#ours .person.chosen")).to_contain_text("Bela")
+        await expect(tab.get_by_role("log").first).to_contain_text("Bela knows maritime insurance.")
+        await expect(tab.get_by_role("alert").first).to_be_empty()
+
+
+async def test_a_message_that_cannot_be_sent_leaves_the_stage(calm: Page, url: str) -> None:
+    """What is on the stage stays there until the server has the next message."""
+    await opened(calm, url)
+    await ask(calm)
+    await choose(calm)
+    await it_is_done(calm)
+    await calm.route("**/chatkit", lambda route: route.abort())
+
+    await ask(calm, "Who knows the harbour?")
+
+    await expect(calm.get_by_role("alert").first).to_contain_text("The server is away.")
+    await expect(calm.locator("#ours .person.chosen")).to_contain_text("Ada")
+
+
+async def test_a_count_in_progress_is_no_loss(calm: Page, url: str) -> None:
+    """While calls are still to come the count says so far, and is not marked as a loss."""
+    await opened(calm, url)
+    await ask(calm)
+    await expect(calm.get_by_role("button", name="Choose Ada")).to_be_visible()
+
+    await expect(calm.locator("#ours .score")).to_contain_text("1 of 3 client tools have reached the page so far")
+    await calm.reload()
+    await expect(calm.get_by_role("button", name="Choose Ada")).to_be_visible()
+    await expect(calm.locator("#ours .score.lost")).to_have_count(0)
 
 
 async def test_a_handler_that_fails(calm: Page, url: str, picture: Callable[[str], Awaitable[None]]) -> None:

@@ -9,7 +9,6 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
-from examples.timeline import Timeline
 
 
 class Fact(BaseModel):
@@ -25,10 +24,8 @@ class Theme(BaseModel):
     scheme: Literal["light", "dark"]
 
 
-timeline = Timeline()
 sequencer = ClientToolSequencer(
     [ClientTool("record_fact", Fact, result=None), ClientTool("switch_theme", Theme, result=None)],
     receipts=True,
-    observers=[timeline],
 )
 converter = ClientToolConverter(sequencer)

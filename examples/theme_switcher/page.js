@@ -28,6 +28,7 @@ function restore(items) {
 const timeline = openTimeline(document.querySelector("#timeline"));
 const chat = openChat(document.querySelector("#chat"), {
   tools,
+  greeting: "Tell me something about yourself, and how the page is to look.",
   suggestions: ["I sail on Sundays. Make it dark.", "My boat is red. Light, please."],
   onItems: restore,
   onEvent: () => timeline.refresh(chat.threadId),

@@ -39,5 +39,8 @@ class FactServer(ClientToolServer[RequestContext]):
         newest = await converter.load_history(self.store, thread, context)
         history = await converter.to_agent_input(newest)
         result = Runner.run_streamed(self.agent, history, context=agent_context)
-        async for event in stream_agent_response(agent_context, result):
-            yield event
+        try:
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+        finally:
+            result.cancel()  # after Stop nothing goes on

@@ -35,11 +35,13 @@ class Place:
 
     @contextmanager
     def served(self) -> Iterator[str]:
-        """Serve the app by itself until the end; the URL it has."""
+        """Serve the site until the end; the URL that the demo has."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             fd = listening.fileno()
-            with self._running("uvicorn", "examples.todo.main:app", "--log-level=warning", f"--fd={fd}", pass_fds=[fd]):
-                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            with self._running(
+                "uvicorn", "--factory", "examples.site:application", "--log-level=warning", f"--fd={fd}", pass_fds=[fd]
+            ):
+                yield f"http://127.0.0.1:{listening.getsockname()[1]}/todo"
 
     @contextmanager
     def demo(self, workers: int) -> Iterator[str]:

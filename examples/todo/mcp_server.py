@@ -1,4 +1,4 @@
-"""The five tools as an MCP server on stdin and stdout: `python -m examples.todo.mcp_server`.
+"""The five tools as an MCP server on stdin and stdout: `python -m todo.mcp_server`.
 
 A process of its own, on the same database as the app. Who asks comes with each call in `_meta`, where the app has
 put it: it is no argument of any tool, and the model can neither see nor choose it.

@@ -1,5 +1,6 @@
 import { openChat } from "./web/chat.js";
 import { element } from "./web/dom.js";
+import { openTimeline } from "./web/timeline.js";
 import { ask } from "./web/wire.js";
 
 const part = (selector) => document.querySelector(selector);
@@ -62,12 +63,17 @@ async function start() {
   await tellUser();
   await showTasks();
   await findConversation();
-  openChat(part("#chat"), {
+  const timeline = openTimeline(part("#timeline"));
+  const chat = openChat(part("#chat"), {
+    greeting: "Say what is to be done.",
     suggestions: ["hi", "add buy milk", "show me all tasks", "finish milk"],
     tools: {
       refresh_tasks: () => attempt(showTasks),
       highlight_task: ({ task_id: id }) => highlight(id),
     },
+    onItems: () => showTasks().catch(said), // another tab may have changed them
+    onEvent: () => timeline.refresh(chat.threadId),
+    onIdle: () => timeline.refresh(chat.threadId),
   });
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
-from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, Text, delete, insert, select, update
+from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateTable
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Delete, Row, Update
@@ -22,16 +23,24 @@ USER_ID = "todo/user_id"
 BUSY_SECONDS = 10
 """How long to wait for another process that writes to the same SQLite file."""
 
+METADATA = MetaData()
+
 TASKS = Table(
-    "todo_tasks",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("user_id", Text, nullable=False),
+    "todo_list_tasks",
+    METADATA,
+    Column("user_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
     Column("title", Text, nullable=False),
     Column("done", Boolean, nullable=False, default=False),
-    sqlite_autoincrement=True,  # the number of a deleted task is not given to another one
 )
-TASKS_OF_A_USER = Index("todo_tasks_of_a_user", TASKS.c.user_id, TASKS.c.id)
+
+COUNTERS = Table(
+    "todo_list_counters",
+    METADATA,
+    Column("user_id", Text, primary_key=True),
+    Column("tasks", Integer, nullable=False),
+)
+"""How many tasks each user has ever had: everybody begins with 1, and no number is given twice."""
 
 
 class Task(BaseModel):
@@ -50,28 +59,35 @@ class NoSuchTaskError(Exception):
 
 
 class TaskList:
-    """Everybody's tasks. Each method is one statement, so one transaction."""
+    """Everybody's tasks. Each method is one transaction."""
 
     def __init__(self, database_url: str) -> None:
         is_sqlite = make_url(database_url).get_backend_name() == "sqlite"
+        self._insert = sqlite.insert if is_sqlite else postgresql.insert
         self._engine = create_async_engine(database_url, connect_args={"timeout": BUSY_SECONDS} if is_sqlite else {})
 
     async def create_schema(self) -> None:
-        """Make the table unless it is there; for one worker at a time."""
+        """Make the tables unless they are there; for one worker at a time."""
         async with self._engine.begin() as connection:
-            await connection.execute(CreateTable(TASKS, if_not_exists=True))
-            await connection.execute(CreateIndex(TASKS_OF_A_USER, if_not_exists=True))
+            for table in (TASKS, COUNTERS):
+                await connection.execute(CreateTable(table, if_not_exists=True))
 
     async def close(self) -> None:
         await self._engine.dispose()
 
     async def add(self, user_id: str, title: str) -> Task:
         async with self._engine.begin() as connection:
-            added = await connection.execute(insert(TASKS).values(user_id=user_id, title=title).returning(TASKS))
-            return _task(added.one())
+            first = self._insert(COUNTERS).values(user_id=user_id, tasks=1)
+            # who adds a task at the same time waits for this row
+            one_more = first.on_conflict_do_update(
+                index_elements=[COUNTERS.c.user_id], set_={"tasks": COUNTERS.c.tasks + 1}
+            )
+            number = await connection.scalar(one_more.returning(COUNTERS.c.tasks))
+            task = insert(TASKS).values(user_id=user_id, number=number, title=title)
+            return _task((await connection.execute(task.returning(TASKS))).one())
 
     async def all(self, user_id: str) -> list[Task]:
-        mine = select(TASKS).where(TASKS.c.user_id == user_id).order_by(TASKS.c.id)
+        mine = select(TASKS).where(TASKS.c.user_id == user_id).order_by(TASKS.c.number)
         async with self._engine.connect() as connection:
             return [_task(row) for row in await connection.execute(mine)]
 
@@ -90,8 +106,8 @@ class TaskList:
 
 
 def _is(user_id: str, task_id: int) -> tuple[ColumnElement[bool], ...]:
-    return TASKS.c.user_id == user_id, TASKS.c.id == task_id
+    return TASKS.c.user_id == user_id, TASKS.c.number == task_id
 
 
 def _task(row: Row[Any]) -> Task:
-    return Task(id=row.id, title=row.title, done=row.done)
+    return Task(id=row.number, title=row.title, done=row.done)

@@ -135,6 +135,10 @@ async def test_two_tabs(todo: Page) -> None:
 
     await expect(todo.locator(".highlighted")).to_contain_text("✓ done")
     await expect(tasks(todo)).to_have_text(["buy milk", "feed the cat"])
+    await expect(answers(todo)).to_have_text(
+        [ADDED, "“feed the cat” is on your list.", "“feed the cat” is done. Well done!"]
+    )
+    await expect(answers(other)).to_have_text(await answers(todo).all_text_contents())
 
 
 async def test_a_handler_that_fails(todo: Page) -> None:
@@ -157,12 +161,16 @@ async def test_another_user_sees_nothing(todo: Page) -> None:
     await say(todo, "add buy milk")
     await expect(highlighted(todo)).to_have_text("buy milk")
     conversation = todo.url
+    await expect(todo.locator(".call:first-child .step b")).to_have_text(["queued", "pending", "completed"])
     name = await todo.locator("#user").inner_text()
 
     await todo.get_by_role("button", name="Become another user").click()
 
     await expect(todo.get_by_text("No tasks.")).to_be_visible()
     await expect(todo.locator("#user")).not_to_have_text(name)
+    await say(todo, "add feed the cat")
+    await expect(highlighted(todo)).to_have_text("feed the cat")
+    await expect(todo.locator(".task small")).to_have_text(["1."])
     await todo.goto(conversation)
     await expect(todo.locator("#chat").get_by_role("alert")).to_contain_text("does not know this conversation")
     await expect(todo.locator(".item")).to_have_count(0)

@@ -136,7 +136,7 @@ def test_what_cannot_be_kept_is_said_in_one_line(tmp_path: Path, arguments: list
     status, said = Place(DEMO_DATA=str(file), DATABASE_URL="").refused(*arguments)
 
     assert 2 == status
-    assert [f"python -m examples: the todo demo cannot write to {file}"] == [
+    assert [f"python -m examples: the demos cannot write to {file}"] == [
         line.split(" (")[0] for line in said.splitlines()
     ]
 

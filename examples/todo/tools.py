@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from agents import Agent, RunContextWrapper, Tool
     from agents.mcp import MCPToolMetaContext
 
-ROOT = Path(__file__).parents[2]
+PACKAGE = __package__ or ""
+ROOT = Path(__file__).parents[1 + PACKAGE.count(".")]
+"""The folder in which Python finds this package, under whatever name it was copied."""
 
 PATIENCE = 30
 """The seconds that the tools may take, to start and to answer."""
@@ -65,7 +67,7 @@ class TaskTools:
         self._server = MCPServerStdio(
             {
                 "command": sys.executable,
-                "args": ["-m", "examples.todo.mcp_server"],
+                "args": ["-m", f"{PACKAGE}.mcp_server"],
                 "cwd": ROOT,
                 "env": {DATABASE_URL: database_url},  # it may hold a password: nothing for `args`, which all can see
             },

@@ -7,12 +7,17 @@
  *       tools: { show_profiles: (params) => ... },  // client tools; what they return is the answer, and they may throw
  *       effects: { indicator: (data) => ... },      // client effects: nobody waits for them
  *       suggestions: ["Who knows about law?"],      // what a visitor may say
+ *       waits: { choose: "Waiting for your choice" },  // what to say while a client tool waits for the user
+ *       greeting: "Whom do you look for?",          // what an empty conversation says
  *       onItems: (items) => ...,                    // a thread was loaded: its items, the oldest first
  *       onEvent: (event) => ...,                    // every event of every stream
- *       onSend: (text) => ...,                      // the user has written
+ *       onSend: (text) => ...,                      // the server has what the user has written
  *       onIdle: () => ...,                          // the server and the page have done what there was to do
  *     });
  *     chat.threadId, chat.isBusy, chat.send(text), chat.act({ type, payload }), chat.startOver()
+ *
+ * Tabs that show the same thread tell one another when something is new. A tab that waits for the user stops waiting when
+ * the call has been answered, or cancelled, in another one.
  */
 
 import { RESUME, withReceipts } from "../client-tools.js";
@@ -24,8 +29,12 @@ import { Away, Refused, ask, events } from "./wire.js";
 const FAILED = "Something went wrong on the server.";
 const AWAY = "The server is away. Nothing that it knows is lost.";
 const KEPT = "The server is away. What you wrote is still in the box.";
+const UNANSWERED = "This message has no answer yet. The run may have been stopped, or its server may have died.";
 const FORGOTTEN = "The server does not know this conversation any more. A new one begins.";
 const nothing = () => {};
+
+/** Why a client tool is not waited for any more: its call is over, in another tab or on the server. */
+const ELSEWHERE = new Error("answered elsewhere");
 
 /** Wait for a promise, but not any more when the signal says so. */
 function unlessAborted(promise, signal) {
@@ -33,6 +42,10 @@ function unlessAborted(promise, signal) {
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
   return Promise.race([promise, aborted]);
+}
+
+function textOf({ content }) {
+  return content.map((part) => part.text ?? "").join("");
 }
 
 function isOpenCall(item) {
@@ -53,16 +66,21 @@ export class Chat {
   #busy = null;
   #work = null;
   #runsTool = false;
+  #receipt = null;
   #unconfirmed = null;
+  #isBehind = false;
+  #tabs = null;
   #view;
 
   /** With `mirrors: true` it has no box and remembers no thread: another chat tells it what to send. */
   constructor(root, options) {
     const callbacks = { onItems: nothing, onEvent: nothing, onSend: nothing, onIdle: nothing };
-    this.#options = { endpoint: "chatkit", tools: {}, effects: {}, suggestions: [], ...callbacks, ...options };
+    const lists = { tools: {}, effects: {}, suggestions: [], waits: {} };
+    this.#options = { endpoint: "chatkit", greeting: "", ...lists, ...callbacks, ...options };
     this.#onClientTool = withReceipts(this.#options.tools);
     this.threadId = options.mirrors ? null : new URLSearchParams(location.search).get("thread");
     this.#view = this.#build(root);
+    if (!options.mirrors) this.#listen();
     if (this.threadId) this.load();
   }
 
@@ -82,7 +100,6 @@ export class Chat {
     if (!this.#mayWrite || !text.trim()) return false;
     await this.#interrupt();
     if (this.isBusy) return false; // another one was faster
-    this.#options.onSend(text);
     this.#unconfirmed = text;
     this.#show({ id: "unconfirmed", type: "user_message", content: [{ type: "input_text", text }] });
     const content = [{ type: "input_text", text }];
@@ -107,6 +124,13 @@ export class Chat {
       return true;
     });
     if (known) await this.act(RESUME);
+    this.#offerRetry();
+  }
+
+  /** Offer to answer the last message again if nothing else goes on, and nothing else went wrong. */
+  #offerRetry() {
+    if (this.isBusy || !this.#isUnanswered() || this.#view.trouble.hasChildNodes()) return;
+    this.#trouble(UNANSWERED, () => this.#retry());
   }
 
   /** Begin a new conversation. */
@@ -121,6 +145,46 @@ export class Chat {
   /** End the answer that is on its way. */
   stop() {
     this.#busy?.abort();
+  }
+
+  /** Hear what other tabs do, and look again when the user comes back to this one. */
+  #listen() {
+    this.#tabs = new BroadcastChannel(new URL(this.#options.endpoint, location.href).href);
+    this.#tabs.addEventListener("message", ({ data }) => data === this.threadId && this.#catchUp());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#catchUp());
+  }
+
+  /** Show what is new in the thread; stop waiting for the user if what was asked is over. */
+  async #catchUp() {
+    if (!this.threadId) return;
+    this.#isBehind = this.isBusy && !this.#runsTool;
+    if (this.#isBehind) return; // as soon as this tab is idle
+    const waitsFor = this.#receipt;
+    const threadId = this.threadId;
+    const items = await this.#loadItems().catch(nothing); // the server is away: there will be another occasion
+    if (!items || threadId !== this.threadId || waitsFor !== this.#receipt) return;
+    if (this.#runsTool) {
+      if (items.some((item) => isOpenCall(item) && item.arguments._receipt === waitsFor)) return;
+      this.#busy.abort(ELSEWHERE);
+      await this.#work;
+    }
+    if (!this.isBusy) this.#sync(items);
+  }
+
+  #sync(items) {
+    const ids = new Set(items.map(({ id }) => id));
+    const isNew = (item) => JSON.stringify(item) !== JSON.stringify(this.#items.get(item.id));
+    const gone = [...this.#items.keys()].filter((id) => !ids.has(id));
+    if (!gone.length && !items.some(isNew)) return;
+    gone.forEach((id) => this.#remove(id));
+    items.filter(isNew).forEach((item) => this.#show(item));
+    if (!this.#isUnanswered()) this.#trouble(null);
+    this.#options.onItems(items);
+  }
+
+  #isUnanswered() {
+    const types = [...this.#items.values()].map(({ type }) => type);
+    return types.lastIndexOf("user_message") > types.lastIndexOf("assistant_message");
   }
 
   async #loadItems(signal) {
@@ -148,10 +212,12 @@ export class Chat {
 
   async #runTool({ name, arguments: params }, signal) {
     signal.throwIfAborted();
-    this.#setRunsTool(true);
+    this.#receipt = params._receipt;
+    this.#setRunsTool(true, this.#options.waits[name]);
     try {
       return await unlessAborted(this.#onClientTool({ name, params }), signal);
     } finally {
+      this.#receipt = null;
       this.#setRunsTool(false);
     }
   }
@@ -168,6 +234,7 @@ export class Chat {
     const request = this.threadId ? { thread_id: this.threadId, ...params } : params;
     for await (const event of events(this.#options.endpoint, type, request, signal)) {
       this.#take(event);
+      if (event.type === "thread.item.done") this.#tabs?.postMessage(this.threadId);
       if (event.type === "thread.item.done" && isOpenCall(event.item)) calls.push(event.item);
     }
     return calls;
@@ -191,10 +258,12 @@ export class Chat {
       this.#failed(error);
     } finally {
       if (this.#busy === controller) this.#setBusy(null);
+      if (this.#isBehind) this.#catchUp();
     }
   }
 
   #failed(error) {
+    if (error === ELSEWHERE) return;
     if (error.name === "AbortError") {
       this.#progress("Stopped. Write to go on.");
     } else if (error instanceof Refused && error.status === 404) {
@@ -227,7 +296,7 @@ export class Chat {
       case "thread.item.added":
       case "thread.item.done":
       case "thread.item.replaced":
-        if (event.item.type === "user_message") this.#confirm();
+        if (event.item.type === "user_message") this.#confirm(event.item);
         this.#show(event.item, event.type === "thread.item.added");
         break;
       case "thread.item.updated":
@@ -258,7 +327,9 @@ export class Chat {
     const last = messages.at(-1);
     if (!last) return;
     ids.slice(ids.indexOf(last) + 1).forEach((id) => this.#remove(id));
+    this.#options.onSend(textOf(this.#items.get(last)));
     await this.#converse("threads.retry_after_item", { item_id: last });
+    this.#offerRetry();
   }
 
   #show(item, isGrowing = false) {
@@ -286,9 +357,11 @@ export class Chat {
     this.#elements.delete(id);
   }
 
-  #confirm() {
+  #confirm(message) {
+    if (this.#unconfirmed === null) return;
     this.#unconfirmed = null;
     this.#remove("unconfirmed");
+    this.#options.onSend(textOf(message));
   }
 
   #forget() {
@@ -319,8 +392,10 @@ export class Chat {
     }
   }
 
-  #setRunsTool(runsTool) {
+  #setRunsTool(runsTool, waits) {
     this.#runsTool = runsTool;
+    this.#view.root.classList.toggle("waits", Boolean(waits)); // for a person: nothing turns meanwhile
+    if (this.isBusy) this.#progress(waits ?? "Working…");
     // not `disabled`, which would lose the focus
     this.#view.send?.setAttribute("aria-disabled", String(!this.#mayWrite));
   }
@@ -350,6 +425,7 @@ export class Chat {
 
   #build(root) {
     const log = element("div", { class: "log", role: "log", "aria-label": "Conversation", tabindex: "0" });
+    log.dataset.greeting = this.#options.greeting;
     const progress = element("p", { class: "progress", role: "status" });
     const trouble = element("div", { class: "trouble", role: "alert" });
     const state = element("div", { class: "state" }, progress);
@@ -363,7 +439,11 @@ export class Chat {
     const box = element("textarea", { rows: 2, placeholder: "Write a message", "aria-label": "Message" });
     const send = element("button", { type: "submit", class: "send" }, "Send");
     const suggest = (text) => element("button", { type: "button", onclick: () => this.send(text) }, text);
-    const startOver = element("button", { type: "button", onclick: () => this.#startOver(box) }, "New conversation");
+    const startOver = element(
+      "button",
+      { type: "button", class: "plain-button", onclick: () => this.#startOver(box) },
+      "New conversation",
+    );
     const suggestions = element("div", { class: "suggestions" }, ...this.#options.suggestions.map(suggest));
     const form = element("form", { class: "composer" }, box, send);
     form.addEventListener("submit", (event) => {

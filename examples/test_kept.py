@@ -1,4 +1,4 @@
-"""Where the todo list is kept, and the secret of its sessions."""
+"""Where the demos keep everything, and the secret of the todo list's sessions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from examples import kept
 from examples.demo import CannotRunError
-
-from .settings import read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
 
 def test_a_secret_is_made_once_and_is_the_users_alone(tmp_path: Path) -> None:
     """The next start finds the secret of the first, so that sessions outlast a restart."""
-    first = read_settings().session_secret
+    first = kept.session_secret()
 
-    assert first == read_settings().session_secret
+    assert first == kept.session_secret()
     assert len(first) > 40
     assert 0o600 == stat.S_IMODE((tmp_path / "todo.secret").stat().st_mode)
 
@@ -34,15 +33,15 @@ def test_of_two_workers_that_make_a_secret_one_does(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("secrets.token_hex", another_worker_is_faster)
 
-    assert "theirs" == read_settings().session_secret
-    assert {"todo.db", "todo.secret"} == {path.name for path in tmp_path.iterdir()}
+    assert "theirs" == kept.session_secret()
+    assert {"todo.secret"} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_given_secret_is_taken_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SESSION_SECRET is for machines that share one, and is written nowhere."""
     monkeypatch.setenv("SESSION_SECRET", "given")
 
-    assert "given" == read_settings().session_secret
+    assert "given" == kept.session_secret()
     assert not (tmp_path / "todo.secret").exists()
 
 
@@ -51,8 +50,8 @@ def test_any_address_of_a_postgresql_will_do(scheme: str, monkeypatch: pytest.Mo
     """Whatever the scheme says of a driver, ours is taken; the password is not shown."""
     monkeypatch.setenv("DATABASE_URL", f"{scheme}://ada:secret@db.example.com/todo")
 
-    assert "postgresql+asyncpg://ada:secret@db.example.com/todo" == read_settings().database_url
-    assert "postgresql+asyncpg://ada:***@db.example.com/todo" == read_settings().database
+    assert "postgresql+asyncpg://ada:secret@db.example.com/todo" == kept.todo_database()
+    assert "postgresql+asyncpg://ada:***@db.example.com/todo" == kept.shown(kept.todo_database())
 
 
 @pytest.mark.parametrize("given", ["mysql://db/todo", "postgres", "postgresql:/db", "sqlite:///todo.db"])
@@ -61,4 +60,4 @@ def test_what_is_no_address_is_refused(given: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DATABASE_URL", given)
 
     with pytest.raises(CannotRunError, match="has to be like postgresql://"):
-        read_settings()
+        kept.todo_database()

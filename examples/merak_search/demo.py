@@ -1,0 +1,26 @@
+"""How the site shows this demo: nothing of this is needed in a copy."""
+
+from examples import kept
+from examples.demo import Demo
+from examples.offline import model_or_offline
+
+from . import offline
+from .main import create_app
+from .plain import create_plain_app
+
+DEMO = Demo(
+    title="Merak, a search for people",
+    about="One tool asks the page for three things, and waits for each: start an animation, let the user choose one of "
+    "the people who were found, stop the animation. Next to it, what plain ChatKit makes of the same three.",
+    says=("Who knows about maritime law?",),
+    answers={"choose_agent": {"name": "Dara"}},
+    endpoints={
+        "Plain ChatKit. The tool sets ctx.context.client_tool_call three times: the last one stays.": "plain/chatkit",
+        "With chatkit-clienttools. The tool asks three times, and goes on with each answer.": "chatkit",
+    },
+    make_apps=lambda: {
+        "/plain": create_plain_app(kept.database("merak_search"), model_or_offline(offline.reply)),
+        "": create_app(kept.database("merak_search"), model_or_offline(offline.reply)),
+    },
+    keeps=lambda: kept.shown(kept.database("merak_search")),
+)

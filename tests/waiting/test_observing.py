@@ -130,7 +130,8 @@ class TestEvents:
 
         assert len(THINGS) == len(events)
 
-    async def test_a_tool_that_a_retry_has_dropped(self, store: Store[Any]) -> None:
+    @pytest.mark.parametrize("in_step", [True, False], ids=["in a step", "after its steps"])
+    async def test_a_tool_that_a_retry_has_dropped(self, store: Store[Any], in_step: bool) -> None:
         """A tool that returns after a retry of its message has dropped it is no event: nobody gets what it returns."""
         began, may_end = asyncio.Event(), asyncio.Event()
         events: list[ToolEvent] = []
@@ -141,7 +142,7 @@ class TestEvents:
 
         async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
             await chooses(sequencer, ctx)
-            await sequencer.step(ctx, slow)
+            await (sequencer.step(ctx, slow) if in_step else slow())
             return "worked"
 
         steps = [[calls("works")], speaks("Once more."), speaks("Never said.")]

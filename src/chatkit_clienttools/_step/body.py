@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from chatkit.agents import AgentContext
     from chatkit.types import SDKHiddenContextItem, ThreadStreamEvent
 
-    from chatkit_clienttools._protocol.decide import Event
     from chatkit_clienttools._protocol.plan import PlannedCall, WaitingTool
 
     from .rules import Rules
@@ -102,7 +101,7 @@ class RunningBody:
             self.has_ended_early = not self.has_ended_well
             await close(events)
 
-    def end(self, calls: tuple[PlannedCall, ...]) -> Event:
+    def end(self, calls: tuple[PlannedCall, ...]) -> Ended | WentOn:
         """Say how it has ended."""
         sees = 0 if self.run.posted is Posted.OTHER else self.run.latest.answers  # an action may do without the model
         waiting = self.waiting
@@ -181,7 +180,7 @@ class WokenBody(RunningBody):
             yield event
         self.queue.enqueue(context, ())  # takes the call that the function has put into the slot
 
-    def end(self, calls: tuple[PlannedCall, ...]) -> Event:
+    def end(self, calls: tuple[PlannedCall, ...]) -> Ended | WentOn:
         """Say how far the tool has come."""
         tool = self._replay.as_it_waits if self._replay else self._waiting
         output = self._replay.output if self._replay else json.dumps(CODE_HAS_CHANGED)

@@ -196,20 +196,19 @@ class Run:
             self._has_returned,
         )
 
-    def _announce_tools(self, event: Event, outcome: Outcome) -> None:
-        """Announce which tools wait now, and which has returned."""
-        match event:
-            case Ended(tools=tools):
-                for tool in tools:
-                    self._announce(tool, "waiting")
-            case WentOn(tool=tool, output=None):
-                # otherwise another request has taken it over, or a retry has dropped it
-                if outcome.after.at_rest.tool(tool.id) is not None and not tool.is_ready:
-                    self._announce(tool, "waiting")
-            case WentOn(tool=tool):
-                if any(write.item.id == tool.id for write in outcome.writes):
-                    self._has_returned = tool.name
-                    self._announce(tool, "returned")
+    def _announce_tools(self, event: Ended | WentOn, outcome: Outcome) -> None:
+        """Announce which tools wait now, or that one has returned; not if a retry or another request was quicker."""
+        if isinstance(event, Ended):
+            for tool in event.tools:
+                self._announce(tool, "waiting")
+            return
+        tool = event.tool
+        if event.output is None:
+            if outcome.after.at_rest.tool(tool.id) is not None and not tool.is_ready:
+                self._announce(tool, "waiting")
+        elif any(write.item.id == tool.id for write in outcome.writes):
+            self._has_returned = tool.name
+            self._announce(tool, "returned")
 
     def _announce(self, tool: WaitingTool, state: ToolState) -> None:
         announce_tool(

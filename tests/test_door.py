@@ -25,6 +25,7 @@ ORDER = (
     "errors",
     "receipts",
     "answers",
+    "media",
     "observe",
     "tools",
     "_protocol",

@@ -12,6 +12,9 @@ from openai.types.responses.response_input_item_param import FunctionCallOutput
 
 from ._protocol.outputs import output_in
 from ._step.lookup import current_body
+from .errors import UsageError
+from .media import ClientFile, ClientImage
+from .observe import log_and_return
 from .receipts import ASKED, answer_of, unstamped
 from .store import newest_items
 from .tools import is_error_report
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from chatkit.store import Store
     from chatkit.types import SDKHiddenContextItem, ThreadItem, ThreadMetadata
 
+    from .media import Media
     from .sequencer import ClientToolSequencer
 
 
@@ -33,13 +37,24 @@ class ClientToolConverter(ThreadItemConverter):
     A call whose answer nobody wanted does not reach it. A call that failed reaches it as `{"error": ...}`, so that it
     can say so or try something else. Receipts are left out.
 
+    The images and files in answers (`ClientImage`, `ClientFile`) reach it as images and files: the newest ones, and a
+    line of text for each older one. `newest_images=0` is for a model that sees no images.
+
     To use, to subclass, or to put before a converter of your own:
     `class MyConverter(ClientToolConverter, TheConverterIHave)`.
     """
 
-    def __init__(self, sequencer: ClientToolSequencer, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        sequencer: ClientToolSequencer,
+        *args: Any,
+        newest_images: int = 3,
+        newest_files: int = 3,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._sequencer = sequencer
+        self._newest = {"input_image": newest_images, "input_file": newest_files}
 
     async def sdk_hidden_context_to_input(
         self, item: SDKHiddenContextItem
@@ -61,7 +76,7 @@ class ClientToolConverter(ThreadItemConverter):
         What a tool has returned because the user wrote comes before what the user wrote.
         """
         items = list(thread_items) if isinstance(thread_items, Sequence) else [thread_items]
-        return await super().to_agent_input(_in_order(items))
+        return _with_newest_media(await super().to_agent_input(_in_order(items)), self._newest)
 
     async def load_history(
         self, store: Store[TContext], thread: ThreadMetadata, context: TContext, *, limit: int = 30
@@ -94,10 +109,73 @@ class ClientToolConverter(ThreadItemConverter):
             return None
         answer = answer_of(item)
         problem = tool.problem_with(answer)
+        parts: list[dict[str, Any]] = []
         if problem is not None and not is_error_report(answer):
             answer = {"error": problem}
+        elif problem is None and tool.takes_media:
+            text, media = tool.media_in(answer)
+            parts = [_text(text), *[await self._part(each) for each in media]]
+            answer = None  # it would be written once more, with all that is in it
         bare = item.model_copy(update={"arguments": unstamped(item), "output": answer})
-        return await super().client_tool_call_to_input(bare)
+        read = await super().client_tool_call_to_input(bare)
+        return _with_output(read, parts) if parts else read
+
+    async def resolve(self, media: Media) -> str | None:
+        """Return the URL, `https:` or `data:`, of an image or a file that the page has only referred to.
+
+        To override: look up `media.reference`, and whether the user may see it. None if there is no such thing any
+        more. `media` is a `ClientImage` or a `ClientFile`.
+        """
+        raise log_and_return(
+            UsageError(
+                f"The page has answered with the {type(media).__name__} {media.reference!r}: override "
+                "`async def resolve(self, media)` of your ClientToolConverter, and return its URL"
+            )
+        )
+
+    async def _part(self, media: Media) -> dict[str, Any]:
+        """Return an image or a file as the model gets it."""
+        url = media.data_url or await self.resolve(media)
+        match media:
+            case _ if url is None:
+                return _text(f"[{media.kind} that is gone]")
+            case ClientImage():
+                return {"type": "input_image", "image_url": url, "detail": media.detail}
+            case ClientFile() if url.startswith("data:"):
+                return {"type": "input_file", "filename": media.filename, "file_data": url}
+        return {"type": "input_file", "file_url": url}
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "input_text", "text": text}
+
+
+def _with_output(read: Any, parts: list[dict[str, Any]]) -> Any:
+    """Return a call and its output with these parts for an output."""
+    items = read if isinstance(read, list) else [read]
+    return [
+        {**item, "output": parts} if item and item.get("type") == "function_call_output" else item for item in items
+    ]
+
+
+def _with_newest_media(read: list[TResponseInputItem], newest: Mapping[str, int]) -> list[TResponseInputItem]:
+    """Return what the model reads with a line of text for each image and file of an output but the newest."""
+    left = dict(newest)
+
+    def shown(part: dict[str, Any]) -> dict[str, Any]:
+        kind = part.get("type", "")
+        if kind not in left:
+            return part
+        left[kind] -= 1
+        return part if left[kind] >= 0 else _text(f"[{kind.removeprefix('input_')} that is not shown here]")
+
+    items: list[Any] = [*read]
+    for n, item in reversed([*enumerate(items)]):
+        if item.get("type") == "function_call_output" and isinstance(item["output"], list):
+            parts = [shown(part) for part in reversed(item["output"])][::-1]
+            is_text = all(part.get("type") == "input_text" for part in parts)
+            items[n] = {**item, "output": "\n".join(part["text"] for part in parts) if is_text else parts}
+    return items
 
 
 def _in_order(items: list[ThreadItem]) -> list[ThreadItem]:

@@ -100,6 +100,7 @@ class ClientToolSequencer:
         max_bytes: How large they may be, together, as JSON: they are loaded with every request.
         max_answer_bytes: How large the request may be in which the browser answers. The call of a larger one has
             failed, and as a rule no more than its beginning is read.
+        max_media_bytes: How much larger it may be for a tool whose result has a `ClientImage` or `ClientFile`.
         receipts: Whether each call's params carry a receipt under `_receipt`, so that an answer says which call it is
             for. The frontend wraps its handler with `withReceipts`. An async tool made with `function_tool` turns them
             on: it may ask, and a repeated answer must not be taken for the next one.
@@ -121,6 +122,7 @@ class ClientToolSequencer:
         max_queued: int = 64,
         max_bytes: int = 256 * 1024,
         max_answer_bytes: int = 1024 * 1024,
+        max_media_bytes: int = 8 * 1024 * 1024,
         receipts: bool = False,
         lock: Callable[[str], AbstractAsyncContextManager[Any]] | None = None,
         answers: Callable[[Any], Any] = lambda result: result,
@@ -144,6 +146,7 @@ class ClientToolSequencer:
             max_queued=max_queued,
             max_bytes=max_bytes,
             max_answer_bytes=max_answer_bytes,
+            max_media_bytes=max_media_bytes,
             receipts=receipts,
             answers=answers,
             lock=_factory_of_locks(lock),

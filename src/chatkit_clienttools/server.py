@@ -111,7 +111,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
     ) -> StreamingResult | NonStreamingResult:
         """Read a request and answer it; raise `InvalidRequestError` if it is not one of ChatKit's."""
         rules = _sequencer_of(self).rules
-        parsed, is_changed = read_request(request, rules.max_answer_bytes, rules.answers)
+        parsed, is_changed = read_request(request, rules.max_posted, rules.answers)
         inherited = super().process
         if getattr(inherited, "__func__", None) is not ChatKitServer.process:
             # an application's own checks are not to be passed over

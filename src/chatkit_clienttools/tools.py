@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from chatkit.agents import AgentContext, ClientToolCall
@@ -14,6 +15,7 @@ from typing_extensions import TypeVar as DefaultTypeVar
 
 from .answers import reason_in
 from .errors import InvalidArgumentsError, UsageError
+from .media import TAKEN_OUT, holds_media
 from .observe import log_and_return
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from agents import RunContextWrapper
     from pydantic_core import ErrorDetails
+
+    from .media import Media
 
 MAX_PROBLEMS = 10
 """How many fields that do not fit are named."""
@@ -150,9 +154,21 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
             raise self._by_name("arguments")
         return Call(name=self.name, arguments=self._validated(arguments))
 
+    @cached_property
+    def takes_media(self) -> bool:
+        """Whether an answer may hold a `ClientImage` or a `ClientFile`."""
+        return holds_media(self._answer.core_schema)
+
     def read(self, answer: object) -> R_co | None:
         """Return a valid answer as the declared type; None if no answer is wanted."""
         return self._answer.validate_json(to_json(answer)) if self.answer_wanted else None
+
+    def media_in(self, answer: object) -> tuple[str, list[Media]]:
+        """Return a valid answer as JSON with a line of text in the place of each image and file, and all of these."""
+        found: list[Media] = []
+        value, context = self.read(answer), {TAKEN_OUT: found}
+        text = self._answer.dump_json(value, by_alias=True, exclude_unset=True, warnings=False, context=context)
+        return text.decode(), found
 
     @staticmethod
     def report_in(answer: object) -> str | None:

@@ -147,6 +147,8 @@ class Policy:
     aborts: bool
     """Whether a call that fails cancels those behind it."""
     receipts: bool
+    taken: Callable[[str, Any], Any] = field(default=lambda _, output: output, repr=False)
+    """What is stored of an answer to a tool: the answer, or why it was refused."""
 
     def decide(self, thread: Thread, event: Event) -> Thread:  # noqa: C901, PLR0911  one for each event
         """Return the thread as it has to be after the event; the same value if nothing has to change."""
@@ -190,7 +192,7 @@ class Policy:
         if answer is not None and answer.receipt not in {None, receipt}:
             return thread
         output = event.result if answer is None else answer.output
-        item = item.model_copy(update={"status": "completed", "output": output})
+        item = item.model_copy(update={"status": "completed", "output": self.taken(item.name, output)})
         thread = thread.completing(item)
         if self.aborts and self.has_failed(item):
             thread = _cancelling(thread, lambda call: not call.required)

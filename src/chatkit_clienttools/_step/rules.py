@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
+from pydantic_core import to_json
+
 from chatkit_clienttools._locks import ThreadLocks
 from chatkit_clienttools._protocol.decide import Policy
+from chatkit_clienttools.answers import refusal, too_large
 from chatkit_clienttools.errors import printable
 from chatkit_clienttools.observe import logger
 from chatkit_clienttools.tools import ClientTool
@@ -40,6 +43,7 @@ class Rules:
     max_queued: int
     max_bytes: int
     max_answer_bytes: int
+    max_media_bytes: int
     receipts: bool
     answers: Callable[[Any], Any]
     lock: Callable[[str], AbstractAsyncContextManager[Any]] | None
@@ -59,7 +63,21 @@ class Rules:
             keeps=self.on_user_message == "keep",
             aborts=self.on_failure == "abort",
             receipts=self.receipts,
+            taken=self.taken,
         )
+
+    @property
+    def max_posted(self) -> int:
+        """How large a request with an answer may be, whatever tool it is for."""
+        takes_media = any(tool.takes_media for tool in self.tools.values())
+        return self.max_answer_bytes + (self.max_media_bytes if takes_media else 0)
+
+    def taken(self, name: str, output: Any) -> Any:
+        """Return what is stored of an answer, now that its tool is known: without images it has to be smaller."""
+        limit = self.max_answer_bytes
+        if limit == self.max_posted or self.tool(name).takes_media or len(to_json(output, fallback=str)) <= limit:
+            return output
+        return refusal(too_large(limit))
 
     @property
     def worker(self) -> str:

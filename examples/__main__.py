@@ -11,6 +11,8 @@ from contextlib import closing
 from typing import NoReturn
 
 MISTAKE = 2
+STARTING = 60
+"""Seconds that a worker may take to start, on a busy machine."""
 
 try:
     import uvicorn
@@ -61,6 +63,7 @@ def serve(host: str, port: int, workers: int) -> None:
             workers=workers,
             log_level="warning",
             timeout_graceful_shutdown=1,
+            timeout_worker_healthcheck=STARTING,  # or a worker that is slow to start is killed, again and again
         )
         Multiprocess(config, sockets=[listening]).run()  # it starts a worker that was killed again, even the only one
         print()  # after ^C

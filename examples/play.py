@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import os
 import socket
 import sys
-import time
-from contextlib import asynccontextmanager, contextmanager
+import textwrap
+from contextlib import asynccontextmanager
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from chatkit_clienttools.testing import FakeBrowser
-
 from .demo import demos
+from .recording import Moment, record
 from .site import app_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from fastapi import FastAPI
 
 WIDTH = 100
-COLOURS = {"user": 1, "chat": 1, "browser": 36, "call": 32, "tool": 33}
-SPOKEN = {"says": "user", "reads": "chat"}
+TIME = "{:>6}  "
+GAP = "   "
+INDENT = 10
+COLOURS = {"says": "1", "calls": "36", "answers": "36", "reads": "1;32", "card": "1", "title": "1"}
+WHO = {"says": "you", "calls": "page <-", "answers": "page ->", "reads": "assistant", "card": "assistant"}
 
 
 async def play(name: str) -> None:
-    """Play what a demo's user says at each of its endpoints, and print what happens."""
+    """Play what a demo's user says at all of its endpoints at once, and print what happens, side by side."""
     demo = demos()[name]
-    print(f"{demo.title}. {demo.about}\n")
+    columns = Columns([*demo.endpoints])
+    print(textwrap.fill(f"{demo.title}. {demo.about}", WIDTH), end="\n\n")
     async with serving(app_of(name)) as url:
-        for title, endpoint in demo.endpoints.items():
-            print(title)
-            timeline = Timeline()
-            browser = FakeBrowser(
-                f"{url}/{endpoint}", handlers=lambda tool, _: demo.answers.get(tool, {}), observer=timeline.browser
-            )
-            with timeline.listening():
-                for text in demo.says:
-                    await browser.send(text)
-            print(f"=> client tools that ran: {len(browser.calls)}; answers in words: {len(browser.texts)}\n")
+        columns.titles()
+        await record(url, demo, columns.tell)
+    columns.sums()
 
 
 @asynccontextmanager
@@ -61,54 +56,69 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
                 await task
 
 
-class Timeline(logging.Handler):
-    """Prints what happens, with the milliseconds since it began. The steps of a call come from the library's log."""
+class Columns:
+    """Prints what happens at each endpoint in a column of its own, in the order of time."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._began = time.perf_counter()
+    def __init__(self, titles: list[str]) -> None:
+        self._titles = titles
+        self._width = (WIDTH - len(TIME.format("")) - len(GAP) * (len(titles) - 1)) // len(titles)
+        self._moments: list[list[Moment]] = [[] for _ in titles]
         has_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._colours = COLOURS if has_colours else {}
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen to what the library logs."""
-        logger = logging.getLogger("chatkit_clienttools")
-        level = logger.level
-        logger.setLevel(logging.INFO)
-        logger.addHandler(self)
-        try:
-            yield
-        finally:
-            logger.removeHandler(self)
-            logger.setLevel(level)
+    def titles(self) -> None:
+        """Print the titles, and what a tool does there."""
+        heads, rests = zip(*[title.partition(": ")[::2] for title in self._titles], strict=True)
+        self._print("", [textwrap.wrap(head, self._width) for head in heads], "title")
+        self._print("", [textwrap.wrap(rest, self._width) for rest in rests])
+        self._print("", [["-" * self._width] for _ in self._titles])
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a step of a call, or what a tool that waits does."""
-        step: dict[str, Any] = vars(record)
-        if "waits_for" in step:
-            what = f"waits for {step['waits_for']}" if step["state"] == "waiting" else f"is {step['state']}"
-            self.tell("tool", f"{step['tool']} {'has returned' if step['state'] == 'returned' else what}")
-        elif "call_id" in step:
-            waited = f" after {step['waited_ms']} ms" if step["previous"] else ""
-            change = f"{step['previous'] or 'new'} -> {step['state']}{waited}"
-            self.tell(f"call {step['position'] + 1}", f"{change:<32}  {step['item_id']}  {step['tool']}")
+    def tell(self, column: int, moment: Moment) -> None:
+        """Print a moment, in its column."""
+        self._moments[column].append(moment)
+        lines = textwrap.wrap(
+            f"{WHO.get(moment.kind, 'tool'):<{INDENT}}{told(moment)}", self._width, subsequent_indent=" " * INDENT
+        )
+        cells = [lines if number == column else [] for number in range(len(self._titles))]
+        self._print(f"{moment.at / 1000:.1f} s", cells, moment.kind)
 
-    def browser(self, kind: str, what: Any) -> None:
-        """Print what the browser does."""
-        if kind in SPOKEN:
-            self.tell(SPOKEN[kind], f'"{what}"')
-        elif kind == "widget":
-            self.tell("chat", f'a card: "{what["copy_text"]}"')
-        elif kind == "gets":
-            self.tell("browser", f"gets {what[0]} {json.dumps(what[1])}")
-        else:
-            self.tell("browser", f"{kind} {json.dumps(what)}")
+    def sums(self) -> None:
+        """Print what has come of it."""
+        self._print("", [["-" * self._width] for _ in self._titles])
+        self._print("", [[summed(moments)] for moments in self._moments], "title")
 
-    def tell(self, who: str, what: str) -> None:
-        """Print a line, cut to the width of the page."""
-        elapsed = (time.perf_counter() - self._began) * 1000
-        line = f"{elapsed:6.0f} ms  {who:<8}  {what}"
-        line = line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
-        colour = self._colours.get(who.partition(" ")[0])
-        print(line if colour is None else f"\033[{colour}m{line}\033[0m", flush=True)
+    def _print(self, time: str, cells: list[list[str]], kind: str = "") -> None:
+        colour = self._colours.get(kind)
+        for row in zip_longest(*cells, fillvalue=""):
+            padded = [f"{cell:<{self._width}}" for cell in row]
+            shown = [f"\033[{colour}m{cell}\033[0m" if colour and cell.strip() else cell for cell in padded]
+            print((TIME.format(time) + GAP.join(shown)).rstrip(), flush=True)
+            time = ""
+
+
+def told(moment: Moment) -> str:
+    """Return a moment in words."""
+    words = {
+        "says": f'"{moment.what}"',
+        "reads": f'"{moment.what}"',
+        "card": f'a card: "{moment.what}"',
+        "calls": f"{moment.name} {brief(moment.what)}",
+        "answers": brief(moment.what),
+        "waits": f"waits for {moment.what}",
+        "woken": "goes on",
+        "returned": "has returned",
+    }
+    return words[moment.kind]
+
+
+def brief(value: Any) -> str:
+    """Return what JSON holds, without its keys: of a list of objects the first value of each."""
+    if isinstance(value, list):
+        return ", ".join(brief(next(iter(each.values()))) if isinstance(each, dict) else brief(each) for each in value)
+    return ", ".join(map(brief, value.values())) if isinstance(value, dict) else str(value)
+
+
+def summed(moments: list[Moment]) -> str:
+    """Say how many client tools have run, and how often the assistant has answered."""
+    kinds = [moment.kind for moment in moments]
+    return f"=> client tools: {kinds.count('calls')}; answers: {kinds.count('reads')}"

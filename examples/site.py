@@ -6,7 +6,6 @@ its calls, and the guard.
 
 from __future__ import annotations
 
-import html
 import os
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,15 +14,16 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel
 
 from chatkit_clienttools.errors import StoreUnavailableError
 
-from . import kept
+from . import front, kept
 from .demo import CannotRunError, Demo, demos
 from .guard import Guard
 from .offline import has_key
 from .timeline import Step, Timeline
-from .web import WEB, serve, serve_page
+from .web import PICTURES, serve, serve_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 SUPERVISED = "DEMO_SUPERVISED"
 """The environment variable that says that a worker which dies is started again."""
 
-ENTRY = """<li><a href="{name}/"><strong>{title}</strong></a><p>{about}</p></li>"""
 MODEL = {True: "The model is OpenAI's: OPENAI_API_KEY is set.", False: "No key is set: a small offline model answers."}
 
 
@@ -42,10 +41,10 @@ def application() -> FastAPI:
     apps = {f"/{name}": _shown(name, demo, timeline) for name, demo in known.items()}
     site = _hosting(apps, timeline)
     site.add_middleware(Guard)
-    site.add_api_route("/", lambda: HTMLResponse(_index(known)))
+    site.add_api_route("/", lambda: HTMLResponse(front.page(MODEL[has_key()], str(kept.directory()))))
     site.add_api_route("/server", _server)
     site.add_api_route("/server/kill", _kill, methods=["POST"], status_code=202)
-    serve(site, {})
+    serve(site, {f"/pictures/{picture.name}": picture for picture in PICTURES.glob("*.png")})
     _mount(site, apps)
     return site
 
@@ -112,18 +111,15 @@ def _server() -> dict[str, int | bool]:
     return {"process": os.getpid(), "restarts": SUPERVISED in os.environ}
 
 
-def _kill() -> Response:
+class Victim(BaseModel):
+    """The process that a page means: a browser may send its request a second time, to the next one."""
+
+    process: int
+
+
+def _kill(victim: Victim) -> Response:
     """Kill this process, as a crash or a deployment would: nothing is cleaned up. A new one is started at once."""
-    if SUPERVISED not in os.environ:
-        return Response("Nobody would start it again.", status_code=409)
+    if SUPERVISED not in os.environ or victim.process != os.getpid():
+        return Response("This is another process, or nobody would start it again.", status_code=409)
     os.kill(os.getpid(), signal.SIGKILL)
     return Response()  # pragma: no cover  there is nobody to send it
-
-
-def _index(known: dict[str, Demo]) -> str:
-    entries = [
-        ENTRY.format(name=name, title=html.escape(demo.title), about=html.escape(demo.about))
-        for name, demo in known.items()
-    ]
-    page = (WEB / "index.html").read_text("utf-8")
-    return page.replace("{{demos}}", "\n".join(entries)).replace("{{model}}", MODEL[has_key()])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 20
+SECONDS = 60
 QUESTION = "Who knows about maritime law?"
 
 

@@ -12,8 +12,8 @@ SQUARE = {"id": "n4", "kind": "square", "colour": "orange", "size": 44}
 
 DEMO = Demo(
     title="Canvas, an assistant that asks the page",
-    about="The model stops until you have selected shapes on a canvas, then answers about them. The canvas can fail, "
-    "and it can keep quiet until you write again.",
+    about="The model needs to know what you have selected. It waits for that, and answers about it. The canvas can "
+    "fail, or never answer.",
     says=("hi", "What have I selected?", "Which of these is the largest?"),
     answers={"get_selected_canvas_nodes": {"nodes": [CIRCLE, SQUARE]}},
     make_apps=lambda: {

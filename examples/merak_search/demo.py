@@ -10,13 +10,13 @@ from .plain import create_plain_app
 
 DEMO = Demo(
     title="Merak, a search for people",
-    about="One tool asks the page for three things, and waits for each: start an animation, let the user choose one of "
-    "the people who were found, stop the animation. Next to it, what plain ChatKit makes of the same three.",
+    about="One tool starts an animation, searches, waits for your choice, and goes on with it. Kill the server while "
+    "it waits: nothing is lost.",
     says=("Who knows about maritime law?",),
     answers={"choose_agent": {"name": "Dara"}},
     endpoints={
-        "Plain ChatKit. The tool sets ctx.context.client_tool_call three times: the last one stays.": "plain/chatkit",
-        "With chatkit-clienttools. The tool asks three times, and goes on with each answer.": "chatkit",
+        "Plain ChatKit: the tool sets ctx.context.client_tool_call three times; the last one stays.": "plain/chatkit",
+        "With chatkit-clienttools: the tool asks three times, and goes on with each answer.": "chatkit",
     },
     make_apps=lambda: {
         "/plain": create_plain_app(kept.database("merak_search"), model_or_offline(offline.reply)),

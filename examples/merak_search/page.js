@@ -119,7 +119,9 @@ class Stage {
 
   /** Show the people; it is done when the user has chosen one. */
   choice(people) {
+    this.ran.add("choice");
     this.set("choosing");
+    this.#count(false);
     return new Promise((choose) => this.show(people, { choose }));
   }
 
@@ -209,7 +211,7 @@ async function serving() {
 async function kill() {
   const before = (await serving()).process;
   tell(`Process ${before} is dead. Another one starts…`);
-  await fetch("../server/kill", { method: "POST", headers: json, body: "{}" }).catch(() => {}); // it cannot answer
+  await fetch("../server/kill", { method: "POST", headers: json, body: JSON.stringify({ process: before }) }).catch(() => {}); // it cannot answer
   let now = before;
   while (!now || now === before) {
     await new Promise((done) => setTimeout(done, 200));

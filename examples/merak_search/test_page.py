@@ -212,7 +212,7 @@ async def test_a_count_in_progress_is_no_loss(calm: Page, url: str) -> None:
     await ask(calm)
     await expect(calm.get_by_role("button", name="Choose Ada")).to_be_visible()
 
-    await expect(calm.locator("#ours .score")).to_contain_text("1 of 3 client tools have reached the page so far")
+    await expect(calm.locator("#ours .score")).to_contain_text("2 of 3 client tools have reached the page so far")
     await calm.reload()
     await expect(calm.get_by_role("button", name="Choose Ada")).to_be_visible()
     await expect(calm.locator("#ours .score.lost")).to_have_count(0)

@@ -9,8 +9,8 @@ from .main import create_app
 
 DEMO = Demo(
     title="Facts, a theme switcher",
-    about="Two tools that were written for plain ChatKit, used in one turn: a fact is noted and the theme is switched. "
-    "Both happen, and a card is streamed into the chat in the same run.",
+    about="Two tools that were written for plain ChatKit, used in one turn. Not a line of them has changed, and both "
+    "reach the page.",
     says=("I sail on Sundays. Make it dark.",),
     make_apps=lambda: {
         "": create_app(kept.database("theme_switcher"), model_or_offline(offline.reply)),

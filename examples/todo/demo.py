@@ -9,8 +9,7 @@ from .main import create_app
 
 DEMO = Demo(
     title="Todo, a list in a database",
-    about="Five tools over MCP, conversations and tasks that outlast a restart, and a list for each user. "
-    "Several workers share it.",
+    about="Five tools over MCP, on SQLite or PostgreSQL. Users are kept apart, and any number of workers share it.",
     says=("hi", "add buy milk", "finish milk", "show me all tasks"),
     make_apps=lambda: {"": create_app(kept.todo_database(), kept.session_secret(), model_or_offline(offline.reply))},
     keeps=lambda: kept.shown(kept.todo_database()),

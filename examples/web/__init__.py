@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 WEB = Path(__file__).parent
+PICTURES = WEB.parents[1] / "docs" / "pictures"
 SHARED = [*WEB.glob("*.js"), *WEB.glob("*.css")]
 """What all pages share. The folder as a whole is not served: it has Python in it."""
 

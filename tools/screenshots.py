@@ -1,0 +1,167 @@
+"""Make the pictures that README, docs and the front page show, from the running demos: `make screenshots`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from base64 import b64encode
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playwright.async_api import async_playwright, expect
+
+from . import chromium
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from playwright.async_api import Browser, Page
+
+PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+WIDE = {"width": 1120, "height": 720}
+CARD = {"width": 880, "height": 700}
+SCALE = 0.6
+CARD_SCALE = 0.8
+FRONT = {"width": 1180, "height": 1080}
+SCHEMES = ("light", "dark")
+
+STRIP = """<!doctype html><style>
+body {{ display: grid; grid-template-columns: 1fr 1fr; gap: 14px; margin: 0; padding: 14px; background: {back};
+  color: {text}; font: 19px/1.4 system-ui, sans-serif; }}
+figure {{ margin: 0; }} img {{ display: block; width: 100%; border: 1px solid #8888; border-radius: 8px; }}
+figcaption {{ padding: 6px 2px; }}</style>{frames}"""
+COLOURS = {"light": ("#ffffff", "#1a1d2b"), "dark": ("#0d1117", "#e8eaf4")}
+
+
+async def merak(page: Page) -> None:
+    """Let it wait for the user's choice."""
+    await say(page, "Who knows about maritime law?")
+    await expect(page.get_by_role("button", name="Choose Dara")).to_be_visible()
+
+
+async def facts(page: Page) -> None:
+    """Let both tools run."""
+    await page.get_by_role("button", name="I sail on Sundays").click()
+    await expect(page.locator(".step.completed")).to_have_count(2)
+
+
+async def canvas(page: Page) -> None:
+    """Let it wait for a selection, and select."""
+    await say(page, "Which of these is the largest?")
+    await expect(page.get_by_role("button", name="Done")).to_be_visible()
+    for name in ("blue square", "teal circle"):
+        await page.get_by_role("checkbox", name=name).check()
+
+
+async def todo(page: Page) -> None:
+    """Add tasks, and finish one."""
+    for text in ("add buy milk", "add water the plants", "finish milk"):
+        await say(page, text)
+        await expect(page.locator(".user_message").last).to_contain_text(text)
+        await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+    await expect(page.locator(".task.is-done")).to_have_count(1)
+
+
+DEMOS: dict[str, Callable[[Page], Awaitable[None]]] = {
+    "merak_search": merak,
+    "theme_switcher": facts,
+    "canvas_selection": canvas,
+    "todo": todo,
+}
+
+
+async def say(page: Page, text: str) -> None:
+    """Send a message."""
+    await page.get_by_role("textbox", name="Message").fill(text)
+    await page.get_by_role("button", name="Send").click()
+
+
+async def opened(browser: Browser, url: str, scheme: str, size: dict[str, int], scale: float) -> Page:
+    """Open a page in a scheme and a size."""
+    context = await browser.new_context(
+        viewport={"width": size["width"], "height": size["height"]},
+        device_scale_factor=scale,
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    page = await context.new_page()
+    await page.emulate_media(reduced_motion="reduce")
+    await page.goto(url)
+    return page
+
+
+async def film(browser: Browser, url: str, scheme: str) -> None:
+    """Take Merak's story in four pictures: it searches, the user may choose, the server is killed, it goes on."""
+    page = await opened(browser, f"{url}/merak_search/", scheme, WIDE, SCALE)
+    frames: list[str] = []
+
+    async def frame(caption: str) -> None:
+        picture = b64encode(await page.screenshot()).decode()
+        frames.append(f'<figure><img src="data:image/png;base64,{picture}"><figcaption>{caption}</figcaption></figure>')
+
+    await say(page, "Who knows about maritime law?")
+    await expect(page.locator("#ours .stage")).to_contain_text("Searching")
+    await frame("1. The tool has started the animation, and searches.")
+    await expect(page.get_by_role("button", name="Choose Dara")).to_be_visible()
+    await frame("2. The tool waits for your choice.")
+    await page.get_by_role("button", name="Kill the server").click()
+    await expect(page.locator(".server")).to_contain_text("goes on.", timeout=30_000)
+    await frame("3. The server is killed. Another one starts.")
+    await page.get_by_role("button", name="Choose Dara").click()
+    await expect(page.locator("#ours .score")).to_contain_text("3 of 3 client tools have reached the page; 1 answer")
+    await frame("4. You choose, and the tool goes on in the new process.")
+
+    back, text = COLOURS[scheme]
+    strip = await browser.new_page(viewport={"width": 1100, "height": 100})
+    await strip.set_content(STRIP.format(back=back, text=text, frames="".join(frames)))
+    await strip.screenshot(path=PICTURES / f"merak-{scheme}.png", full_page=True)
+
+
+async def main() -> None:
+    """Serve the demos, with a place of their own for what they keep, and take the pictures."""
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as data:
+        environment = {**os.environ, "DEMO_DATA": data, "OPENAI_API_KEY": "", "DATABASE_URL": ""}
+        command = ["-m", "examples", "--port=0"]
+        server = await asyncio.create_subprocess_exec(
+            sys.executable, *command, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        assert server.stdout  # noqa: S101
+        url = (await server.stdout.readline()).decode().split()[4]
+        try:
+            await take(url)
+        finally:
+            server.terminate()
+            await server.wait()
+
+
+async def take(url: str) -> None:
+    """Take the pictures of the demos that are served there."""
+    async with async_playwright() as playwright:
+        here = chromium.EXECUTABLE.exists()
+        browser = await playwright.chromium.launch(
+            executable_path=str(chromium.EXECUTABLE) if here else os.environ.get("CHROMIUM"),
+            env={**os.environ, **(chromium.ENVIRONMENT if here else {})},
+        )
+        for scheme in SCHEMES:
+            for name, play in DEMOS.items():
+                page = await opened(browser, f"{url}/{name}/", scheme, CARD, CARD_SCALE)
+                await play(page)
+                if name == "theme_switcher":  # the demo has made it dark by itself
+                    await page.evaluate("scheme => { document.documentElement.style.colorScheme = scheme }", scheme)
+                await page.add_style_tag(content="#ours > h2 { display: none }")
+                await page.locator("#ours, .panels").first.screenshot(path=PICTURES / f"{name}-{scheme}.png")
+            await film(browser, url, scheme)
+        for scheme in SCHEMES:  # after the others: it shows them
+            page = await opened(browser, url, scheme, FRONT, 0.9)
+            await page.screenshot(path=PICTURES / f"front-{scheme}.png")
+        await browser.close()
+    (PICTURES / "made.txt").write_text(f"{datetime.now(timezone.utc).date()}, by `make screenshots`\n", "utf-8")
+    sizes = [file.stat().st_size for file in PICTURES.glob("*.png")]
+    print(f"{len(sizes)} pictures in {PICTURES}: {sum(sizes) // 1024} KiB")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

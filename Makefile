@@ -27,7 +27,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-whole with-floors each-chatkit each-sdk explore load mutants lint format types docs build clean
+.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-whole with-floors each-chatkit each-sdk explore load mutants lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -54,6 +54,9 @@ $(DEMO): pyproject.toml $(PINS)
 
 screenshots: $(READY) $(CHROMIUM_HERE) ## make the pictures of README, docs and the front page, from the running demos
 	$(BIN)/python -m tools.screenshots
+
+react: $(READY) ## check the types of the React page of Merak, and build it (from npm)
+	@$(BIN)/python -m tools.react
 
 demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## serve all demos at http://127.0.0.1:8000 (PORT=..., WORKERS=...)
 	@exec $(BIN)/python -m examples --port $(PORT) --workers $(WORKERS)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 SUPERVISED = "DEMO_SUPERVISED"
 """The environment variable that says that a worker which dies is started again."""
 
+REACT = Path(__file__).parent / "react"
+REACT_BUILT = REACT / "dist" / "app.js"
+"""Merak's page in React, if it was built: `make react`."""
+
 MODEL = {True: "The model is OpenAI's: OPENAI_API_KEY is set.", False: "No key is set: a small offline model answers."}
 
 
@@ -44,6 +48,8 @@ def application() -> FastAPI:
     site.add_api_route("/", lambda: HTMLResponse(front.page(MODEL[has_key()], str(kept.directory()))))
     site.add_api_route("/server", _server)
     site.add_api_route("/server/kill", _kill, methods=["POST"], status_code=202)
+    if REACT_BUILT.exists():
+        serve(site, {"/react/": REACT / "index.html", "/react/app.js": REACT_BUILT})
     serve(site, {f"/pictures/{picture.name}": picture for picture in PICTURES.glob("*.png")})
     _mount(site, apps)
     return site

@@ -44,9 +44,11 @@ class Watched(PlainStore):
         if method in self.raises:
             raise self.raises[method]
 
-    async def load_thread_items(self, *args: Any) -> Page[ThreadItem]:
-        self._note("load_thread_items", *args)
-        return await super().load_thread_items(*args)
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: Any
+    ) -> Page[ThreadItem]:
+        self._note("load_thread_items", thread_id, after, limit, order, context)
+        return await super().load_thread_items(thread_id, after, limit, order, context)
 
     async def load_item(self, thread_id: str, item_id: str, context: Any) -> ThreadItem:
         self._note("load_item", thread_id, item_id, context)
@@ -100,8 +102,10 @@ class TestNewestItems:
         """A store that gives its first page again and again, and says that there is more, is not followed for ever."""
 
         class StartsOver(Watched):
-            async def load_thread_items(self, *args: Any) -> Page[ThreadItem]:
-                page = await super().load_thread_items(args[0], None, 2, *args[3:])
+            async def load_thread_items(
+                self, thread_id: str, after: str | None, limit: int, order: str, context: Any
+            ) -> Page[ThreadItem]:
+                page = await super().load_thread_items(thread_id, None, 2, order, context)
                 return Page(data=page.data, has_more=True, after=page.after)
 
         store = StartsOver()

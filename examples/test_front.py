@@ -25,7 +25,9 @@ OPACITIES = "parts => parts.map(part => getComputedStyle(part).opacity)"
 
 
 def without_times(played: list[list[recording.Moment]]) -> list[list[dict[str, Any]]]:
-    return [[moment.model_dump(exclude={"at"}) for moment in moments] for moments in played]
+    """What pages have done, and what tools have: which of the two is told first may differ."""
+    told = [[moment.model_dump(exclude={"at"}) for moment in moments] for moments in played]
+    return [sorted(moments, key=lambda moment: moment["kind"] in {"waits", "woken", "returned"}) for moments in told]
 
 
 async def test_the_recording_is_what_the_servers_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def test_a_demo_is_played_in_the_terminal() -> None:
         "tool goes on",
         "tool has returned",
     ]
-    assert ours == [step for step in steps if step in ours][:3] + [step for step in steps if step in ours][-7:]
+    assert {*ours} == {*steps}  # which of the log and the stream is first differs
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,16 @@ def _is_for_type_checkers(node: Any) -> bool:
 def _changes(node: Any) -> Iterator[Any]:
     for kind, operator in [*mutation_operators, *OPERATORS]:
         if isinstance(node, kind):
-            yield from operator(node)
+            yield from (changed for changed in operator(node) if not _is_none_for_false(node, changed))
+
+
+def _is_none_for_false(node: Any, changed: Any) -> bool:
+    """Whether None is assigned where False was: no condition tells them apart."""
+    return isinstance(node, (cst.Assign, cst.AnnAssign)) and _is(node.value, "False") and _is(changed.value, "None")
+
+
+def _is(node: Any, name: str) -> bool:
+    return node is not None and node.deep_equals(cst.Name(name))
 
 
 def _nothing(node: Any) -> Iterable[Any]:
@@ -100,7 +109,7 @@ def _nothing(node: Any) -> Iterable[Any]:
 
 def _return_nothing(node: Any) -> Iterable[Any]:
     """Return None, or do not return where that is what is returned."""
-    is_nothing = node.value is None or node.value.deep_equals(cst.Name("None"))
+    is_nothing = node.value is None or _is(node.value, "None")
     yield cst.Pass() if is_nothing else cst.Return()
 
 

@@ -48,6 +48,11 @@ class StreamedRun:
             raise AttributeError(f"{name}: the run has not begun. Stream it first.")
         return getattr(self._result, name)
 
+    def cancel(self, *args: Any, **options: Any) -> None:
+        """End the run, as its result would. A request that was cut off may not have begun one."""
+        if self._result is not None:
+            self._result.cancel(*args, **options)
+
     async def stream_events(self) -> AsyncIterator[StreamEvent]:
         """Begin the run, or take it up again, and yield its events."""
         body = open_body(self._rules, self._context)

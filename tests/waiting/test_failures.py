@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,26 @@ FAILED = "An error occurred while running the tool"
 
 MISFIT = {"nickname": "Countess"}
 """An answer that is no choice."""
+
+
+@pytest.mark.fails
+async def test_a_cancellation_from_inside(store: Store[Any]) -> None:
+    """A woken tool that something of its own has cancelled is an error that the user sees; the thread goes on."""
+
+    async def cancelled(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+        await chooses(sequencer, ctx)
+        task = asyncio.create_task(asyncio.sleep(9))
+        task.cancel()
+        await task
+        return "never"
+
+    page = Waiting(store, [[calls("cancelled")], speaks("Good.")], tool(cancelled))
+
+    await page.say()
+    reply = await page.answer({"name": "Ada"})
+    body = (await page.plan()).body
+
+    assert (1, [], None) == (len(reply.errors), reply.texts, body)
 
 
 class TestAFailedAnswer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,31 @@ async def test_asked_about_what_it_has_returned() -> None:
     await asked.chat.say("go")
 
     assert ([False], 0) == (said, asked.ran)
+
+
+async def test_invoked_after_its_run_was_cut_off() -> None:
+    """A tool that has returned before is not run again when the SDK invokes it after Stop."""
+    ended, said = asyncio.Event(), []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def returned(asked: Asked, ctx: Ctx) -> None:
+        body = current_body()
+        assert body
+        body.returned = {"call_1": "Ada"}
+
+        async def late() -> None:
+            await ended.wait()
+            made = ToolContext(context=ctx.context, tool_name="works", tool_call_id="call_1", tool_arguments="{}")
+            said.append(await asked.tool.on_invoke_tool(made, "{}"))
+
+        tasks.append(asyncio.create_task(late()))
+
+    asked = Asked(returned)
+    await asked.chat.say("go")
+    ended.set()
+    await tasks[0]
+
+    assert (["Ada"], 0) == (said, asked.ran)
 
 
 async def test_a_provider_that_repeats_its_ids() -> None:

@@ -9,15 +9,16 @@ from agents import RunContextWrapper
 from chatkit.agents import AgentContext
 from chatkit.store import NotFoundError
 
+from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools._protocol.plan import Plan, WaitingTool
+from chatkit_clienttools._step.queued import Queue
 from chatkit_clienttools.errors import QueueFullError
 from tests.helpers.merak import calls, speaks
-from tests.helpers.waiting import Waiting, animation, choose, tool
+from tests.helpers.waiting import TOOLS, Waiting, animation, choose, tool
 
 if TYPE_CHECKING:
     import pytest
     from chatkit.store import Store
-
-    from chatkit_clienttools import ClientToolSequencer
 
 Ctx = RunContextWrapper[AgentContext[Any]]
 
@@ -36,6 +37,17 @@ async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
 
 def refusals(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records if record.levelname == "ERROR"]
+
+
+def test_the_state_of_a_run_is_counted_once() -> None:
+    """The state of a run whose tools have returned does not count: the next one takes its place."""
+    rules = ClientToolSequencer(TOOLS, max_bytes=1000).rules
+    waiting = WaitingTool(id="output_1", call_id="call_1", name="search", arguments="{}", at=0)
+
+    beside = Queue(rules, Plan(state="x" * 600, tools=(waiting,)), "thr_1")
+    after = Queue(rules, Plan(state="x" * 600), "thr_1")
+
+    assert (False, True) == (beside.has_room(600), after.has_room(600))
 
 
 class TestMaxBytes:

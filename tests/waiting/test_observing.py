@@ -157,6 +157,31 @@ class TestEvents:
         assert (["Once more."], []) == (again.texts, late.texts)
         assert ["waiting", "woken"] == [event.state for event in events]
 
+    async def test_a_tool_that_another_request_has_taken_over(self, store: Store[Any]) -> None:
+        """A request that has lost its tool to another one announces nothing of what it does with it."""
+        clock, began, may_end, runs = Clock(), asyncio.Event(), asyncio.Event(), []
+        events: list[ToolEvent] = []
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            first = await chooses(sequencer, ctx)
+            runs.append(first)
+            if len(runs) == 1:
+                began.set()
+                await may_end.wait()
+            return f"{first}, {await chooses(sequencer, ctx)}"
+
+        page = Waiting(store, [[calls("works")]], tool(works), tool_observers=[events.append], clock=clock)
+        await page.say()
+        first = page.asked
+        slow = asyncio.create_task(page.answer({"name": "Ada"}))
+        await began.wait()
+        clock.now += 200
+        await page.beside().answer({"name": "Ada"}, to=first)
+        may_end.set()
+        await slow
+
+        assert ["waiting", "woken", "woken", "waiting"] == [event.state for event in events]
+
     @pytest.mark.fails
     async def test_an_observer_that_fails(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
         """An observer that raises is logged, and neither the tool nor the next observer suffers from it."""

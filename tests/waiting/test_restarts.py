@@ -396,6 +396,33 @@ class TestStop:
         assert (["Good."], ["slow"]) == (last.texts, ran)
         assert [("output", "Ada slow cancelled"), ("user", "never mind")] == page.seen_by_model[-2:]
 
+    async def test_cleaning_up_after_it(self, store: Store[Any]) -> None:
+        """A step that cleans up after Stop in the function's own work does not run: it would be out of its order."""
+        began = asyncio.Event()
+        ran: list[str] = []
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            name = await chooses(sequencer, ctx)
+            try:
+                if not began.is_set():
+                    began.set()
+                    await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await sequencer.step(ctx, ran.append, "released")
+                raise
+            await sequencer.step(ctx, ran.append, "worked")
+            return name
+
+        page = Waiting(store, [[calls("works")], speaks("Good.")], tool(works))
+
+        await page.say()
+        await self.stopped(page, page.chat.answer_request({"_receipt": receipt(page.asked), "result": ADA}), began)
+        await left_behind_is_done()
+        last = await page.answer(ADA)
+
+        assert (["worked"], ["Good."]) == (ran, last.texts)
+        assert ("output", "Ada") == page.seen_by_model[-1]
+
     async def test_a_message_while_the_step_still_runs(self, store: Store[Any]) -> None:
         """A message after Stop does not wait for the step: it is answered at once, and the next one wakes the tool."""
         began, may_end, ran = asyncio.Event(), asyncio.Event(), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +163,7 @@ async def test_a_state_that_is_too_large_is_not_kept(store: Store[Any], caplog: 
 
     assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
     assert "the state of the run is not kept" in caplog.text
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_state_of_another_version_is_dropped(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -187,7 +189,6 @@ async def test_the_result_is_there_once_the_run_has_begun(store: Store[Any]) -> 
     context = server.agent_context(thread, None)
 
     result = ClientToolSequencer(TOOLS).run_streamed(Agent[Any](name="a", model=model), "hi", context=context)
-    result.cancel()  # a `finally` may do that before the run has begun
     with pytest.raises(AttributeError, match="final_output: the run has not begun"):
         _ = result.final_output
     events = [event async for event in result.stream_events()]
@@ -196,6 +197,64 @@ async def test_the_result_is_there_once_the_run_has_begun(store: Store[Any]) -> 
 
     assert ("Hello.", []) == (result.final_output, result.interruptions)
     assert events
+
+
+async def test_a_run_that_is_cancelled_before_it_has_begun(store: Store[Any]) -> None:
+    """A run that a `finally` has cancelled does not begin after that: ChatKit may ask it for events all the same."""
+    model = ScriptedModel([speaks("Nobody hears this.")])
+    server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model))
+    context = server.agent_context(await saved_thread(store), None)
+
+    result = ClientToolSequencer(TOOLS).run_streamed(Agent[Any](name="a", model=model), "hi", context=context)
+    result.cancel()
+    events = [event async for event in result.stream_events()]
+
+    assert ([], 0) == (events, len(model.calls))
+
+
+@pytest.mark.parametrize("policy", ["cancel", "keep"])
+async def test_a_message_while_a_tool_is_woken(store: Store[Any], policy: Any) -> None:
+    """After a message that came while a tool went on, the model goes on from the items: the state does not know it."""
+    began, may_end = asyncio.Event(), asyncio.Event()
+    model = ScriptedModel([[calls("works")], speaks("To the newer one."), speaks("To both.")])
+    sequencer = ClientToolSequencer(TOOLS, on_user_message=policy)
+
+    async def slow() -> None:
+        began.set()
+        await may_end.wait()
+
+    @sequencer.function_tool
+    async def works(ctx: Ctx) -> str:
+        """Work."""
+        await sequencer.ask(ctx, choose(people=["Ada"]))
+        await sequencer.step(ctx, slow)
+        return "worked"
+
+    server = Server(store, sequencer, lambda _: Agent[Any](name="a", model=model, tools=[works]))
+    chat = Conversation(server)
+    asked = await chat.say("older")
+    woken = asyncio.create_task(answered(chat, asked, {"name": "Ada"}))
+    await began.wait()
+    newer = await chat.say("newer")
+    may_end.set()
+    reply = await woken
+
+    assert (["To the newer one."], ["To both."]) == (newer.texts, reply.texts)
+    assert "newer" in str(model.calls[-1].input)
+    assert ["worked"] == texts_in(model)
+
+
+async def test_a_run_that_stops_at_a_tool(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A run that ends with a tool, as the application wants it, is nothing to warn of."""
+    caplog.set_level(logging.WARNING)
+    model = ScriptedModel([[calls("look_up")]])
+
+    def make(server: Server) -> Agent[Any]:
+        return Agent[Any](name="a", model=model, tools=[server.look_up], tool_use_behavior="stop_on_first_tool")
+
+    await Conversation(Server(store, ClientToolSequencer(TOOLS), make)).say("who?")
+
+    assert [] == caplog.records
 
 
 async def saved_thread(store: Store[Any]) -> ThreadMetadata:

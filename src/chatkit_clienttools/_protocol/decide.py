@@ -219,6 +219,8 @@ class Policy:
         return self._before_respond(thread, event)
 
     def _filled_in(self, thread: Thread, event: FilledIn) -> Thread:
+        if thread.plan.state:
+            thread = thread.planning(state=None)  # it does not know what was filled in
         return _waking(thread, event.by) or _telling(thread, event.by)
 
     def _before_respond(self, thread: Thread, event: Wrote) -> Thread:

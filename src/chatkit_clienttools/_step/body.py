@@ -20,7 +20,7 @@ from chatkit.types import (
 
 from chatkit_clienttools._protocol.decide import Ended, WentOn
 from chatkit_clienttools._protocol.outputs import Output, item_of
-from chatkit_clienttools.errors import QueueFullError, ReplayMismatchError
+from chatkit_clienttools.errors import ReplayMismatchError
 from chatkit_clienttools.observe import log_and_return, logger
 
 from .exclusion import end_of, started
@@ -107,7 +107,7 @@ class RunningBody:
         waiting = self.waiting
         return Ended(self.run.id, sees=sees, calls=calls, tools=waiting, state=self.state if waiting else None)
 
-    async def to_its_end(self, step: Coroutine[Any, Any, T]) -> T:
+    async def take_step(self, step: Coroutine[Any, Any, T]) -> T:
         """Take a step of a tool. Nothing is kept of a run that is cut off, so this may be cut off, too."""
         return await step
 
@@ -120,13 +120,12 @@ class RunningBody:
 
     def keep_state(self, state: str) -> None:
         """Keep the state of a run with the tools that wait, if it is small enough."""
-        try:
-            self.queue.make_room(len(state.encode()))
-        except QueueFullError:
-            shown = self.run.shown
-            logger.warning("thread %s: the state of the run is not kept: the model goes on from the items", shown)
-        else:
+        size, shown = len(state.encode()), self.run.shown
+        if self.queue.has_room(size):
+            self.queue.make_room(size)
             self.state = state
+        else:
+            logger.warning("thread %s: the state of the run is not kept: the model goes on from the items", shown)
 
     def problem_with(self, context: AgentContext[Any]) -> str | None:
         """Why a tool could not be run again with a context like this one; None if it could."""
@@ -176,7 +175,7 @@ class WokenBody(RunningBody):
             return
         self._replay = Replay(tool, self, waiting, await self.run.answers_of(waiting))
         context = self.run.make_context()
-        async for event in _streamed(tool.wake(self._replay, context), context):
+        async for event in _streamed(self._replay, tool.wake(self._replay, context), context):
             yield event
         self.queue.enqueue(context, ())  # takes the call that the function has put into the slot
 
@@ -186,7 +185,7 @@ class WokenBody(RunningBody):
         output = self._replay.output if self._replay else json.dumps(CODE_HAS_CHANGED)
         return WentOn(self.run.id, tool, calls, output, self.run.respond_is_due)
 
-    async def to_its_end(self, step: Coroutine[Any, Any, T]) -> T:
+    async def take_step(self, step: Coroutine[Any, Any, T]) -> T:
         """Take a step of the tool. Once begun it comes to its end, also if the request is cut off."""
         self._step = task = started(step)
         return await end_of(task)
@@ -205,7 +204,7 @@ class WokenBody(RunningBody):
 
 
 async def _streamed(
-    function: Coroutine[Any, Any, None], context: AgentContext[Any]
+    replay: Replay, function: Coroutine[Any, Any, None], context: AgentContext[Any]
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
     """Run the function of a tool, and yield what it streams with its context."""
     events, end = context._events, object()  # noqa: SLF001  where ChatKit's own context puts what is streamed
@@ -214,8 +213,11 @@ async def _streamed(
     try:
         while (event := await events.get()) is not end:
             yield cast("ThreadStreamEvent", event)
+        if task.cancelled():
+            raise RuntimeError("a tool that was woken has been cancelled from inside")
         await task
     finally:
+        replay.cut_off()
         task.cancel()
         await asyncio.wait([task])
 

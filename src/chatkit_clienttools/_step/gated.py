@@ -119,8 +119,8 @@ class GatedTool:
         body, latest = open_body(self.rules, ctx.context), current_body()
         # after Stop too, when the body is not open any more: the function has run already
         known = latest.tools.get(ctx.tool_call_id) if latest else None
-        if body is not None and ctx.tool_call_id in body.returned:
-            return body.returned[ctx.tool_call_id]  # in a run that is taken up again
+        if latest is not None and ctx.tool_call_id in latest.returned:
+            return latest.returned[ctx.tool_call_id]  # in a run that is taken up again
         if body is not None and (known.is_waiting if known else body.run.knows_as_waiting(ctx.tool_call_id)):
             log_and_return(UsageError(f"The tool {self.name} {_APPROVED}"))
             return "This tool still waits for the browser."

@@ -83,7 +83,7 @@ class Queue:
         self._open = plan.calls
         """The calls that wait in the thread already: they count for the limits."""
         self._journals = sum(len(tool.model_dump_json().encode()) for tool in plan.tools)
-        self._journals += len((plan.state or "").encode())
+        self._journals += len((plan.state or "").encode()) if plan.tools else 0
         """How large the journals of waiting tools are, in bytes, with the state of their run: they count, too."""
         self._lock = threading.Lock()
         self._contexts: list[AgentContext[Any]] = []
@@ -120,6 +120,10 @@ class Queue:
             self._check_size(self.calls, self._journals + size)
             self._journals += size
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more are within the limit."""
+        return self._size(self.calls, self._journals + size) <= self._rules.max_bytes
+
     def discard(self, context: AgentContext[Any]) -> None:
         """Forget what was asked for."""
         with self._lock:
@@ -148,7 +152,7 @@ class Queue:
         return False
 
     def collect(self) -> None:
-        """Take the calls that were put into slots since the last `ask`."""
+        """Take the calls that were put into slots since the last `enqueue`."""
         for context in self._contexts:
             self._accept(self._put_into_slot(context))
 
@@ -173,8 +177,11 @@ class Queue:
         self._check_size(asked, self._journals)
         self.calls = asked
 
+    def _size(self, asked: list[QueuedCall], journals: int) -> int:
+        return self._open.size + sum(each.size for each in asked) + journals
+
     def _check_size(self, asked: list[QueuedCall], journals: int) -> None:
-        size = self._open.size + sum(each.size for each in asked) + journals
+        size = self._size(asked, journals)
         if size > self._rules.max_bytes:
             what = "client tool calls" if not journals else "client tool calls, and the steps of waiting tools,"
             raise log_and_return(

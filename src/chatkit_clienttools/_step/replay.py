@@ -191,7 +191,7 @@ class Replay:
             cause: Exception | None = None
             entry = self._next("step", name)
             if entry is None:
-                taken = await self._within.to_its_end(self._take(name, function, args, kwargs, adapter))
+                taken = await self._within.take_step(self._take(name, function, args, kwargs, adapter))
                 entry, cause = taken
             if entry.error is not None:
                 raise StepFailedError(name, *entry.error) from cause
@@ -231,6 +231,10 @@ class Replay:
             self._position -= 1
             self._refuse(self._mismatch(f"step {entry.name} with another type of result"))
 
+    def cut_off(self) -> None:
+        """Let nothing more be asked or done: what the body does from here on is on its way out."""
+        self._is_cut_off = True
+
     def raise_failure(self) -> None:
         """Raise what has kept the store from recording a step, if anything has."""
         if self.failure is not None:
@@ -269,7 +273,7 @@ class Replay:
         try:
             yield
         except asyncio.CancelledError:
-            self._is_cut_off = True
+            self.cut_off()
             raise
         finally:
             self._is_busy = False

@@ -57,7 +57,7 @@ class Run:
         self.make_context: Callable[[], AgentContext[Any]]
         """Makes the context that a woken tool runs with."""
         self._has_run_application = False
-        self._has_returned: str | None = None
+        self._returned_tool: str | None = None
         """The tool that was woken in this request and has returned."""
         self._latest: Outcome
         self._steps: Steps | None = None
@@ -178,36 +178,38 @@ class Run:
 
     def _warn_of_what_is_lost(self, body: RunningBody) -> None:
         """Say once that the model does not read what a tool has returned, or that a run has ended without a word."""
-        leaves_nothing = body.is_silent and not body.queue.calls and not body.waiting
+        leaves_nothing = body.is_silent and not body.queue.calls and not body.waiting and not body.keeps_state
         if leaves_nothing and self.rules.gated and self.posted is not Posted.OTHER:
             self.rules.warn_once(
-                "thread %s: a run has ended without an answer. Since openai-agents 0.19 that is what comes of a call "
-                "of a tool that may wait, if its arguments are no JSON object: run the agent with "
-                "`sequencer.run_streamed(agent, history, context=...)`, in the place of `Runner.run_streamed`",
+                "thread %s: a run has ended without an answer. It may be that the model has called a tool that may "
+                "wait with arguments that are no JSON object, which ends a run since openai-agents 0.19. Then run the "
+                "agent with `sequencer.run_streamed(agent, history, context=...)`, in the place of "
+                "`Runner.run_streamed`",
                 self.shown,
             )
-        if self._has_returned is None or body.has_read_outputs:
+        if self._returned_tool is None or body.has_read_outputs:
             return
         self.rules.warn_once(
             "thread %s: the tool %s has returned, and the history of the run that followed did not come through "
             "ClientToolConverter: the model does not know what the tool has returned, and may call it again. In "
             "`respond`: `await converter.to_agent_input(await converter.load_history(self.store, thread, context))`",
             self.shown,
-            self._has_returned,
+            self._returned_tool,
         )
 
     def _announce_tools(self, event: Ended | WentOn, outcome: Outcome) -> None:
-        """Announce which tools wait now, or that one has returned; not if a retry or another request was quicker."""
+        """Announce which tools wait now, or what has come of a woken one; not if another request has dropped that."""
         if isinstance(event, Ended):
             for tool in event.tools:
                 self._announce(tool, "waiting")
             return
         tool = event.tool
         if event.output is None:
-            if outcome.after.at_rest.tool(tool.id) is not None and not tool.is_ready:
+            kept = outcome.after.at_rest.tool(tool.id)
+            if kept is not None and not tool.is_ready and kept.journal[-1:] == tool.journal[-1:]:
                 self._announce(tool, "waiting")
         elif any(write.item.id == tool.id for write in outcome.writes):
-            self._has_returned = tool.name
+            self._returned_tool = tool.name
             self._announce(tool, "returned")
 
     def _announce(self, tool: WaitingTool, state: ToolState) -> None:
@@ -231,7 +233,7 @@ class Run:
 
     async def state_to_go_on_from(self) -> tuple[str, dict[str, Any]] | None:
         """Return the state of the run that the last answer belongs to, and what its tools have returned meanwhile."""
-        state = cast("Outcome", self.begun).before.plan.state
+        state = self.plan.state
         if state is None or not self._goes_on:
             return None
         page = await self.store.load_thread_items(self.thread.id, None, OUTPUTS_READ, "desc", self.context)
@@ -258,9 +260,9 @@ class Run:
     async def give_back(self) -> None:
         """Say that the body is not at work any more, if others were told that it is."""
         if self._may_hold_body and self._steps is not None:
-            self._may_hold_body = False
             if isinstance(self.body, WokenBody):
                 await self.body.settle()
+            self._may_hold_body = False
             try:
                 await self._steps.take(Stopped(self.id))
             except Exception as error:  # noqa: BLE001  others may take the body for dead after a while

@@ -41,6 +41,7 @@ class StreamedRun:
         self._context = context
         self._options = options
         self._result: RunResultStreaming | None = None
+        self._is_cancelled = False
 
     def __getattr__(self, name: str) -> Any:
         """Return what the result of the run has: `final_output`, `interruptions`, `to_input_list()`."""
@@ -49,7 +50,8 @@ class StreamedRun:
         return getattr(self._result, name)
 
     def cancel(self, *args: Any, **options: Any) -> None:
-        """End the run, as its result would. A request that was cut off may not have begun one."""
+        """End the run, as its result would; one that has not begun does not begin."""
+        self._is_cancelled = True
         if self._result is not None:
             self._result.cancel(*args, **options)
 
@@ -60,19 +62,17 @@ class StreamedRun:
         if body is not None:
             body.keeps_state = True
             state = await self._state_of(body)
-        result = self._begun(state)
-        async for event in result.stream_events():
-            yield event
-        if body is None:
-            return
-        while state := await self._unparked(result, body):
-            result = self._begun(state)
+        result: RunResultStreaming | None = None
+        while not self._is_cancelled:
+            result = self._begin(state)
             async for event in result.stream_events():
                 yield event
-        if body.waiting:
+            if body is None or (state := await self._unparked(result, body)) is None:
+                break
+        if result is not None and body is not None and body.waiting:
             body.keep_state(result.to_state().to_string(context_serializer=_nothing_of))
 
-    def _begun(self, state: RunState[Any, Any] | None) -> RunResultStreaming:
+    def _begin(self, state: RunState[Any, Any] | None) -> RunResultStreaming:
         """Begin a run, from its state if there is one."""
         options = dict(self._options)
         if state is None:
@@ -86,6 +86,8 @@ class StreamedRun:
 
         Since 0.19 the Agents SDK parks a call whose arguments are no JSON object, and does not ask whether it waits.
         """
+        if self._is_cancelled:
+            return None
         parked = [each for each in result.interruptions if self._is_ours(each) and _call_id_of(each) not in body.tools]
         state: RunState[Any, Any] = result.to_state()
         goes_on = [each for each in parked if not await self._has_to_wait(each, result, body)]

@@ -18,14 +18,13 @@ from .scenarios import CALLS, METADATA, SWEEP, TWO
 from .search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from chatkit.types import ClientToolCallItem
 
     from chatkit_clienttools._protocol.decide import Policy
     from chatkit_clienttools._protocol.plan import WaitingTool
     from chatkit_clienttools._protocol.thread import Thread
-    from chatkit_clienttools._step.body import WokenBody
     from chatkit_clienttools._step.gated import GatedTool
     from chatkit_clienttools._step.rules import Rules
     from chatkit_clienttools._step.run import Run
@@ -72,11 +71,6 @@ def forgetting_the_message(thread: Thread, tool: WaitingTool) -> Thread:
     """Stand for `_replacing`: that the user has written meanwhile is forgotten."""
     its = tool.but(is_cancelled=False)
     return thread.planning(tools=tuple(its if each.id == its.id else each for each in thread.plan.tools))
-
-
-async def losing_the_step(_body: WokenBody, step: Coroutine[Any, Any, Any]) -> Any:
-    """Stand for `WokenBody.to_its_end`: a step that has begun is cut off with the request."""
-    return await step
 
 
 def text_without_outputs(plan: Plan, to_text: Callable[[Plan], str] = Plan.to_text) -> str:
@@ -212,18 +206,6 @@ ABLATIONS = [
         awaited.SWEEP.but(tools=("queues picks",), crashes=1),
         instead={"_protocol.plan.Plan.to_text": text_without_outputs},
         finds="executed twice",
-    ),
-    Ablation(
-        "a step that has begun comes to its end after Stop",
-        awaited.STOP.but(repeats=1),
-        instead={"_step.body.WokenBody.to_its_end": losing_the_step},
-        finds="a step that ran again",
-    ),
-    Ablation(
-        "nobody goes on with a tool before its step has come to its end",
-        awaited.STOP.but(resumes=1),
-        instead={"_step.body.WokenBody.settle": AsyncMock()},
-        finds="a step that ran again",
     ),
     Ablation(
         "after Stop nobody waits for a lease",

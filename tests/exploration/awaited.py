@@ -18,7 +18,7 @@ OPEN = Scenario(subject="waiting", calls=(), opened=True)
 TWO = OPEN.but(workers=2)
 
 STOP = OPEN.but(tools=("picks step",), stops=1)
-"""The step comes to its end: it does not run again, and nobody waits for a lease."""
+"""The step is cut off, and nobody waits for a lease."""
 
 CROSSING_STOP: dict[str, dict[str, int]] = {
     "a message": {"messages": 1},

@@ -78,9 +78,9 @@ class Running:
 
     @property
     def keeps_its_steps(self) -> bool:
-        """Whether each step that it has begun comes to its end and is recorded: Stop does not change that."""
+        """Whether each step that it has begun comes to its end and is recorded."""
         request = self.request
-        return self.is_woken and not (request.dead or request.outlived or request.saw_store_fail)
+        return self.is_woken and not (request.dead or request.outlived or request.saw_store_fail or request.disturbed)
 
     @property
     def counts(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from chatkit.types import (
     DurationSummary,
@@ -23,7 +23,6 @@ from chatkit_clienttools._protocol.outputs import Output, item_of
 from chatkit_clienttools.errors import ReplayMismatchError
 from chatkit_clienttools.observe import log_and_return, logger
 
-from .exclusion import end_of, started
 from .queued import Queue
 from .replay import CODE_HAS_CHANGED, Replay
 from .requests import Posted, close
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from .run import Run
 
     Events = Callable[[], AsyncIterator[ThreadStreamEvent]]
-
-T = TypeVar("T")
 
 
 class RunningBody:
@@ -107,10 +104,6 @@ class RunningBody:
         waiting = self.waiting
         return Ended(self.run.id, sees=sees, calls=calls, tools=waiting, state=self.state if waiting else None)
 
-    async def take_step(self, step: Coroutine[Any, Any, T]) -> T:
-        """Take a step of a tool. Nothing is kept of a run that is cut off, so this may be cut off, too."""
-        return await step
-
     async def record(self, tool: Replay) -> bool:  # noqa: ARG002  a woken body needs it
         """Write the step that a tool has taken; False if the tool must not go on.
 
@@ -162,7 +155,6 @@ class WokenBody(RunningBody):
         super().__init__(run, waiting.turn, self._events)
         self._waiting = waiting
         self._replay: Replay | None = None
-        self._step: asyncio.Task[Any] | None = None
 
     async def _events(self) -> AsyncGenerator[ThreadStreamEvent, None]:
         tool, waiting = self.rules.gated.get(self._waiting.name), self._waiting
@@ -184,16 +176,6 @@ class WokenBody(RunningBody):
         tool = self._replay.as_it_waits if self._replay else self._waiting
         output = self._replay.output if self._replay else json.dumps(CODE_HAS_CHANGED)
         return WentOn(self.run.id, tool, calls, output, self.run.respond_is_due)
-
-    async def take_step(self, step: Coroutine[Any, Any, T]) -> T:
-        """Take a step of the tool. Once begun it comes to its end, also if the request is cut off."""
-        self._step = task = started(step)
-        return await end_of(task)
-
-    async def settle(self) -> None:
-        """Wait for the step that is under way: until it is recorded nobody else may run the tool."""
-        if self._step is not None and not self._step.done():
-            await asyncio.wait([self._step])
 
     async def record(self, tool: Replay) -> bool:
         """Write the step, so that it is not taken again; False if another request has taken the tool over."""

@@ -52,7 +52,7 @@ async def pause(seconds: float) -> None:
 
 
 _running: set[asyncio.Task[Any]] = set()
-"""The steps that are taken at this moment."""
+"""The steps that are taken at this moment: asyncio itself would forget them."""
 
 _left_behind: set[asyncio.Task[Any]] = set()
 """Those of them whose request was cut off."""
@@ -60,16 +60,12 @@ _left_behind: set[asyncio.Task[Any]] = set()
 
 def in_background(coroutine: Coroutine[Any, Any, T]) -> None:
     """Run something to its end, whatever becomes of the request that wanted it."""
-    _left_behind.add(started(coroutine))
+    _left_behind.add(_started(coroutine))
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a step to its end even if the request is cancelled meanwhile: half a step would hold others up."""
-    return await end_of(started(coroutine))
-
-
-async def end_of(task: asyncio.Task[T]) -> T:
-    """Wait for a step, which comes to its end even if the request is cancelled meanwhile."""
+    task = _started(coroutine)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -84,8 +80,7 @@ def left_behind() -> list[asyncio.Task[Any]]:
     return [task for task in _left_behind if task.get_loop() is loop]
 
 
-def started(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Start a step. It is remembered until it has ended: asyncio itself would forget it."""
+def _started(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     task = asyncio.get_running_loop().create_task(coroutine)
     _running.add(task)
     task.add_done_callback(_note_the_end)

@@ -191,8 +191,7 @@ class Replay:
             cause: Exception | None = None
             entry = self._next("step", name)
             if entry is None:
-                taken = await self._within.take_step(self._take(name, function, args, kwargs, adapter))
-                entry, cause = taken
+                entry, cause = await self._take(name, function, args, kwargs, adapter)
             if entry.error is not None:
                 raise StepFailedError(name, *entry.error) from cause
             return self._result_in(entry, adapter)

@@ -260,8 +260,6 @@ class Run:
     async def give_back(self) -> None:
         """Say that the body is not at work any more, if others were told that it is."""
         if self._may_hold_body and self._steps is not None:
-            if isinstance(self.body, WokenBody):
-                await self.body.settle()
             self._may_hold_body = False
             try:
                 await self._steps.take(Stopped(self.id))

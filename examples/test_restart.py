@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,11 +35,12 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     try:
         yield (await process.stdout.readline()).decode().split()[4]
     finally:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        await asyncio.wait_for(process.wait(), SECONDS)
-        _, left = await asyncio.to_thread(psutil.wait_procs, family, SECONDS)
-        assert [] == left
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()  # it may be starting a worker anew; that Ctrl-C ends all of them is another test
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):  # a worker that the test has killed
+                worker.kill()
+        await process.wait()
 
 
 async def ask(page: Page, url: str, text: str = QUESTION) -> None:

@@ -756,6 +756,12 @@ class TestTheStateOfARun:
 
         assert CANCEL.decide(before, Wrote("m", by=ME)).at_rest.state is None
 
+    def test_a_form_drops_it(self) -> None:
+        """What was filled in drops it: it does not know that."""
+        before = thread(plan(tools=(waits(ONE, had(A)),), state="s"), done(A))
+
+        assert CANCEL.decide(before, FilledIn(by=ME)).at_rest.state is None
+
     def test_it_goes_with_a_tool_that_is_dropped(self) -> None:
         """The application drops what is open; a tool that waits for a required call stays, without the state."""
         before = thread(plan(B, S, tools=(T2, waits(ONE, ask(S))), state="s"), pending(B), message("m"))

@@ -86,9 +86,8 @@ class StreamedRun:
 
         Since 0.19 the Agents SDK parks a call whose arguments are no JSON object, and does not ask whether it waits.
         """
-        if self._is_cancelled:
-            return None
-        parked = [each for each in result.interruptions if self._is_ours(each) and _call_id_of(each) not in body.tools]
+        ended = [] if self._is_cancelled else result.interruptions
+        parked = [each for each in ended if self._is_ours(each) and _call_id_of(each) not in body.tools]
         state: RunState[Any, Any] = result.to_state()
         goes_on = [each for each in parked if not await self._has_to_wait(each, result, body)]
         for each in goes_on:

@@ -334,7 +334,7 @@ class Database:
             try:
                 await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             except OperationalError:
-                if clock() > give_up:  # pragma: no branch  whether others do it at this moment is up to chance
+                if clock() > give_up:  # pragma: no cover  whether others do it at this moment is up to chance
                     raise
                 await asyncio.sleep(RETRY_SECONDS)  # pragma: no cover
             else:

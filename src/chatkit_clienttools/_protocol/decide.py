@@ -210,17 +210,14 @@ class Policy:
         if thread.plan.tools:
             stays = [tool for tool in thread.plan.tools if not is_retried(tool)]
             thread = _with_tools(thread, [tool if self.keeps else tool.but(is_cancelled=True) for tool in stays])
-        if thread.plan.state:
-            thread = thread.planning(state=None)  # it does not know the message
-        thread = _cancelling(thread, goes)
+        thread = _cancelling(_without_state(thread), goes)
         item = None if self.keeps else thread.pending_item
         if item is not None:
             thread = thread.withdrawing(item)
         return self._before_respond(thread, event)
 
     def _filled_in(self, thread: Thread, event: FilledIn) -> Thread:
-        if thread.plan.state:
-            thread = thread.planning(state=None)  # it does not know what was filled in
+        thread = _without_state(thread)
         return _waking(thread, event.by) or _telling(thread, event.by)
 
     def _before_respond(self, thread: Thread, event: Wrote) -> Thread:
@@ -413,6 +410,11 @@ def _claiming(thread: Thread, by: str, holds: tuple[str, ...] = (), tool: str | 
 def _without_body(thread: Thread, by: str) -> Thread:
     body = thread.plan.body
     return thread.planning(body=None) if body is not None and body.by == by else thread
+
+
+def _without_state(thread: Thread) -> Thread:
+    """Return the thread without the state of a run: that does not know what the user has done since."""
+    return thread.planning(state=None) if thread.plan.state else thread
 
 
 def _cancelling(thread: Thread, goes: Callable[[PlannedCall], bool]) -> Thread:

@@ -191,29 +191,17 @@ class Replay:
             cause: Exception | None = None
             entry = self._next("step", name)
             if entry is None:
-                entry, cause = await self._take(name, function, args, kwargs, adapter)
+                try:
+                    entry, cause = await _taken(name, function, args, kwargs, adapter)
+                except UsageError as error:
+                    self._refuse(error)  # it was taken, and is in no journal
+                self._make_room_for(entry)
+                self._add(entry)
+                if not await self._is_recorded():
+                    raise Suspended
             if entry.error is not None:
                 raise StepFailedError(name, *entry.error) from cause
             return self._result_in(entry, adapter)
-
-    async def _take(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        adapter: TypeAdapter[Any],
-    ) -> tuple[Entry, Exception | None]:
-        """Call a function, and write into the journal what came of it."""
-        try:
-            entry, cause = await _taken(name, function, args, kwargs, adapter)
-        except UsageError as error:
-            self._refuse(error)  # it was taken, and is in no journal
-        self._make_room_for(entry)
-        self._add(entry)
-        if not await self._is_recorded():
-            raise Suspended
-        return entry, cause
 
     def _make_room_for(self, entry: Entry) -> None:
         """Count a step for the limits; one that is too large ends the tool, since it could not be played again."""

@@ -74,11 +74,10 @@ class StreamedRun:
 
     def _begin(self, state: RunState[Any, Any] | None) -> RunResultStreaming:
         """Begin a run, from its state if there is one."""
-        options = dict(self._options)
         if state is None:
-            self._result = Runner.run_streamed(self._agent, self._history, context=self._context, **options)
+            self._result = Runner.run_streamed(self._agent, self._history, context=self._context, **self._options)
         else:
-            self._result = Runner.run_streamed(self._agent, state, **options)
+            self._result = Runner.run_streamed(self._agent, state, **self._options)
         return self._result
 
     async def _unparked(self, result: RunResultStreaming, body: RunningBody) -> RunState[Any, Any] | None:
@@ -88,11 +87,13 @@ class StreamedRun:
         """
         ended = [] if self._is_cancelled else result.interruptions
         parked = [each for each in ended if self._is_ours(each) and _call_id_of(each) not in body.tools]
-        state: RunState[Any, Any] = result.to_state()
         goes_on = [each for each in parked if not await self._has_to_wait(each, result, body)]
+        if not goes_on:
+            return None
+        state: RunState[Any, Any] = result.to_state()
         for each in goes_on:
             state.approve(each)
-        return state if goes_on else None
+        return state
 
     async def _has_to_wait(self, parked: ToolApprovalItem, result: RunResultStreaming, body: RunningBody) -> bool:
         """Run the tool of a call that was parked, and say whether it waits."""

@@ -27,7 +27,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-whole with-floors each-chatkit each-sdk explore load mutants lint format types docs build clean
+.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants lint format types docs build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -65,15 +65,16 @@ test: $(READY) ## run the suite without its long tests, with branch coverage: tw
 	$(PYTEST) $(PARALLEL) $(SHORT) --cov
 
 test-all: ## run all tests, then most of them with every ChatKit, the lowest versions and every Python that is here
-	@$(MAKE) --no-print-directory test-whole
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-long
 	@$(MAKE) --no-print-directory test-oldest
 	@$(if $(filter 3.10 3.11,$(THIS_PYTHON)),$(MAKE) --no-print-directory test-floors,echo "--- The lowest versions need Python 3.10 or 3.11: they were not tried.")
 	@$(MAKE) --no-print-directory test-chatkits CHATKITS='$(filter-out $(OLDEST_CHATKIT) $(CHATKIT),$(CHATKITS))'
 	@$(MAKE) --no-print-directory test-sdks
 	@$(MAKE) --no-print-directory test-pythons PYTHONS='$(filter-out $(THIS_PYTHON),$(PYTHONS))'
 
-test-whole: $(READY) $(CHROMIUM_HERE) ## run all tests in this environment, with branch coverage
-	$(PYTEST) $(PARALLEL) --cov
+test-long: $(READY) $(CHROMIUM_HERE) ## run the long tests, which `make test` leaves out
+	$(PYTEST) $(PARALLEL) -m long
 
 chromium: $(CHROMIUM_HERE) ## install a Chromium for the browser tests into the environment (for Linux on x86-64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -931,6 +931,25 @@ class TestRecorded:
     def test_every_other_event_stays(self, event: Event) -> None:
         """What was done of it before is in the thread, and is not done again."""
         assert event is recorded(event)
+
+
+@pytest.mark.parametrize("event", [recorded(answer(to=A)), Resumed(ME), Wrote("m", ME), FilledIn(ME)])
+def test_a_body_claimed_in_an_attempt_that_was_overtaken_is_given_back(event: Event) -> None:
+    """A step that another worker has overtaken decides again, and does not take its own claim for somebody's work."""
+    found = thread(plan(S, answers=1, body=body(ME, sees=1, holds=[S])), message("m"))
+
+    assert KEEP.decide(found.planning(body=None), event) == KEEP.decide(found, event)
+
+
+def test_an_answer_is_stored_as_its_tool_wants_it() -> None:
+    """What is stored of an answer may depend on the tool: one that takes images may be answered with more."""
+    by_name = replace(CANCEL, taken=lambda name, output: {name: output})
+    found = thread(plan(A), pending(A))
+
+    item = by_name.decide(found, answer(7, to=A)).item(A)
+
+    assert item is not None
+    assert {"gets": 7} == item.output
 
 
 def test_the_newest_items_that_had_to_go_are_remembered() -> None:

@@ -443,7 +443,17 @@ WENT = {
         writes=["add output_1"],
         body=tells(sees=1),
     ),
+    "in the request of a form the model is told before what was asked for goes out": Case(
+        thread(plan(tools=(waits(ONE, had(A)),), body=woken()), done(A)),
+        WentOn(ME, waits(ONE, had(A)), calls=(N,), output='"done"', then=FilledIn(by=ME)),
+        then=["e queued"],
+        writes=["add output_1"],
+        body=tells(sees=1),
+    ),
 }
+
+LIKE_AN_OUTPUT = '{"call_id": "call_1", "name": "guides", "arguments": "{}", "output": 1}'
+"""What a hidden item of the application's own may hold."""
 
 NOTED = {
     "a step is written, and its body has more time": Case(
@@ -850,6 +860,7 @@ class TestOutputs:
             HiddenContextItem(id="output_h", thread_id=THREAD, created_at=moment(ASKED), content="{}"),
             SDKHiddenContextItem(id="shcx_1", thread_id=THREAD, created_at=moment(ASKED), content="{}"),
             SDKHiddenContextItem(id="output_1", thread_id=THREAD, created_at=moment(ASKED), content="was cancelled"),
+            SDKHiddenContextItem(id="shcx_1", thread_id=THREAD, created_at=moment(ASKED), content=LIKE_AN_OUTPUT),
             SDKHiddenContextItem(id="output_1", thread_id=THREAD, created_at=moment(ASKED), content="{}"),
             SDKHiddenContextItem(id="output_1", thread_id=THREAD, created_at=moment(ASKED), content="[]"),
         ],

@@ -32,7 +32,7 @@ TESTS = {
     "_protocol.outputs": PROTOCOL,
     "_protocol.guards": [*PROTOCOL, "tests/test_validating_store.py"],
     "_step.body": CONVERSATIONS,
-    "_step.exclusion": CONVERSATIONS,
+    "_step.exclusion": ["tests/test_exclusion.py", "tests/test_leases.py"],
     "_step.gated": CONVERSATIONS,
     "_step.lookup": CONVERSATIONS,
     "_step.planned": CONVERSATIONS,

@@ -467,9 +467,16 @@ class TestRuns:
         await asyncio.gather(run, return_exceptions=True)
         over.set()
 
-        with pytest.raises(NotSequencedError, match="Its run was cut off before, by Stop or a lost"):
+        said = (
+            f"Thread {chat.thread_id}: a client tool call is not queued. Its run was cut off before, by Stop or a lost "
+            "connection, or has failed."
+        )
+        with pytest.raises(NotSequencedError) as error:
             await tasks[0]
-        assert ["INFO"] == [record.levelname for record in caplog.records if "not queued" in record.message]
+        assert said == str(error.value)
+        assert [("INFO", said)] == [
+            (record.levelname, record.getMessage()) for record in caplog.records if "queued" in record.getMessage()
+        ]
 
     async def test_a_changed_thread_is_saved_with_its_plan(self, store: Store[Any]) -> None:
         """What ChatKit saves of a thread that the body has changed does not lose the plan."""

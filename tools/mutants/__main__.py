@@ -17,6 +17,7 @@ CONVERSATIONS = [
     "tests/test_enqueue.py",
     "tests/test_leases.py",
     "tests/test_loops.py",
+    "tests/test_media.py",
     "tests/test_messages.py",
     "tests/test_runs.py",
     "tests/test_sequencer.py",

@@ -5,6 +5,7 @@ Every test can have a browser and a database, and may be marked as long.
 
 import gc
 import os
+from pathlib import Path
 
 import pytest
 from sybil import Sybil
@@ -18,6 +19,17 @@ pytest_plugins = ["tests.helpers.chromium", "tests.helpers.databases", "tests.he
 FENCES = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"])
 
 pytest_collect_file = FENCES.pytest()
+
+HERE = Path(__file__).parent
+NOT_MEASURED = ("README.md", "docs", "examples", "tests/frontend", "tests/processes", "tests/test_conversations.py")
+"""What comes past nothing that other tests do not come past: coverage would only make it slower."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out of the coverage what adds nothing to it."""
+    for item in items:
+        if item.path.relative_to(HERE).as_posix().startswith(NOT_MEASURED):
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(autouse=True, scope="module")

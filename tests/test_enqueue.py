@@ -444,10 +444,11 @@ class TestRefusals:
         _, chat = scripted(PlainStore(), body)
         await chat.say("go")
 
-        assert [
+        said = (
             "Thread other: a client tool call cannot be queued. The run that is open here is for thread "
             f"{chat.thread_id}: give the AgentContext the `thread` that `respond` was called with."
-        ] == [str(each) for each in error]
+        )
+        assert [said] == [str(each) for each in error]
 
     @pytest.mark.parametrize(
         "ask",

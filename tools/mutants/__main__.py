@@ -19,6 +19,7 @@ CONVERSATIONS = [
     "tests/test_loops.py",
     "tests/test_media.py",
     "tests/test_messages.py",
+    "tests/test_rules.py",
     "tests/test_runs.py",
     "tests/test_sequencer.py",
     "tests/test_transactions.py",

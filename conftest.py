@@ -16,7 +16,7 @@ os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "true"
 
 pytest_plugins = ["tests.helpers.chromium", "tests.helpers.databases", "tests.helpers.left_out"]
 
-FENCES = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"])
+FENCES = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md", "docs/guides/*.md"])
 
 pytest_collect_file = FENCES.pytest()
 

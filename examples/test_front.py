@@ -41,11 +41,11 @@ async def test_the_recording_is_what_the_servers_do(monkeypatch: pytest.MonkeyPa
 
 def test_the_code_is_that_of_the_readme() -> None:
     """Each line of our code on the front page stands in README.md, which is run by the tests."""
-    lines = {re.sub(r"\s+#.*", "", line) for line in README.read_text("utf-8").splitlines()}
+    lines = {re.sub(r"\s+#.*", "", line).strip() for line in README.read_text("utf-8").splitlines()}
 
     shown = [line.replace("(ctx, query", "(ctx: RunContextWrapper[AgentContext], query") for line in front.OUR_CODE]
 
-    assert [] == [line for line in shown if line not in lines]
+    assert [] == [line for line in shown if line.strip() not in lines]
 
 
 def test_the_pictures_are_there_and_small() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from tools import lifecycle_diagram
 from chatkit_clienttools._protocol.states import TRANSITIONS, Change, State
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-RUN = [page for page in PAGES if page.parent.name == "docs" or page.name == "README.md"]
+DOCS = sorted(ROOT.glob("docs/**/*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *DOCS]
+RUN = [ROOT / "README.md", *DOCS]
+CODE = ROOT / "src" / "chatkit_clienttools"
 
 
 def name(page: Path) -> str:
@@ -21,7 +25,7 @@ def name(page: Path) -> str:
 
 
 def test_the_lifecycle_in_the_docs_is_the_one_in_the_code() -> None:
-    """The generated part of docs/contract.md is current: `make docs` writes it."""
+    """The generated part of docs/concepts.md is current: `make docs` writes it."""
     page = lifecycle_diagram.PAGE.read_text("utf-8")
 
     assert lifecycle_diagram.current(page) == page
@@ -56,7 +60,7 @@ def test_the_table_has_a_cell_for_every_state_and_change() -> None:
 def test_every_python_fence_runs(page: Path) -> None:
     """Each Python fence of README.md and docs/ is one example that Sybil runs; none is skipped, none is called `py`."""
     text = page.read_text("utf-8")
-    visible = re.findall(r"^```(\w*)$", text, re.MULTILINE)
+    visible = re.findall(r"^ *```(\w*)$", text, re.MULTILINE)
     hidden = text.count("<!--- invisible-code-block: python")
 
     assert visible.count("python") + hidden == len(list(FENCES.parse(page).examples()))
@@ -66,11 +70,52 @@ def test_every_python_fence_runs(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    """A relative link points to a file or folder of this project."""
-    prose = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", prose) if "://" not in link]
+    """A relative link points to a file or folder of this project, and what is behind its # to a heading there."""
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", prose_of(page)) if "://" not in link]
 
-    assert [] == [link for link in links if not (page.parent / link).exists()]
+    found = [(page.parent / path if path else page, heading) for path, _, heading in links]
+
+    assert [] == [path for path, _ in found if not path.exists()]
+    assert [] == [(path, heading) for path, heading in found if heading and heading not in headings_of(path)]
+
+
+def prose_of(page: Path) -> str:
+    return re.sub(r"^ *```.*?^ *```$|<!---.*?-->", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def headings_of(page: Path) -> set[str]:
+    """Return what links call the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", prose_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_log_line_is_in_the_code() -> None:
+    """What docs/troubleshooting.md quotes of the log stands in the code; `...` and arrows are what it fills in."""
+    code = re.sub(r'" f?"', "", " ".join(" ".join(path.read_text("utf-8").split()) for path in CODE.glob("**/*.py")))
+    table = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8").partition("<!-- log lines: begin -->")[2]
+    lines = [line for row in table.splitlines() if row.startswith("| ") for line in quoted(row.split("|")[2])]
+
+    assert len(lines) > 20
+    assert [] == [line for line in lines if not all(part.strip() in code for part in re.split(r"\.\.\.|->", line))]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.long
+def test_the_played_lines_are_what_is_played() -> None:
+    """Each line of the played request in docs/index.md is printed by the demo, at whatever second."""
+    shown = (ROOT / "docs" / "index.md").read_text("utf-8").partition("<!-- played: begin -->")[2].partition("<!--")[0]
+    command = [sys.executable, "-m", "examples", "--play", "merak_search"]
+
+    played = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout  # noqa: S603
+
+    assert without_seconds(shown) - {"```"} <= without_seconds(played)
+
+
+def without_seconds(text: str) -> set[str]:
+    return {re.sub(r"^ *[\d.]+ s", "", line).strip() for line in text.splitlines()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

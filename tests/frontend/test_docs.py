@@ -1,4 +1,4 @@
-"""The JavaScript of docs/frontend.md: it runs as it stands there, the page of its own against a real ChatKit server."""
+"""The JavaScript of docs/guides/page.md: it runs as it stands there, and its own chat against a real ChatKit server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FENCES = re.findall(
     r"^```js\n(.*?)^```$",
-    (Path(__file__).parent.parent.parent / "docs" / "frontend.md").read_text("utf-8"),
+    (Path(__file__).parent.parent.parent / "docs" / "guides" / "page.md").read_text("utf-8"),
     re.MULTILINE | re.DOTALL,
 )
 (OWN_FRONTEND,) = [fence for fence in FENCES if "chatOf" in fence]

@@ -1,4 +1,4 @@
-"""`ClientToolConverter`: what the model gets to read of client tool calls."""
+"""`ClientToolConverter`: which client tool calls the model reads, and how."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ TContext = TypeVar("TContext")
 
 
 class ClientToolConverter(ThreadItemConverter):
-    """A `ThreadItemConverter` that knows which client tool calls concern the model.
+    """A `ThreadItemConverter` that hides client tool calls which do not concern the model.
 
-    A call whose answer nobody wanted does not reach it. A call that failed reaches it as `{"error": ...}`, so that it
-    can say so or try something else. Receipts are left out.
+    Calls with `result=None` are left out. A failed call is shown as `{"error": ...}`, so that the model can say so or
+    try something else. Receipts are left out. What a tool that waited has returned is shown as the tool's output.
 
     The images and files in answers (`ClientImage`, `ClientFile`) reach it as images and files: the newest ones, and a
     line of text for each older one. `newest_images=0` is for a model that sees no images.
@@ -73,7 +73,7 @@ class ClientToolConverter(ThreadItemConverter):
     async def to_agent_input(self, thread_items: Sequence[ThreadItem] | ThreadItem) -> list[TResponseInputItem]:
         """Convert the items of a thread, oldest first.
 
-        What a tool has returned because the user wrote comes before what the user wrote.
+        What a tool returned because the user had written comes before the user's message.
         """
         items = list(thread_items) if isinstance(thread_items, Sequence) else [thread_items]
         return _with_newest_media(await super().to_agent_input(_in_order(items)), self._newest)
@@ -83,8 +83,8 @@ class ClientToolConverter(ThreadItemConverter):
     ) -> list[ThreadItem]:
         """Load the newest items of a thread that the model will read, oldest first.
 
-        Client tool calls that it does not see do not count, however many there are between the others: they would push
-        the user's own question out of sight.
+        Client tool calls that the model does not see do not count for `limit`. Otherwise many calls would push the
+        user's question out of sight.
         """
 
         def is_enough(items: Mapping[str, ThreadItem]) -> bool:

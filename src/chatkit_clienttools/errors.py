@@ -1,11 +1,10 @@
 """What can go wrong, sorted by whose mistake it was.
 
-`UsageError`: the backend's code asked for something that cannot be done; raised where it was asked, before anything is
-written. `LifecycleError`: somebody tried to take a call through an illegal step; nothing was changed. `PlanError`: what
-the store holds of a queue is not what was put there. `DamagedDocumentError`: the same of anything else that our own
-stores hold. `CallFailedError`, `CallCancelledError` and `StepFailedError`: what a tool that waits can go on with.
-`InvalidRequestError`: the browser, or whatever posts in its place. `StoreUnavailableError` and
-`ThreadUnavailableError`: nobody's mistake; the database is away, restarts, or has too much to do.
+`UsageError`: your code has to change. It is raised before anything is written. `LifecycleError`: a write would have
+broken a client tool call; nothing was changed. `PlanError`: a stored queue cannot be used. `DamagedDocumentError`: an
+item, thread or attachment in one of our stores cannot be read. `CallFailedError`, `CallCancelledError` and
+`StepFailedError`: a tool that waits may catch them and go on. `InvalidRequestError`: the request is wrong.
+`StoreUnavailableError` and `ThreadUnavailableError`: the database is away, restarts, or has too much to do.
 
 Errors carry their data as attributes, and never the arguments or the answer of a call; only `CallFailedError.report`
 and `StepFailedError.text` repeat what somebody else has said, for the tool that catches them. Ids may come from the
@@ -34,11 +33,11 @@ def printable(text: str) -> str:
 
 
 class ClientToolError(Exception):
-    """The root of everything this package raises."""
+    """The base class of all errors of this package."""
 
 
 class UsageError(ClientToolError):
-    """The backend's own code has to change."""
+    """Your own code has to change; the message says what."""
 
     @property
     def for_the_log(self) -> str:
@@ -47,7 +46,7 @@ class UsageError(ClientToolError):
 
 
 class NotSequencedError(UsageError):
-    """A call was enqueued where no request to a `ClientToolServer` could release it."""
+    """A call was enqueued outside of a request to a `ClientToolServer`, or in one with another sequencer."""
 
 
 class InvalidArgumentsError(UsageError):
@@ -68,7 +67,7 @@ class InvalidArgumentsError(UsageError):
 
 
 class CallFailedError(ClientToolError):
-    """What `ask` raises when the browser has reported an error, or an answer that does not fit."""
+    """Raised by `ask` if the browser reported an error, or its answer does not fit the declared result."""
 
     def __init__(self, tool: str, reason: str, report: str | None = None) -> None:
         """Name the client tool and why it failed; `report` is what the browser said, which nobody has checked."""
@@ -79,7 +78,7 @@ class CallFailedError(ClientToolError):
 
 
 class CallCancelledError(ClientToolError):
-    """What `ask` raises when its call was cancelled: the user has written meanwhile, for example."""
+    """Raised by `ask` if its call was cancelled, for example because the user wrote something else."""
 
     def __init__(self, tool: str) -> None:
         """Name the client tool."""
@@ -88,7 +87,7 @@ class CallCancelledError(ClientToolError):
 
 
 class StepFailedError(ClientToolError):
-    """What `step` raises when its function has raised; also when the tool runs again, and the function does not."""
+    """Raised by `step` if its function raised, now or when it was called earlier. The function is not called again."""
 
     def __init__(self, step: str, kind: str, text: str) -> None:
         """Name the function, the kind of its error, and what that said."""
@@ -99,7 +98,7 @@ class StepFailedError(ClientToolError):
 
 
 class ReplayMismatchError(UsageError):
-    """The body of a waiting tool does not do again what it did before. The tool ends, and the model is told."""
+    """A waiting tool did something else when its function ran again. The tool ends, and the model is told."""
 
     def __init__(self, tool: str, position: int, recorded: str, does: str) -> None:
         """Name the tool, the position in its journal, what is recorded there and what the body does now."""
@@ -119,11 +118,11 @@ class QueueFullError(UsageError):
 
 
 class SchemaVersionError(UsageError):
-    """The tables of a database are missing, or of a version this package does not know."""
+    """The tables of a database are missing, or of a version that this package does not know."""
 
 
 class InvalidRequestError(ClientToolError, ValueError):
-    """What was posted is no ChatKit request; nothing was done. To be answered with a status of 400."""
+    """The request is not a ChatKit request. Nothing was done. Answer it with a status of 400."""
 
     def __init__(self, problems: list[str], *, field: str | None = None) -> None:
         """Say what is wrong with the request, and name the (first) field that it is about."""
@@ -133,7 +132,7 @@ class InvalidRequestError(ClientToolError, ValueError):
 
 
 class LifecycleError(ClientToolError):
-    """A call was to take a step that its state does not allow."""
+    """A client tool call would have changed in a way that its state does not allow."""
 
 
 class IllegalTransitionError(LifecycleError):
@@ -225,7 +224,7 @@ def _is_chatkits_own(error: Exception) -> bool:
 
 
 class DamagedDocumentError(ClientToolError):
-    """What a store holds of an item, a thread or an attachment is not what ChatKit can read."""
+    """ChatKit cannot read an item, a thread or an attachment that a store holds."""
 
     def __init__(self, kind: str, key: str, reason: str) -> None:
         """Name what cannot be read and why, without what is in it."""
@@ -239,7 +238,7 @@ class DamagedDocumentError(ClientToolError):
 
 
 class ThreadExistsError(UsageError):
-    """A new thread was to be saved under an id that another thread has; nothing was changed."""
+    """A new thread has the id of another thread. Nothing was changed."""
 
     def __init__(self, thread_id: str) -> None:
         """Name the thread and what to do instead."""
@@ -252,7 +251,7 @@ class ThreadExistsError(UsageError):
 
 
 class StoreUnavailableError(ClientToolError):
-    """A database did not do what it was asked within the time limit, or said that it cannot."""
+    """A database did not answer within the time limit, or reported an error."""
 
     def __init__(self, tried: str, database: str, time_limit: float, reason: str) -> None:
         """Name what was tried, where (without user and password), for how long, and what came of it."""

@@ -78,7 +78,7 @@ class Observer(Protocol):
 
 
 class ToolObserver(Protocol):
-    """The same for what tools that wait do."""
+    """Anything that can be called with an event of a tool that waits. It must not block either."""
 
     def __call__(self, event: ToolEvent, /) -> None:
         """Take note of the event."""

@@ -1,4 +1,4 @@
-"""Declared client tools and effects: what they take, and what is wanted back."""
+"""Declared client tools and effects: their arguments, and the answer that is wanted."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
     """A client tool that the frontend's `onClientTool` handles. Calling it validates and returns a `ClientToolCall`.
 
     Args:
-        name: What the frontend knows it by.
-        arguments: A pydantic model of its `params`. Without one anything that is JSON goes.
-        result: The type of the browser's answer, which then goes to the model. `None`: nothing is wanted back; the
-            model is not resumed for it and never sees it. `Any`, the default: whatever comes.
-        required: Still release it when the rest of its plan is cancelled (the call that stops an animation).
+        name: The name that the frontend knows.
+        arguments: A pydantic model of its `params`. Without one, any JSON is accepted.
+        result: The type of the browser's answer. An answer that does not fit makes the call fail. `None`: no answer is
+            needed, and the model neither runs for the call nor sees it. `Any`, the default: any answer is accepted.
+        required: Send it even when the other open calls are cancelled, as for the call that stops an animation.
     """
 
     @overload
@@ -238,7 +238,7 @@ class _ReportedError(Exception):
 class ClientEffect(_Declared[P]):
     """A client effect that the frontend's `onEffect` handles. Calling it validates and returns a `ClientEffectEvent`.
 
-    An effect is fire-and-forget: streamed at once, never stored, never answered, any number per run.
+    An effect is streamed at once, and neither stored nor answered. A run can have any number of them.
     """
 
     _kind = "Client effect"
@@ -261,10 +261,9 @@ class ClientEffect(_Declared[P]):
 async def showing(
     ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], begin: ClientEffectEvent, end: ClientEffectEvent
 ) -> AsyncGenerator[None, None]:
-    """Stream `begin` at once, and `end` afterwards, whatever happens in between.
+    """Stream `begin` at once, and `end` afterwards, also if the code in between raises.
 
-    The right tool for an indicator that must spin WHILE the server works: client tool calls wait until the run has
-    ended.
+    Use it for an indicator that spins while the server works. Calls that are enqueued would come too late for that.
     """
     context = agent_context_of(ctx)
     await context.stream(begin)

@@ -157,7 +157,7 @@ def in_words(error: Exception, thread_id: str | None) -> BaseStreamError:
     level = logging.WARNING if told.is_refusal else logging.ERROR
     logger.log(
         level,
-        "thread %s: the request could not be carried out: %s%s; this logger has all of it at DEBUG",
+        "thread %s: the request could not be carried out: %s%s; set this logger to DEBUG for the traceback",
         shown,
         told.reason,
         place_of(error),

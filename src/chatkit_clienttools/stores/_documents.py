@@ -103,7 +103,7 @@ def owner_key(owner: Callable[[Any], object] | None, context: object) -> str:
         return str(who)
     raise UsageError(
         f"owner(context) must return the user's id, a str, an int or a UUID of 1 to {MAX_KEY_BYTES} bytes without NUL; "
-        f"it returned a {type(who).__name__} that is none. Nothing was read or written."
+        f"it returned a {type(who).__name__} that is not one. Nothing was read or written."
     )
 
 

@@ -114,6 +114,17 @@ def test_the_played_lines_are_what_is_played() -> None:
     assert without_seconds(shown) - {"```"} <= without_seconds(played)
 
 
+def test_the_readme_shows_the_same() -> None:
+    """README.md shows parts of the played request in docs/index.md, at the same seconds, and nothing else."""
+    shown = re.search(r"^ 0\.0 s.*?^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    whole = re.sub(r" {2,}", "  ", (ROOT / "docs" / "index.md").read_text("utf-8"))
+
+    assert shown
+    parts = {part for line in shown[0].splitlines() for part in re.split(r" {2,}", line.strip())}
+
+    assert [] == [part for part in parts if part.rstrip('"') not in whole]
+
+
 def without_seconds(text: str) -> set[str]:
     return {re.sub(r"^ *[\d.]+ s", "", line).strip() for line in text.splitlines()}
 

@@ -172,7 +172,7 @@ async def test_stop_in_mid_stream(calm: Page, url: str, monkeypatch: pytest.Monk
     """Stop ends the answer at once and the search with it, the page says so, and the next message is answered."""
     searching, stopped, forever = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def slow(_query: str) -> list[people.Profile]:
+    async def slow(*_: Any) -> list[people.Profile]:
         searching.set()
         try:
             await forever.wait()

@@ -27,14 +27,17 @@ class Stage {
     this.text = element("p", { role: "status", tabindex: "-1" });
     this.cards = element("ul", { class: "cards", "aria-label": "People" });
     this.score = element("p", { class: "score" });
+    this.progress = element("p", { class: "so-far", "aria-hidden": "true" }); // the chat tells it to a screen reader
     const ring = element("div", { class: "ring", "aria-hidden": "true" });
-    root.append(element("div", { class: "stage-head" }, ring, this.text), this.cards, this.score);
+    const words = element("div", {}, this.text, this.progress);
+    root.append(element("div", { class: "stage-head" }, ring, words), this.cards, this.score);
     this.begin();
   }
 
   set(state) {
     this.root.dataset.state = state;
     this.text.textContent = STATES[state];
+    this.progress.textContent = "";
   }
 
   get state() {
@@ -60,6 +63,7 @@ class Stage {
   /** The server has said something. */
   hear(event) {
     if (event.type === "thread.item.done" && event.item.type === "assistant_message") this.answers += 1;
+    if (event.type === "progress_update" && this.state === "searching") this.progress.textContent = event.text;
     this.#count(false);
   }
 

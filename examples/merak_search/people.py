@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 SEARCH_SECONDS = 1.2
 
@@ -35,8 +39,17 @@ PEOPLE = (
 )
 
 
-async def find(query: str) -> list[Profile]:
-    """Find the people who know something about a word of `query`. It takes a moment, as an index would."""
-    await asyncio.sleep(SEARCH_SECONDS)
+async def _nobody(_text: str) -> None:
+    """Nobody wants to know how far the search has come."""
+
+
+async def find(query: str, tell: Callable[[str], Awaitable[None]] = _nobody) -> list[Profile]:
+    """Find the people who know something about a word of `query`, and tell how far it has come: it takes a moment."""
     words = set(re.findall(r"\w{3,}", query.lower()))
-    return [person for person in PEOPLE if words & set(person.knows.split())]
+    found = []
+    for number, person in enumerate(PEOPLE, 1):
+        await asyncio.sleep(SEARCH_SECONDS / len(PEOPLE))
+        if words & set(person.knows.split()):
+            found.append(person)
+        await tell(f"{number} of {len(PEOPLE)} people looked at, {len(found)} found")
+    return found

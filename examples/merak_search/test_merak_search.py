@@ -34,9 +34,9 @@ def model(speaks: int = 2) -> ScriptedModel:
     return ScriptedModel([[search], *[[assistant_message("Bela it is.", item_id=f"msg_{n}")] for n in range(speaks)]])
 
 
-def browser(server: ChatKitServer[Any], choice: Any = None) -> FakeBrowser:
+def browser(server: ChatKitServer[Any], choice: Any = None, **options: Any) -> FakeBrowser:
     handlers = {"run_search_animation": lambda params: {}, "choose_agent": lambda params: choice or {"name": "Bela"}}
-    return FakeBrowser(server, context=ADA, handlers=handlers)
+    return FakeBrowser(server, context=ADA, handlers=handlers, **options)
 
 
 def output(scripted: ScriptedModel) -> Any:
@@ -69,6 +69,22 @@ async def test_the_tool_goes_on_with_the_choice() -> None:
     assert [START, CHOOSE, STOP] == page.calls
     assert "The user chose Bela, who knows maritime insurance." == output(scripted)
     assert (["Bela it is."], 2) == (page.texts, len(scripted.calls))
+
+
+async def test_the_progress_of_the_search_is_streamed_once() -> None:
+    """The page hears how far the search has come before it may choose, and not again when the tool runs again."""
+    seen: list[str] = []
+
+    def hear(kind: str, what: Any) -> None:
+        seen.append(what if kind == "progress" else kind)
+
+    page = browser(MerakServer(ValidatingStore(MemoryStore()), model()), observer=hear)
+
+    await page.send("Who knows about maritime law?")
+
+    told = [f"{number} of 6 people looked at, {min(number, 2)} found" for number in range(1, 7)]
+    assert told == page.progress
+    assert [*told, "gets"] == seen[seen.index(told[0]) :][:7]
 
 
 async def test_a_name_that_was_not_found_is_nobody() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from playwright.async_api import expect
 
@@ -81,10 +81,11 @@ async def test_the_order_on_the_stage(
     """The animation turns WHILE the server searches; then come the people, the user's choice and the end, each once."""
     searching, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(query: str) -> list[people.Profile]:
+    async def slow(query: str, tell: Any) -> list[people.Profile]:
+        await tell("3 of 6 people looked at, 1 found")
         searching.set()
         await go_on.wait()
-        return await people.find(query)
+        return await people.find(query, tell)
 
     monkeypatch.setattr(tools, "find", slow)
     await opened(calm, url)
@@ -92,6 +93,8 @@ async def test_the_order_on_the_stage(
     await searching.wait()
 
     await expect(calm.locator("#ours .stage")).to_contain_text("Searching…")
+    for place in ("#ours .stage .so-far", "#ours .progress"):
+        await expect(calm.locator(place)).to_have_text("3 of 6 people looked at, 1 found")
     await picture("merak-searching")
     go_on.set()
     await expect(calm.locator("#ours .stage")).to_contain_text("Choose one of them.")

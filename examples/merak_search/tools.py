@@ -2,6 +2,7 @@
 
 from agents import RunContextWrapper
 from chatkit.agents import AgentContext
+from chatkit.types import ProgressUpdateEvent
 
 from chatkit_clienttools.errors import CallCancelledError, CallFailedError
 
@@ -12,9 +13,14 @@ from .people import RequestContext, find
 @sequencer.function_tool
 async def search_agents(ctx: RunContextWrapper[AgentContext[RequestContext]], query: str) -> str:
     """Find people who can answer a question, and let the user choose one of them."""
+
+    async def tell(text: str) -> None:
+        await ctx.context.stream(ProgressUpdateEvent(text=text))
+
     try:
         await sequencer.ask(ctx, animation(state="start"))  # it turns on the page before the search begins
-        found = await sequencer.step(ctx, find, query)  # runs once, though this function runs again after each answer
+        # a step runs once, though this function runs again after each answer: the progress is streamed once, too
+        found = await sequencer.step(ctx, find, query, tell)
         choice = await sequencer.ask(ctx, choose(agents=found)) if found else None
         await sequencer.ask(ctx, animation(state="stop"))
     except (CallCancelledError, CallFailedError) as error:  # the user has written instead, or the page could not do it

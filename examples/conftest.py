@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
 from examples import offline, play, site
 from examples.merak_search import people
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
 os.environ.pop("OPENAI_API_KEY", None)
+expect.set_options(timeout=20_000)  # a machine on which much else runs may take its time
 
 PICTURES = Path(__file__).parent.parent / "build" / "pictures"
+CHATKIT = "https://cdn.platform.openai.com/**"
 SIZES = {"desktop": (1280, 900), "phone": (390, 844), "narrow": (320, 640)}
 
 
@@ -39,7 +42,8 @@ async def url() -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def calm(page: Page) -> Page:
-    """A tab of a person who wants little motion: nothing on the page takes its time."""
+    """A tab of a person who wants little motion, and has no network: nothing on the page takes its time."""
+    await page.context.route(CHATKIT, lambda route: route.abort())
     await page.emulate_media(reduced_motion="reduce", color_scheme="light")
     return page
 

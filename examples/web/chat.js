@@ -1,6 +1,6 @@
 /**
- * A small chat that speaks ChatKit's wire protocol, for demos that are to run without a network. `?chatkit=official`
- * puts the official ChatKit.js in its place.
+ * The chat of a page: the official ChatKit.js, or where that cannot be loaded a small one, which speaks ChatKit's wire
+ * protocol and needs no network. `?chatkit=small` in the page's address asks for the small one.
  *
  *     const chat = openChat(document.querySelector("#chat"), {
  *       endpoint: "chatkit",                        // where ChatKit's requests go
@@ -14,17 +14,18 @@
  *       onSend: (text) => ...,                      // the server has what the user has written
  *       onIdle: () => ...,                          // the server and the page have done what there was to do
  *     });
- *     chat.threadId, chat.isBusy, chat.send(text), chat.act({ type, payload }), chat.startOver()
+ *     chat.threadId, chat.isBusy, chat.load()
  *
- * Tabs that show the same thread tell one another when something is new. A tab that waits for the user stops waiting when
- * the call has been answered, or cancelled, in another one.
+ * With the small chat, tabs that show the same thread tell one another when something is new. A tab that waits for the
+ * user stops waiting when the call has been answered, or cancelled, in another one.
  */
 
 import { RESUME, withReceipts } from "../client-tools.js";
+import { addressOf, rememberThread, threadInAddress, wantsOwnChat } from "./address.js";
 import { element } from "./dom.js";
-import { rendered, update } from "./items.js";
+import { isOpenCall, rendered, update } from "./items.js";
 import { openOfficialChat } from "./official.js";
-import { Away, Refused, ask, events } from "./wire.js";
+import { Away, Refused, events, itemsOf } from "./wire.js";
 
 const FAILED = "Something went wrong on the server.";
 const AWAY = "The server is away. Nothing that it knows is lost.";
@@ -48,17 +49,76 @@ function textOf({ content }) {
   return content.map((part) => part.text ?? "").join("");
 }
 
-function isOpenCall(item) {
-  return item.type === "client_tool_call" && item.status === "pending";
-}
+const DEFAULTS = {
+  endpoint: "chatkit",
+  greeting: "",
+  tools: {},
+  effects: {},
+  suggestions: [],
+  waits: {},
+  onItems: nothing,
+  onEvent: nothing,
+  onSend: nothing,
+  onIdle: nothing,
+};
 
-/** Open a chat in an element of the page. */
+/** Open a chat in an element of the page. With `mirrors: true` it is a small one, and another chat tells it what to send. */
 export function openChat(root, options) {
-  const isOfficial = new URLSearchParams(location.search).get("chatkit") === "official";
-  return isOfficial && !options.mirrors ? openOfficialChat(root, options) : new Chat(root, options);
+  const given = { ...DEFAULTS, ...options };
+  return options.mirrors ? new Chat(root, given) : new ChosenChat(root, given);
 }
 
-export class Chat {
+/** The official chat, or the small one: which of them shows after a moment. */
+class ChosenChat {
+  #chat = null;
+  #chosen;
+
+  constructor(root, options) {
+    root.classList.add("chat");
+    this.#chosen = wantsOwnChat() ? this.#small(root, options, WANTED) : this.#official(root, options);
+  }
+
+  get threadId() {
+    return this.#chat?.threadId ?? null;
+  }
+
+  get isBusy() {
+    return this.#chat?.isBusy ?? true;
+  }
+
+  /** Show the thread as the server has it, and let it go on if a call is still open. */
+  async load() {
+    await this.#chosen;
+    await this.#chat.load();
+  }
+
+  async #official(root, options) {
+    const note = which("ChatKit.js is loaded from OpenAI…", "Use our small chat", "small");
+    root.append(note);
+    this.#chat = await openOfficialChat(root, options);
+    note.remove();
+    if (!this.#chat) return this.#small(root, options, OFFLINE);
+    root.append(which("This is OpenAI's ChatKit.js.", "Use our small chat", "small"));
+  }
+
+  #small(root, options, why) {
+    this.#chat = new Chat(root, options);
+    root.append(which(...why, "official"));
+  }
+}
+
+const WANTED = ["This is our small chat.", "Use OpenAI's ChatKit.js"];
+const OFFLINE = ["ChatKit.js cannot be reached, so this is our small chat.", "Try again"];
+
+/** Say which chat it is, with the way to the other one. */
+function which(text, label, other) {
+  const link = element("a", { href: addressOf(other) }, label);
+  // the conversation may have begun since
+  link.addEventListener("click", () => (link.href = addressOf(other)));
+  return element("p", { class: "which" }, `${text} `, link);
+}
+
+class Chat {
   #options;
   #onClientTool;
   #items = new Map();
@@ -72,13 +132,11 @@ export class Chat {
   #tabs = null;
   #view;
 
-  /** With `mirrors: true` it has no box and remembers no thread: another chat tells it what to send. */
+  /** With `mirrors: true` it has no box and remembers no thread. */
   constructor(root, options) {
-    const callbacks = { onItems: nothing, onEvent: nothing, onSend: nothing, onIdle: nothing };
-    const lists = { tools: {}, effects: {}, suggestions: [], waits: {} };
-    this.#options = { endpoint: "chatkit", greeting: "", ...lists, ...callbacks, ...options };
-    this.#onClientTool = withReceipts(this.#options.tools);
-    this.threadId = options.mirrors ? null : new URLSearchParams(location.search).get("thread");
+    this.#options = options;
+    this.#onClientTool = withReceipts(options.tools);
+    this.threadId = options.mirrors ? null : threadInAddress();
     this.#view = this.#build(root);
     if (!options.mirrors) this.#listen();
     if (this.threadId) this.load();
@@ -187,15 +245,8 @@ export class Chat {
     return types.lastIndexOf("user_message") > types.lastIndexOf("assistant_message");
   }
 
-  async #loadItems(signal) {
-    let page = (await ask(this.#options.endpoint, "threads.get_by_id", { thread_id: this.threadId }, signal)).items;
-    const items = page.data;
-    while (page.has_more) {
-      const params = { thread_id: this.threadId, order: "asc", after: page.after };
-      page = await ask(this.#options.endpoint, "items.list", params, signal);
-      items.push(...page.data);
-    }
-    return items;
+  #loadItems(signal) {
+    return itemsOf(this.#options.endpoint, this.threadId, signal);
   }
 
   /** Post a request, run the client tools that come, and post their answers, until none comes. */
@@ -370,11 +421,7 @@ export class Chat {
 
   #setThread(id) {
     this.threadId = id;
-    if (this.#options.mirrors) return;
-    const url = new URL(location.href);
-    if (id) url.searchParams.set("thread", id);
-    else url.searchParams.delete("thread");
-    history.replaceState(null, "", url); // a reload, and another tab, show this conversation
+    if (!this.#options.mirrors) rememberThread(id);
   }
 
   #setBusy(controller) {

@@ -4,6 +4,11 @@ import { element } from "./dom.js";
 
 const SPEAKER = { user_message: "You", assistant_message: "Assistant", widget: "Card" };
 
+/** Whether an item is a client tool call that the page has to answer. */
+export function isOpenCall(item) {
+  return item.type === "client_tool_call" && item.status === "pending";
+}
+
 /** Return the element of an item, or null for what a chat does not show. */
 export function rendered(item, act) {
   if (!(item.type in SPEAKER)) return null;

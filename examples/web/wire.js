@@ -16,9 +16,24 @@ export async function ask(endpoint, type, params, signal) {
   return await (await post(endpoint, type, params, signal)).json();
 }
 
+/** Return the items of a thread, the oldest first. */
+export async function itemsOf(endpoint, threadId, signal) {
+  let page = (await ask(endpoint, "threads.get_by_id", { thread_id: threadId }, signal)).items;
+  const items = page.data;
+  while (page.has_more) {
+    page = await ask(endpoint, "items.list", { thread_id: threadId, order: "asc", after: page.after }, signal);
+    items.push(...page.data);
+  }
+  return items;
+}
+
 /** Post a request that is answered by a stream; yield its events. */
 export async function* events(endpoint, type, params, signal) {
-  const response = await post(endpoint, type, params, signal);
+  yield* eventsIn(await post(endpoint, type, params, signal));
+}
+
+/** Yield the events of a stream. */
+export async function* eventsIn(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   try {
     let rest = "";

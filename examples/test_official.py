@@ -121,7 +121,7 @@ async def another_process_serves(page: Page, url: str) -> None:
 
 
 async def test_another_process_serves(online: Page, url: str) -> None:
-    """When another process has taken the place of a killed one ChatKit.js loads what is new, and asks for open calls."""
+    """When a killed process has a successor ChatKit.js loads what is new, and asks for the call that is open."""
     await another_process_serves(online, url)
 
     assert ["fetchUpdates", "sendCustomAction"] == [method for method, *_ in await online.evaluate("used.calls")]

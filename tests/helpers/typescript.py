@@ -25,13 +25,13 @@ class NoCompilerError(Exception):
     """The compiler could not be installed."""
 
 
-def installed() -> Path:
+def installed(packages: tuple[str, ...] = PACKAGES) -> Path:
     """Return the node_modules with the packages, installed before or now: the first time needs the network."""
-    folder = HOME / "+".join(package.replace("/", "-") for package in PACKAGES)
+    folder = HOME / "+".join(package.replace("/", "-") for package in packages)
     if not folder.exists():
         HOME.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=HOME) as draft:
-            _install(Path(draft, folder.name))
+            _install(Path(draft, folder.name), packages)
             try:
                 Path(draft, folder.name).rename(folder)
             except OSError:  # another process of the suite was quicker
@@ -40,12 +40,12 @@ def installed() -> Path:
     return folder / "node_modules"
 
 
-def _install(folder: Path) -> None:
+def _install(folder: Path, packages: tuple[str, ...]) -> None:
     quickly = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     options = ["--no-save", "--no-package-lock", *quickly, "--prefix", str(folder)]
-    done = _run(npm, ["install", *options, *PACKAGES], HOME)
+    done = _run(npm, ["install", *options, *packages], HOME)
     if done.returncode:
-        raise NoCompilerError(f"npm could not install {' and '.join(PACKAGES)}; is there a network?\n{done.stderr}")
+        raise NoCompilerError(f"npm could not install {' and '.join(packages)}; is there a network?\n{done.stderr}")
 
 
 def _run(program: Callable[..., Any], arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from playwright.async_api import Page
 
@@ -25,11 +25,18 @@ SECONDS = 60
 QUESTION = "Who knows about maritime law?"
 
 
+@pytest.fixture
+def search_seconds() -> str:
+    """How long a search takes."""
+    return "1.2"
+
+
 @pytest_asyncio.fixture(params=[1, 2])
-async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+async def served(request: pytest.FixtureRequest, tmp_path: Path, search_seconds: str) -> AsyncIterator[str]:
     """The demos as `make demo` serves them, with one worker and with two; their address."""
     command = [sys.executable, "-m", "examples", "--port=0", f"--workers={request.param}"]
-    environment = {**os.environ, "DEMO_DATA": str(tmp_path), "DEMO_PAUSE": "0.3"}
+    pauses = {"DEMO_PAUSE": "0.3", "DEMO_SEARCH_SECONDS": search_seconds}
+    environment = {**os.environ, "DEMO_DATA": str(tmp_path), **pauses}
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
     assert process.stdout
     try:
@@ -44,7 +51,7 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def ask(page: Page, url: str, text: str = QUESTION) -> None:
-    await page.goto(f"{url}/merak_search/")
+    await page.goto(f"{url}/merak_search/", timeout=SECONDS * 1000)
     await page.get_by_role("textbox", name="Message").fill(text)
     await page.get_by_role("button", name="Send").click()
 
@@ -72,7 +79,7 @@ async def test_the_server_is_killed_while_the_user_chooses(calm: Page, served: s
     await it_goes_on(calm)
 
 
-async def test_a_reload_after_a_kill(calm: Page, served: str) -> None:
+async def test_a_reload_after_a_kill(calm: Page, served: str, picture: Callable[[str], Awaitable[None]]) -> None:
     """A page that is loaded after the kill lets the user choose, and shows what each call has done before."""
     await ask(calm, served)
     await expect(calm.get_by_role("button", name="Choose Dara")).to_be_visible()
@@ -80,6 +87,8 @@ async def test_a_reload_after_a_kill(calm: Page, served: str) -> None:
 
     await calm.reload()
 
+    await expect(calm.get_by_role("button", name="Choose Dara")).to_be_visible()
+    await picture("merak-killed")
     await it_goes_on(calm)
     rows = calm.locator("#timeline .call:not(.server-tool)")
     await expect(rows.nth(0).locator("b")).to_have_text(["queued", "pending", "completed"])
@@ -97,3 +106,23 @@ async def test_the_server_is_killed_while_it_answers(calm: Page, served: str) ->
     await calm.get_by_role("button", name="Try again").click()
     await expect(calm.get_by_role("log").first).to_contain_text("choose one of them.", timeout=SECONDS * 1000)
     await expect(calm.locator("#ours .assistant_message")).to_have_count(1)
+
+
+@pytest.mark.parametrize("search_seconds", ["12"])
+@pytest.mark.parametrize("served", [1], indirect=True)
+async def test_the_server_is_killed_while_it_searches(
+    calm: Page, served: str, picture: Callable[[str], Awaitable[None]]
+) -> None:
+    """A search that has died with its process is offered to be made again; then the user chooses, and is answered."""
+    await ask(calm, served)
+    await expect(calm.locator("#ours .so-far")).to_contain_text("1 of 6", timeout=SECONDS * 1000)
+
+    await kill(calm)
+
+    await expect(calm.get_by_role("alert").first).to_contain_text("This message has no answer yet.")
+    await expect(calm.locator("#ours .stage")).to_have_attribute("data-state", "idle")
+    await picture("merak-search-killed")
+    await calm.get_by_role("button", name="Try again").click()
+    await expect(calm.locator("#ours .so-far")).to_contain_text("1 of 6", timeout=SECONDS * 1000)
+    await it_goes_on(calm)
+    await expect(calm.locator("#ours .user_message")).to_have_count(1)

@@ -1,12 +1,16 @@
 """How the site shows this demo: nothing of this is needed in a copy."""
 
+import os
+
 from examples import kept
 from examples.demo import Demo
 from examples.offline import model_or_offline
 
-from . import offline
+from . import offline, people
 from .main import create_app
 from .plain import create_plain_app
+
+people.SEARCH_SECONDS = float(os.environ.get("DEMO_SEARCH_SECONDS", people.SEARCH_SECONDS))
 
 DEMO = Demo(
     title="Merak, a search for people",

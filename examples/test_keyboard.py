@@ -17,9 +17,9 @@ MOST = 40
 FOCUSED = """() => {
   const { activeElement: at } = document;
   if (at === document.body) return ["", true]; // from the last one it goes to the first
-  const { outlineStyle, outlineWidth } = getComputedStyle(at.closest("label.shape") ?? at);
+  const isRinged = ({ outlineStyle, outlineWidth }) => outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
   const name = at.getAttribute("aria-label") ?? at.closest("label")?.textContent ?? at.textContent;
-  return [name.trim(), outlineStyle !== "none" && parseFloat(outlineWidth) >= 2];
+  return [name.trim(), [at, at.parentElement].some((each) => isRinged(getComputedStyle(each)))];
 }"""
 
 

@@ -15,6 +15,8 @@ from tests.helpers.typescript import compiled
 from examples.demo import NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from playwright.async_api import Page, Route
 
 SCRIPT = "https://cdn.platform.openai.com/deployments/chatkit/chatkit.js"
@@ -53,7 +55,9 @@ async def online(calm: Page) -> Page:
     return calm
 
 
-async def test_merak_is_played_with_the_official_chat(online: Page, url: str) -> None:
+async def test_merak_is_played_with_the_official_chat(
+    online: Page, url: str, picture: Callable[[str], Awaitable[None]]
+) -> None:
     """Where ChatKit.js can be loaded it is the chat of the page, and everything beside it works as with our own."""
     await online.goto(f"{url}/merak_search/")
     await expect(online.get_by_text(OFFICIAL)).to_be_visible()
@@ -71,6 +75,7 @@ async def test_merak_is_played_with_the_official_chat(online: Page, url: str) ->
     await expect(online.locator("#timeline .step:last-child b")).to_have_text(
         ["completed", "returned", "completed", "completed"]
     )
+    await picture("merak-official")
 
 
 async def test_a_reload_with_the_official_chat(online: Page, url: str) -> None:

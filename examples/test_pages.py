@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
+import pytest
 from agents.testing import ModelStep, ScriptedModel, assistant_message
 from playwright.async_api import expect
 
@@ -14,7 +16,8 @@ from examples.demo import NAMES, demos
 from examples.merak_search import people, tools
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Awaitable, Callable
+
     from playwright.async_api import Page, Route
 
 QUESTION = "Who knows about maritime law?"
@@ -100,6 +103,18 @@ async def test_a_page_needs_nobody_else(calm: Page, url: str) -> None:
 
     assert [SCRIPT] == [at for at in wanted if not at.startswith((url, "data:"))]
     assert {} == {at: status for at, status in loaded.items() if status >= 400}
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_page_at_the_beginning(
+    calm: Page, url: str, name: str, picture: Callable[[str], Awaitable[None]]
+) -> None:
+    """A page on which nothing has happened yet says what it is for, and anybody can use it."""
+    await opened(calm, url, name)
+
+    await expect(calm.get_by_role("textbox", name="Message")).to_be_visible()
+    await expect(log(calm)).to_have_attribute("data-greeting", re.compile(r"\w+"))
+    await picture(f"{name}-begin")
 
 
 async def test_text_can_be_read_on_a_phone(calm: Page, url: str) -> None:
@@ -215,7 +230,7 @@ async def test_a_message_without_an_answer(calm: Page, url: str, monkeypatch: py
     assert 1 == await calm.locator("#ours .user_message").count()
 
 
-async def test_the_server_is_away(calm: Page, url: str) -> None:
+async def test_the_server_is_away(calm: Page, url: str, picture: Callable[[str], Awaitable[None]]) -> None:
     """Without a server the page says so in words, keeps what was written, and sends it when it is asked to."""
     await opened(calm, url)
     await calm.route("**/chatkit", lambda route: route.abort())
@@ -224,6 +239,7 @@ async def test_the_server_is_away(calm: Page, url: str) -> None:
     await expect(calm.get_by_role("alert").first).to_contain_text(AWAY)
     await expect(calm.get_by_role("textbox", name="Message")).to_have_value(QUESTION)
     assert 0 == await calm.locator(".user_message").count()
+    await picture("away")
 
     await calm.unroute("**/chatkit")
     await calm.get_by_role("button", name="Try again").click()

@@ -12,6 +12,8 @@ from tools import react
 from chatkit_clienttools.__main__ import main
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from playwright.async_api import Page
 
 pytestmark = pytest.mark.long
@@ -42,12 +44,13 @@ def test_its_types_are_those_of_the_server() -> None:
     assert 0 == status
 
 
-async def test_the_user_chooses(calm: Page, url: str) -> None:
+async def test_the_user_chooses(calm: Page, url: str, picture: Callable[[str], Awaitable[None]]) -> None:
     """A client tool call shows people, waits for the user, and is answered under its receipt."""
     await calm.route("https://cdn.platform.openai.com/**", lambda route: route.fulfill(body=STUB))
     await calm.goto(f"{url}/react/")
     await calm.wait_for_function("window.given")
     await calm.evaluate(CHOOSE)
+    await picture("react")
 
     await calm.get_by_role("button", name="Choose Ada").click()
 

@@ -153,12 +153,13 @@ async def test_a_canvas_that_fails(canvas: Page) -> None:
     await expect(answers(canvas)).to_have_text([sorry, "You have selected a red circle and an orange square."])
 
 
-async def test_a_canvas_that_never_answers(canvas: Page) -> None:
+async def test_a_canvas_that_never_answers(canvas: Page, picture: Callable[[str], Awaitable[None]]) -> None:
     """The assistant waits until the user writes again; then the old call is cancelled."""
     await canvas.get_by_label("It never answers").check()
     await say(canvas, MINE)
     await expect(status(canvas)).to_contain_text("The canvas keeps quiet.")
     await expect(done(canvas)).to_be_hidden()
+    await picture("canvas-quiet")
     await canvas.get_by_label("The canvas answers").check()
 
     await say(canvas, MINE)

@@ -178,7 +178,7 @@ async def test_two_tabs(calm: Page, url: str) -> None:
     await expect(calm.locator("#timeline .call:not(.server-tool) .step:last-child")).to_contain_text(["completed"] * 3)
 
 
-async def test_a_choice_in_another_tab(calm: Page, url: str) -> None:
+async def test_a_choice_in_another_tab(calm: Page, url: str, picture: Callable[..., Awaitable[None]]) -> None:
     """A tab that waits for a choice shows the one that was made in another tab, and the answer to it."""
     await opened(calm, url)
     await ask(calm)
@@ -193,6 +193,7 @@ async def test_a_choice_in_another_tab(calm: Page, url: str) -> None:
         await expect(tab.locator("#ours .person.chosen")).to_contain_text("Bela")
         await expect(tab.get_by_role("log").first).to_contain_text("Bela knows maritime insurance.")
         await expect(tab.get_by_role("alert").first).to_be_empty()
+        await picture(f"merak-tab-{'two' if tab is other else 'one'}", tab)
 
 
 async def test_a_message_that_cannot_be_sent_leaves_the_stage(calm: Page, url: str) -> None:

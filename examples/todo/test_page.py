@@ -141,7 +141,7 @@ async def test_two_tabs(todo: Page) -> None:
     await expect(answers(other)).to_have_text(await answers(todo).all_text_contents())
 
 
-async def test_a_handler_that_fails(todo: Page) -> None:
+async def test_a_handler_that_fails(todo: Page, picture: Callable[[str], Awaitable[None]]) -> None:
     """A list that cannot be loaded is said in words, and the conversation goes on."""
     await todo.route("**/tasks", lambda route: route.abort())
 
@@ -149,6 +149,7 @@ async def test_a_handler_that_fails(todo: Page) -> None:
 
     await expect(todo.locator(".list").get_by_role("alert")).to_contain_text(AWAY)
     await expect(todo.get_by_role("button", name="Stop")).to_be_hidden()
+    await picture("todo-away")
     await todo.unroute("**/tasks")
     await todo.locator(".list").get_by_role("button", name="Try again").click()
     await expect(tasks(todo)).to_have_text(["buy milk"])

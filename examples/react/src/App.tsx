@@ -32,9 +32,10 @@ export function App() {
   useEffect(() => (ref.current ? resumeOnLoad(ref.current) : undefined), [ref]);
 
   return (
-    <main style={{ display: "grid", gridTemplateColumns: "1fr 1fr", gap: 16, height: "90vh" }}>
-      <ChatKit control={control} />
+    <main style={{ display: "grid", gridTemplateColumns: "repeat(auto-fit, minmax(min(20rem, 100%), 1fr))", gap: 16 }}>
+      <ChatKit control={control} style={{ height: "90vh" }} />
       <section aria-label="Search">
+        <h1>Merak</h1>
         <p role="status">{question ? "Choose one of them." : isSearching ? "Searching…" : "Ask Merak for people."}</p>
         <ul>
           {question?.people.map(({ name, knows }) => (

@@ -196,7 +196,7 @@ async def test_it_cannot_be_reached(calm: Page, url: str) -> None:
     await expect(calm.get_by_role("textbox", name="Message")).to_be_visible()
     await calm.route(SCRIPT, lambda route: route.fulfill(path=STAND_IN))
 
-    await calm.get_by_role("link", name="Try again").click()
+    await calm.get_by_role("link", name="Try it again").click()
 
     await expect(calm.get_by_text(OFFICIAL)).to_be_visible()
     await expect(calm.get_by_role("textbox", name="Message")).to_have_count(0)

@@ -94,7 +94,7 @@ async def opened(browser: Browser, url: str, scheme: str, size: dict[str, int], 
 
 async def film(browser: Browser, url: str, scheme: str) -> None:
     """Take Merak's story in four pictures: it searches, the user may choose, the server is killed, it goes on."""
-    page = await opened(browser, f"{url}/merak_search/", scheme, WIDE, SCALE)
+    page = await opened(browser, f"{url}/merak_search/?chatkit=small", scheme, WIDE, SCALE)
     frames: list[str] = []
 
     async def frame(caption: str) -> None:
@@ -147,7 +147,7 @@ async def take(url: str) -> None:
         )
         for scheme in SCHEMES:
             for name, play in DEMOS.items():
-                page = await opened(browser, f"{url}/{name}/", scheme, CARD, CARD_SCALE)
+                page = await opened(browser, f"{url}/{name}/?chatkit=small", scheme, CARD, CARD_SCALE)
                 await play(page)
                 if name == "theme_switcher":  # the demo has made it dark by itself
                     await page.evaluate("scheme => { document.documentElement.style.colorScheme = scheme }", scheme)

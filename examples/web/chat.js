@@ -108,7 +108,7 @@ class ChosenChat {
 }
 
 const WANTED = ["This is our small chat.", "Use OpenAI's ChatKit.js"];
-const OFFLINE = ["ChatKit.js cannot be reached, so this is our small chat.", "Try again"];
+const OFFLINE = ["ChatKit.js cannot be reached, so this is our small chat.", "Try it again"];
 
 /** Say which chat it is, with the way to the other one. */
 function which(text, label, other) {

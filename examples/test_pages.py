@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -26,8 +27,7 @@ SCRIPT = "https://cdn.platform.openai.com/deployments/chatkit/chatkit.js"
 AWAY = "The server is away. What you wrote is still in the box."
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 
-CONTRASTS = """
-() => {
+COLOURS = """
   const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const light = (colour) => {
     paint.fillStyle = colour;
@@ -42,16 +42,37 @@ CONTRASTS = """
     const colour = getComputedStyle(node).backgroundColor;
     return colour !== "rgba(0, 0, 0, 0)" || !node.parentElement ? colour : behind(node.parentElement);
   };
-  const ratio = (node) => {
-    const [one, other] = [light(getComputedStyle(node).color), light(behind(node))];
-    return Math.max(one, other) / Math.min(one, other);
-  };
+  const between = (one, other) => Math.max(light(one), light(other)) / Math.min(light(one), light(other));
+"""
+CONTRASTS = (
+    "() => {"
+    + COLOURS
+    + """
+  const ratio = (node) => between(getComputedStyle(node).color, behind(node));
   const speaks = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
   return [...document.body.querySelectorAll("*")].filter((node) => speaks(node) && node.checkVisibility())
     .filter((node) => !["SCRIPT", "STYLE"].includes(node.tagName) && ratio(node) < 4.5)
     .map((node) => `${node.textContent.trim()}: ${ratio(node).toFixed(1)}`);
 }
 """
+)
+BOXES = ".controls input"
+FRAMES = (
+    "(boxes) => {"
+    + COLOURS
+    + """
+  return [...document.querySelectorAll(boxes)].flatMap((box) => {
+    const { borderTopColor } = getComputedStyle(box);
+    return [between(borderTopColor, behind(box)), between(borderTopColor, behind(box.parentElement))];
+  });
+}
+"""
+)
+SIZES_OF_TEXT = "(nodes) => nodes.map((node) => parseFloat(getComputedStyle(node).fontSize))"
+LOOK = """(button) => {
+  const { borderTopColor, textDecorationLine } = getComputedStyle(button);
+  return [borderTopColor, textDecorationLine];
+}"""
 
 
 async def opened(page: Page, url: str, name: str = "merak_search") -> Page:
@@ -135,6 +156,43 @@ async def test_text_can_be_read_on_a_phone(calm: Page, url: str) -> None:
         found[name, "width"] = await calm.evaluate("document.documentElement.scrollWidth")
 
     assert {key: 320 if key[1] == "width" else [] for key in found} == found
+
+
+async def test_a_box_to_check_looks_as_if_it_can_be_checked(calm: Page, url: str) -> None:
+    """The frame of each checkbox and radio button has a contrast of 3 at least, light and dark."""
+    found: dict[tuple[str, str], Any] = {}
+    for name in ("merak_search", "canvas_selection"):
+        await opened(calm, url, name)
+        for scheme in SCHEMES:
+            await calm.emulate_media(color_scheme=scheme)
+            assert 0 < await calm.locator(BOXES).count()
+            found[name, scheme] = [ratio for ratio in await calm.evaluate(FRAMES, BOXES) if ratio < 3]
+
+    assert {key: [] for key in found} == found
+
+
+async def test_a_heading_is_not_bigger_than_the_one_above_it(calm: Page, url: str) -> None:
+    """On each page an h2 is smaller than the h1, and an h3 is smaller than the h2."""
+    for name in ["", *NAMES]:
+        await calm.goto(f"{url}/{name}")
+        sizes = [set(await calm.locator(f"h{level}").evaluate_all(SIZES_OF_TEXT)) for level in (1, 2, 3)]
+
+        above = [(min(above), max(below)) for above, below in pairwise(sizes) if above and below]
+        assert [] == [(name, *pair) for pair in above if pair[0] <= pair[1]]
+
+
+async def test_a_new_conversation_is_no_suggestion(calm: Page, url: str) -> None:
+    """What begins a new conversation does not look like what the visitor may say, and does not stand among it."""
+    await opened(calm, url)
+    begins = calm.get_by_role("button", name="New conversation")
+    suggestion = calm.get_by_role("button", name=QUESTION)
+
+    looks = [await button.evaluate(LOOK) for button in (begins, suggestion)]
+
+    assert ["rgba(0, 0, 0, 0)", "underline"] == looks[0]
+    assert "rgba(0, 0, 0, 0)" != looks[1][0]
+    assert "underline" != looks[1][1]
+    assert 0 == await calm.locator(".suggestions").get_by_text("New conversation").count()
 
 
 async def test_everything_has_a_name(calm: Page, url: str) -> None:

@@ -27,6 +27,8 @@ SCALE = 0.6
 CARD_SCALE = 0.8
 FRONT = {"width": 1180, "height": 1080}
 SCHEMES = ("light", "dark")
+SLOWLY = {"DEMO_SEARCH_SECONDS": "6"}
+"""So that a picture can be taken while it searches."""
 
 STRIP = """<!doctype html><style>
 body {{ display: grid; grid-template-columns: 1fr 1fr; gap: 14px; margin: 0; padding: 14px; background: {back};
@@ -102,12 +104,12 @@ async def film(browser: Browser, url: str, scheme: str) -> None:
         frames.append(f'<figure><img src="data:image/png;base64,{picture}"><figcaption>{caption}</figcaption></figure>')
 
     await say(page, "Who knows about maritime law?")
-    await expect(page.locator("#ours .stage")).to_contain_text("Searching")
+    await expect(page.locator("#ours .so-far")).to_contain_text("3 of 6")
     await frame("1. The tool has started the animation, and searches.")
     await expect(page.get_by_role("button", name="Choose Dara")).to_be_visible()
     await frame("2. The tool waits for your choice.")
     await page.get_by_role("button", name="Kill the server").click()
-    await expect(page.locator(".server")).to_contain_text("goes on.", timeout=30_000)
+    await expect(page.locator(".server")).to_contain_text("goes on.")
     await frame("3. The server is killed. Another one starts.")
     await page.get_by_role("button", name="Choose Dara").click()
     await expect(page.locator("#ours .score")).to_contain_text("3 of 3 client tools have reached the page; 1 answer")
@@ -123,7 +125,7 @@ async def main() -> None:
     """Serve the demos, with a place of their own for what they keep, and take the pictures."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as data:
-        environment = {**os.environ, "DEMO_DATA": data, "OPENAI_API_KEY": "", "DATABASE_URL": ""}
+        environment = {**os.environ, "DEMO_DATA": data, "OPENAI_API_KEY": "", "DATABASE_URL": "", **SLOWLY}
         command = ["-m", "examples", "--port=0"]
         server = await asyncio.create_subprocess_exec(
             sys.executable, *command, env=environment, stdout=asyncio.subprocess.PIPE
@@ -139,6 +141,7 @@ async def main() -> None:
 
 async def take(url: str) -> None:
     """Take the pictures of the demos that are served there."""
+    expect.set_options(timeout=30_000)
     async with async_playwright() as playwright:
         here = chromium.EXECUTABLE.exists()
         browser = await playwright.chromium.launch(
@@ -151,7 +154,7 @@ async def take(url: str) -> None:
                 await play(page)
                 if name == "theme_switcher":  # the demo has made it dark by itself
                     await page.evaluate("scheme => { document.documentElement.style.colorScheme = scheme }", scheme)
-                await page.add_style_tag(content="#ours > h2 { display: none }")
+                await page.add_style_tag(content="#ours > h2, .which { display: none }")
                 await page.locator("#ours, .panels").first.screenshot(path=PICTURES / f"{name}-{scheme}.png")
             await film(browser, url, scheme)
         for scheme in SCHEMES:  # after the others: it shows them

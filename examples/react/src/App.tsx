@@ -33,7 +33,6 @@ export function App() {
 
   return (
     <main style={{ display: "grid", gridTemplateColumns: "repeat(auto-fit, minmax(min(20rem, 100%), 1fr))", gap: 16 }}>
-      <ChatKit control={control} style={{ height: "90vh" }} />
       <section aria-label="Search">
         <h1>Merak</h1>
         <p role="status">{question ? "Choose one of them." : isSearching ? "Searching…" : "Ask Merak for people."}</p>
@@ -48,6 +47,7 @@ export function App() {
           ))}
         </ul>
       </section>
+      <ChatKit control={control} style={{ height: "80vh" }} />
     </main>
   );
 }

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from agents import RunContextWrapper
-from chatkit.agents import AgentContext
+from chatkit.agents import AgentContext, ClientToolCall
 from pydantic import BaseModel
 
-from chatkit_clienttools.errors import StepFailedError
+from chatkit_clienttools.errors import CallCancelledError, StepFailedError
 from tests.helpers.merak import calls, speaks
 from tests.helpers.waiting import Choice, Waiting, animation, choose, chooses, stop, tool
 
 if TYPE_CHECKING:
-    import pytest
     from agents import FunctionTool
-    from chatkit.agents import ClientToolCall
     from chatkit.store import Store
 
     from chatkit_clienttools import ClientToolSequencer
@@ -496,3 +495,132 @@ class TestParallelTools:
 
         assert ["Good."] == last.texts
         assert ["quick", "first: Ada"] == self.outputs(page)
+
+
+class TestOtherArguments:
+    async def test_the_agent_context_itself(self, store: Store[Any]) -> None:
+        """`ask` and `step` take the context that a tool's wrapper carries, as code deep inside a body may have it."""
+        ran: list[str] = []
+
+        def looks() -> str:
+            ran.append("looked")
+            return "Ada"
+
+        async def deep(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            person = await sequencer.step(ctx.context, looks)
+            return (await sequencer.ask(ctx.context, choose(people=[person]))).name
+
+        page = Waiting(store, [[calls("deep")], speaks("Good.")], tool(deep))
+
+        await page.say()
+        last = await page.answer({"name": "Ada"})
+
+        assert (["looked"], ["Good."]) == (ran, last.texts)
+        assert ("output", "Ada") == page.seen_by_model[-1]
+
+    async def test_a_call_that_was_made_by_hand(self, store: Store[Any]) -> None:
+        """A call of ChatKit's own class can be asked for: the answer comes as its tool declares it."""
+
+        async def by_hand(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            answer = await sequencer.ask(ctx, ClientToolCall(name="choose_agent", arguments={"people": ["Ada"]}))
+            return repr(answer)
+
+        page = Waiting(store, [[calls("by_hand")], speaks("Good.")], tool(by_hand))
+
+        await page.say()
+        await page.answer({"name": "Ada"})
+
+        assert ("output", "Choice(name='Ada')") == page.seen_by_model[-1]
+
+
+async def gives_up(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+    """A body that returns when its call is cancelled."""
+    try:
+        return await chooses(sequencer, ctx)
+    except CallCancelledError:
+        return "given up"
+
+
+class TestTheSlot:
+    @pytest.mark.parametrize("asks", [1, 2, 3])
+    async def test_a_call_in_chatkits_slot(self, store: Store[Any], asks: int) -> None:
+        """A call that a body puts into ChatKit's slot before it asks goes out once, after the body has returned."""
+
+        async def fills(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            ctx.context.client_tool_call = ClientToolCall(name=animation.name, arguments={"state": "start"})
+            return ", ".join([await chooses(sequencer, ctx) for _ in range(asks)])
+
+        page = Waiting(store, [[calls("fills")], speaks("Good.")], tool(fills))
+
+        replies = [await page.say(), *[await page.answer({"name": "Ada"}) for _ in range(asks)], await page.answer()]
+
+        asked = [name for reply in replies for name, _ in reply.calls]
+        assert [choose.name] * asks + [animation.name] == asked
+        assert [[]] * (asks + 1) + [["Good."]] == [reply.texts for reply in replies]
+
+    async def test_discard(self, store: Store[Any]) -> None:
+        """`discard` in a body that waits forgets what it has enqueued before, in each of its runs."""
+
+        async def thinks_again(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.enqueue(ctx, animation(state="start"))
+            name = await chooses(sequencer, ctx)
+            sequencer.discard(ctx)
+            sequencer.enqueue(ctx, stop())
+            return name
+
+        page = Waiting(store, [[calls("thinks_again")], speaks("Good.")], tool(thinks_again))
+
+        await page.say()
+        second = await page.answer({"name": "Ada"})
+        last = await page.answer()
+
+        assert (["stop_everything"], ["Good."]) == ([name for name, _ in second.calls], last.texts)
+
+    async def test_discard_beside_one_that_waits(self, store: Store[Any]) -> None:
+        """`discard` also forgets what another tool has asked for, which is cancelled for that: nobody is stuck."""
+
+        async def discards(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.discard(ctx)
+            return "discarded"
+
+        turn = [calls("gives_up"), calls("discards")]
+        page = Waiting(store, [turn, speaks("Good.")], tool(gives_up), tool(discards))
+
+        reply = await page.say()
+
+        assert ([], ["Good."], ()) == (reply.calls, reply.texts, (await page.plan()).tools)
+        assert [("output", "discarded"), ("output", "given up")] == [
+            each for each in page.seen_by_model if each[0] == "output"
+        ]
+
+
+class TestUnusualAnswers:
+    @pytest.mark.parametrize("answer", [None, False, 0, "", [], {}])
+    async def test_one_that_is_empty(self, store: Store[Any], answer: Any) -> None:
+        """An answer that counts as false is an answer: the tool goes on with it."""
+
+        async def passes_on(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            return repr([await sequencer.ask(ctx, ClientToolCall(name="undeclared", arguments={})) for _ in range(2)])
+
+        page = Waiting(store, [[calls("passes_on")], speaks("Good.")], tool(passes_on))
+
+        await page.say()
+        await page.answer(answer)
+        last = await page.answer(answer)
+
+        assert ["Good."] == last.texts
+        assert ("output", repr([answer] * 2)) == page.seen_by_model[-1]
+
+    async def test_a_tool_that_is_disabled_meanwhile(self, store: Store[Any]) -> None:
+        """A tool that the model may not call any more goes on all the same: it was called when it was enabled."""
+        enabled = [True]
+        waits = tool(chooses, is_enabled=lambda *_: enabled[0])
+        page = Waiting(store, [[calls("chooses")], speaks("Good.")], waits)
+
+        await page.say()
+        enabled.clear()
+        enabled.append(False)
+        last = await page.answer({"name": "Ada"})
+
+        assert ["Good."] == last.texts
+        assert ("output", "Ada") == page.seen_by_model[-1]

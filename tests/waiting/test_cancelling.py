@@ -551,3 +551,43 @@ class TestOtherRequests:
 
         assert (["Thanks."], [], ["Good."]) == (between.texts, between.calls, last.texts)
         assert ("output", "Ada") == page.seen_by_model[-1]
+
+
+class TestEnqueueWhenCancelled:
+    @pytest.mark.parametrize("call", [stop(), animation(state="stop")], ids=["required", "not required"])
+    async def test_what_it_enqueues_then(self, store: Store[Any], call: Any) -> None:
+        """What a body enqueues when its call is cancelled goes out once, when the message has been answered."""
+
+        async def cleans(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            try:
+                return await chooses(sequencer, ctx)
+            except CallCancelledError:
+                sequencer.enqueue(ctx, call)
+                return "cleaned"
+
+        page = Waiting(store, [[calls("cleans")], speaks("Good.")], tool(cleans))
+
+        await page.say()
+        reply = await page.say("never mind")
+        last = await page.answer()
+
+        assert ([call.name], ["Good."]) == ([name for name, _ in reply.calls], reply.texts)
+        assert (call.name, "assistant_message") == (reply.done[-1].get("name"), reply.done[-2]["type"])
+        assert [("output", "cleaned"), ("user", "never mind")] == page.seen_by_model[-2:]
+        assert ([], [], 2) == (last.calls, last.texts, page.server.runs)
+
+
+class TestRetryUnderKeep:
+    async def test_a_retry_with_keep(self, store: Store[Any]) -> None:
+        """With "keep", too, a retry of the message starts over: the tool is dropped, and its late answer is ignored."""
+        steps = [[calls("chooses")], [calls("chooses")], speaks("Good.")]
+        page = Waiting(store, steps, tool(chooses), on_user_message="keep")
+
+        await page.say()
+        old = page.asked
+        again = await page.retry()
+        late = await page.answer({"name": "Grace"}, to=old)
+        last = await page.answer({"name": "Ada"})
+
+        assert (["choose_agent"], [], ["Good."]) == ([name for name, _ in again.calls], late.texts, last.texts)
+        assert [("output", "Ada")] == [each for each in page.seen_by_model if each[0] == "output"]

@@ -1,0 +1,55 @@
+"""What holds for every test: its module stands alone, and so does the rule that it states."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+LEANS_ON_ANOTHER = re.compile(r"(?:Nor|So|The same|Neither does|And|But|Also)\b")
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, ast.Module]:
+    """The modules of tests, by their paths."""
+    found = sorted(TESTS.rglob("test_*.py"))
+    return {str(path.relative_to(TESTS)): ast.parse(path.read_text("utf-8")) for path in found}
+
+
+def test_no_module_imports_from_another(modules: dict[str, ast.Module]) -> None:
+    """What several modules of tests need is in a module without tests."""
+    imported = {
+        (name, found)
+        for name, module in modules.items()
+        for node in ast.walk(module)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for found in [getattr(node, "module", None) or "", *(each.name for each in node.names)]
+        if found.rpartition(".")[2].startswith("test_")
+    }
+
+    assert len(modules) > 1
+    assert set() == imported
+
+
+def test_each_rule_makes_sense_alone(modules: dict[str, ast.Module]) -> None:
+    """A test has a docstring, and that does not begin with a word that needs the test before it."""
+    without = [
+        f"{name}::{node.name}: {rule}"
+        for name, module in modules.items()
+        for node in cases_of(module)
+        for rule in [ast.get_docstring(node)]
+        if rule is None or LEANS_ON_ANOTHER.match(rule)
+    ]
+
+    assert [] == without
+
+
+def cases_of(module: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Return the tests of a module, and not functions in tests that are called like one."""
+    classes = [each for each in module.body if isinstance(each, ast.ClassDef)]
+    bodies = [module.body, *(each.body for each in classes)]
+    functions = [each for body in bodies for each in body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [each for each in functions if each.name.startswith("test")]

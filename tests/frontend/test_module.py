@@ -50,7 +50,7 @@ class TestPath:
         exported = node('return Object.keys(await import("./client-tools.mjs"))')
         types = frontend.path().with_suffix(".d.ts").read_text("utf-8")
 
-        assert ["RESUME", "resumeOnLoad", "withReceipts"] == exported
+        assert ["RESUME", "clientFile", "clientImage", "resumeOnLoad", "withReceipts"] == exported
         assert [] == [name for name in exported if f"export function {name}" not in types and f"{name}:" not in types]
 
 

@@ -54,3 +54,34 @@ export interface Resumable {
 
 /** Send RESUME whenever ChatKit has loaded a thread; the function that is returned stops it. */
 export function resumeOnLoad(chatkit: Resumable, options?: { onError?: (error: unknown) => unknown }): () => void;
+
+export interface ClientImageOptions {
+  /** How long the longer edge may be, in pixels. Default: 2048. */
+  maxEdge?: number;
+  /** How long the data URL may be. The picture gets smaller until it fits. Default: 4 MiB. */
+  maxBytes?: number;
+  /** As in `canvas.toBlob`. Default: the type of the Blob, or PNG. */
+  type?: "image/png" | "image/jpeg" | "image/webp";
+  /** As in `canvas.toBlob`: from 0 to 1, for JPEG and WebP. */
+  quality?: number;
+  /** How closely the model is to look. */
+  detail?: "auto" | "low" | "high";
+}
+
+/** Make an answer, or a part of one, that the server reads as a `ClientImage`; small enough to be sent. */
+export function clientImage(
+  source: ImageBitmapSource,
+  options?: ClientImageOptions,
+): Promise<{ data_url: string; detail?: "auto" | "low" | "high" }>;
+
+export interface ClientFileOptions {
+  /** Default: the name of the File, if it is one. */
+  filename?: string;
+  /** Its media type, if the browser does not know it. */
+  type?: string;
+  /** How long the data URL may be; a longer one throws. Default: 8 MiB, as at the server. */
+  maxBytes?: number;
+}
+
+/** Make an answer, or a part of one, that the server reads as a `ClientFile`. */
+export function clientFile(blob: Blob, options?: ClientFileOptions): Promise<{ data_url: string; filename?: string }>;

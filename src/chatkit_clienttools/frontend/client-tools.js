@@ -243,3 +243,123 @@ function tell(onError, ...what) {
 function report(error, call) {
   console.error(`chatkit_clienttools: ${call ? `client tool ${call.name}` : "resume"} failed:`, error);
 }
+
+const MEBIBYTE = 2 ** 20;
+
+/** What a canvas makes, and what the server takes as it is. */
+const DRAWN = ["image/png", "image/jpeg", "image/webp"];
+const TAKEN = [...DRAWN, "image/gif"];
+
+/**
+ * Make an answer, or a part of one, that the server reads as a `ClientImage`: `{ data_url }`.
+ *
+ * A picture in a Blob or a File that is small enough is sent as it is. Any other is drawn anew, and made smaller until it
+ * fits: models look at no more than about 2048 pixels, and a server refuses what is too large.
+ *
+ * @param source A canvas, a Blob or a File; or an image, a video or whatever else `createImageBitmap` takes.
+ * @param options
+ *   `maxEdge`: how long its longer edge may be, in pixels; 2048;
+ *   `maxBytes`: how long the data URL may be; 4 MiB;
+ *   `type`, `quality`: as in `canvas.toBlob`; the type is that of the Blob, or PNG;
+ *   `detail`: how closely the model is to look: "auto", "low" or "high".
+ */
+export async function clientImage(
+  source,
+  { maxEdge = 2048, maxBytes = 4 * MEBIBYTE, type, quality, detail } = {},
+) {
+  const picture = await pictureIn(source);
+  const { width, height } = picture;
+  try {
+    const scale = Math.min(1, atLeastOne("maxEdge", maxEdge) / Math.max(width, height));
+    const mayStay = scale === 1 && TAKEN.includes(source.type) && [undefined, source.type].includes(type);
+    const own = mayStay && urlLength(source) <= atLeastOne("maxBytes", maxBytes);
+    const kind = type ?? (DRAWN.includes(source.type) ? source.type : DRAWN[0]);
+    const sent = own ? source : await smallEnough(picture, scale, kind, quality, atLeastOne("maxBytes", maxBytes));
+    return { data_url: await dataUrl(sent), ...(detail && { detail }) };
+  } finally {
+    picture.close();
+  }
+}
+
+/**
+ * Make an answer, or a part of one, that the server reads as a `ClientFile`: `{ data_url, filename }`.
+ *
+ * @param blob A File or a Blob.
+ * @param options
+ *   `filename`: the name of the File, or none;
+ *   `type`: its media type, if the browser does not know it, or not the right one;
+ *   `maxBytes`: how long the data URL may be; 8 MiB, as at the server. A longer one throws, and is not sent.
+ */
+export async function clientFile(blob, { filename = blob?.name, type = blob?.type, maxBytes = 8 * MEBIBYTE } = {}) {
+  if (!(blob instanceof Blob)) throw new TypeError("clientFile needs a File or a Blob");
+  if (!type) throw new TypeError('the browser does not know what kind of file this is: say { type: "text/markdown" }');
+  const typed = blob.slice(0, blob.size, type);
+  if (urlLength(typed) > atLeastOne("maxBytes", maxBytes)) {
+    throw new RangeError(`the file is too large: ${blob.size} bytes`);
+  }
+  return { data_url: await dataUrl(typed), ...(filename && { filename }) };
+}
+
+async function pictureIn(source) {
+  try {
+    return await createImageBitmap(source);
+  } catch (cause) {
+    throw new TypeError(`this is no picture that the browser can read: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Draw a picture and make a Blob of it; with fewer pixels as long as that is too large. */
+async function smallEnough(picture, scale, type, quality, maxBytes) {
+  for (;;) {
+    const blob = await encoded(drawn(picture, scale, type), type, quality);
+    const size = urlLength(blob);
+    if (size <= maxBytes) return blob;
+    if (Math.max(picture.width, picture.height) * scale <= 1) {
+      throw new RangeError(`no picture is as small as ${maxBytes} bytes`);
+    }
+    scale *= Math.min(0.9, Math.sqrt(maxBytes / size));
+  }
+}
+
+function drawn(picture, scale, type) {
+  const [width, height] = [picture.width, picture.height].map((edge) => Math.max(1, Math.round(edge * scale)));
+  const canvas = canvasOf(width, height);
+  const paint = canvas.getContext("2d");
+  paint.imageSmoothingQuality = "high";
+  if (type === "image/jpeg") {
+    paint.fillStyle = "#fff"; // it has no transparency, and would be black there
+    paint.fillRect(0, 0, width, height);
+  }
+  paint.drawImage(picture, 0, 0, width, height);
+  return canvas;
+}
+
+function canvasOf(width, height) {
+  if (typeof document === "undefined") return new OffscreenCanvas(width, height); // in a worker
+  return Object.assign(document.createElement("canvas"), { width, height });
+}
+
+function encoded(canvas, type, quality) {
+  if (canvas.convertToBlob) return canvas.convertToBlob({ type, quality });
+  return new Promise((resolve, reject) => {
+    const done = (blob) => (blob ? resolve(blob) : reject(new Error("the browser could not encode the picture")));
+    canvas.toBlob(done, type, quality);
+  });
+}
+
+function urlLength({ type, size }) {
+  return `data:${type};base64,`.length + 4 * Math.ceil(size / 3);
+}
+
+async function dataUrl(blob) {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  let text = "";
+  // a function takes so many arguments at once
+  for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  return `data:${blob.type};base64,${btoa(text)}`;
+}
+
+function atLeastOne(option, value) {
+  if (typeof value === "number" && value >= 1) return value;
+  throw new TypeError(`${option} must be a number from 1 on`);
+}

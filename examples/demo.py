@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-NAMES = ("merak_search", "theme_switcher", "canvas_selection", "todo")
+NAMES = ("merak_search", "theme_switcher", "canvas_selection", "drawing", "todo")
 
 
 class CannotRunError(Exception):

@@ -39,6 +39,8 @@ class Heard:
     """What has come since then of server tools and client tools: the tool, and what it said."""
     spoken: str = ""
     """What the model itself has said since then."""
+    images: tuple[str, ...] = ()
+    """The URLs of the images among the outputs."""
 
     def said(self, tool: str) -> str | None:
         """What a tool said, if it was used."""
@@ -95,20 +97,26 @@ def heard(said: str | list[Any]) -> Heard:
     text, spoken = "", ""
     names: dict[str, str] = {}
     outputs: list[tuple[str, str]] = []
+    images: list[str] = []
     for item in [{"role": "user", "content": said}] if isinstance(said, str) else said:
         if item.get("role") == "user":
-            text, spoken, outputs = _text(item["content"]), "", []
+            text, spoken, outputs, images = _text(item["content"]), "", [], []
         elif item.get("role") == "assistant":
             spoken = _text(item["content"])
         elif item.get("type") == "function_call":
             names[item["call_id"]] = item["name"]
         elif item.get("type") == "function_call_output":
             outputs.append((names.get(item["call_id"], ""), _text(item["output"])))
-    return Heard(text, tuple(outputs), spoken)
+            images += _images(item["output"])
+    return Heard(text, tuple(outputs), spoken, tuple(images))
 
 
 def _text(content: str | list[Any]) -> str:
     return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
+
+
+def _images(content: str | list[Any]) -> list[str]:
+    return [part["image_url"] for part in content if isinstance(part, dict) and part["type"] == "input_image"]
 
 
 def _new(kind: str) -> str:

@@ -115,7 +115,10 @@ def brief(value: Any) -> str:
     """Return what JSON holds, without its keys: of a list of objects the first value of each."""
     if isinstance(value, list):
         return ", ".join(brief(next(iter(each.values()))) if isinstance(each, dict) else brief(each) for each in value)
-    return ", ".join(map(brief, value.values())) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(map(brief, value.values()))
+    text = str(value)
+    return f"{text.partition(';')[0].removeprefix('data:')} ({len(text)} bytes)" if text.startswith("data:") else text
 
 
 def summed(moments: list[Moment]) -> str:

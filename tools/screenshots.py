@@ -58,6 +58,25 @@ async def canvas(page: Page) -> None:
         await page.get_by_role("checkbox", name=name).check()
 
 
+async def drawing(page: Page) -> None:
+    """Draw a house by keyboard, and ask what it is."""
+    paper = page.get_by_role("application", name="Paper")
+    for colour, shape, keys in (
+        ("blue", "square", "ArrowDown ArrowDown Space"),
+        ("red", "triangle", "ArrowUp ArrowUp ArrowUp ArrowUp Space"),
+        ("orange", "circle", "ArrowRight " * 7 + "ArrowUp " * 2 + "Space"),
+        ("green", "pen", "ArrowDown " * 9 + "ArrowRight " * 3 + "Shift+ArrowLeft " * 18),
+    ):
+        for name in (colour, shape):
+            await page.get_by_role("radio", name=name).check()
+        await paper.focus()
+        for key in keys.split():
+            await page.keyboard.press(key)
+    await say(page, "What have I drawn?")
+    await expect(page.locator(".assistant_message")).to_contain_text("Most of what you have drawn is")
+    await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+
+
 async def todo(page: Page) -> None:
     """Add tasks, and finish one."""
     for text in ("add buy milk", "add water the plants", "finish milk"):
@@ -71,6 +90,7 @@ DEMOS: dict[str, Callable[[Page], Awaitable[None]]] = {
     "merak_search": merak,
     "theme_switcher": facts,
     "canvas_selection": canvas,
+    "drawing": drawing,
     "todo": todo,
 }
 

@@ -31,6 +31,7 @@ ORDER = (
     "_protocol",
     "_locks",
     "store",
+    "content",
     "_step",
     "sequencer",
     "converter",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from chatkit.agents import ThreadItemConverter
 from chatkit.types import ClientToolCallItem
@@ -11,9 +11,10 @@ from openai.types.responses import ResponseFunctionToolCallParam
 from openai.types.responses.response_input_item_param import FunctionCallOutput
 
 from ._protocol.outputs import output_in
-from ._step.lookup import current_body
+from ._step.lookup import current_body, current_run
+from .content import is_content, loaded
 from .errors import UsageError
-from .media import ClientFile, ClientImage
+from .media import ClientImage
 from .observe import log_and_return
 from .receipts import ASKED, answer_of, unstamped
 from .store import newest_items
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from chatkit.store import Store
     from chatkit.types import SDKHiddenContextItem, ThreadItem, ThreadMetadata
 
-    from .media import Media
+    from .media import ClientFile, Media
     from .sequencer import ClientToolSequencer
 
 
@@ -76,7 +77,7 @@ class ClientToolConverter(ThreadItemConverter):
         What a tool returned because the user had written comes before the user's message.
         """
         items = list(thread_items) if isinstance(thread_items, Sequence) else [thread_items]
-        return _with_newest_media(await super().to_agent_input(_in_order(items)), self._newest)
+        return await self._with_newest_media(await super().to_agent_input(_in_order(items)))
 
     async def load_history(
         self, store: Store[TContext], thread: ThreadMetadata, context: TContext, *, limit: int = 30
@@ -114,7 +115,7 @@ class ClientToolConverter(ThreadItemConverter):
             answer = {"error": problem}
         elif problem is None and tool.takes_media:
             text, media = tool.media_in(answer)
-            parts = [_text(text), *[await self._part(each) for each in media]]
+            parts = [_text(text), *[_Shown(each, item.thread_id) for each in media]]
             answer = None  # it would be written once more, with all that is in it
         bare = item.model_copy(update={"arguments": unstamped(item), "output": answer})
         read = await super().client_tool_call_to_input(bare)
@@ -133,17 +134,67 @@ class ClientToolConverter(ThreadItemConverter):
             )
         )
 
-    async def _part(self, media: Media) -> dict[str, Any]:
-        """Return an image or a file as the model gets it."""
-        url = media.data_url or await self.resolve(media)
-        match media:
-            case _ if url is None:
-                return _text(f"[{media.kind} that is gone]")
-            case ClientImage():
-                return {"type": "input_image", "image_url": url, "detail": media.detail}
-            case ClientFile() if url.startswith("data:"):
-                return {"type": "input_file", "filename": media.filename, "file_data": url}
-        return {"type": "input_file", "file_url": url}
+    async def _with_newest_media(self, read: list[TResponseInputItem]) -> list[TResponseInputItem]:
+        """Return what the model reads with the newest images and files, and a line of text for each other one.
+
+        Only what is shown is looked up.
+        """
+        left = dict(self._newest)
+        items: list[Any] = [*read]
+        for n, item in reversed([*enumerate(items)]):
+            if item.get("type") == "function_call_output" and isinstance(item["output"], list):
+                parts = [await self._part(part, left) for part in reversed(item["output"])][::-1]
+                is_text = all(part.get("type") == "input_text" for part in parts)
+                items[n] = {**item, "output": "\n".join(part["text"] for part in parts) if is_text else parts}
+        return items
+
+    async def _part(self, part: dict[str, Any], left: dict[str, int]) -> dict[str, Any]:
+        """Return an image or a file as the model gets it; anything else as it is."""
+        kind = part.get("type", "")
+        if kind in left and left[kind] <= 0:
+            return _text(f"[{kind.removeprefix('input_')} that is not shown here]")
+        if isinstance(part, _Shown):
+            part = await self._resolved(part)
+        if kind in left and part["type"] == kind:
+            left[kind] -= 1
+        return part
+
+    async def _resolved(self, shown: _Shown) -> dict[str, Any]:
+        media = shown.media
+        url = media.data_url or await self._url_of(media, shown.thread_id)
+        if url is None:
+            return _text(f"[{media.kind} that is gone]")
+        if isinstance(media, ClientImage):
+            return {"type": shown["type"], "image_url": url, "detail": media.detail}
+        if url.startswith("data:"):
+            return {"type": shown["type"], "filename": cast("ClientFile", media).filename, "file_data": url}
+        return {"type": shown["type"], "file_url": url}
+
+    async def _url_of(self, media: Media, thread_id: str) -> str | None:
+        """Return the URL of what an answer only refers to."""
+        if not is_content(media.reference):
+            return await self.resolve(media)
+        run = current_run()
+        if run is None:
+            raise log_and_return(UsageError(_NO_REQUEST))
+        url = await loaded(run.store, thread_id, media.reference, run.context)
+        return url if url and media.could_be(url) else None
+
+
+_NO_REQUEST = (
+    "An image or a file of this thread is kept by a MediaStore, and to_agent_input() was called outside of a request "
+    "to a ClientToolServer: first give each client tool call to `await with_content(store, item, context)` of "
+    "chatkit_clienttools.content"
+)
+
+
+class _Shown(dict[str, Any]):
+    """The place of an image or a file in the output of a call, before it is known which are the newest."""
+
+    def __init__(self, media: Media, thread_id: str) -> None:
+        super().__init__(type="input_image" if isinstance(media, ClientImage) else "input_file")
+        self.media = media
+        self.thread_id = thread_id
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -156,26 +207,6 @@ def _with_output(read: Any, parts: list[dict[str, Any]]) -> Any:
     return [
         {**item, "output": parts} if item and item.get("type") == "function_call_output" else item for item in items
     ]
-
-
-def _with_newest_media(read: list[TResponseInputItem], newest: Mapping[str, int]) -> list[TResponseInputItem]:
-    """Return what the model reads with a line of text for each image and file of an output but the newest."""
-    left = dict(newest)
-
-    def shown(part: dict[str, Any]) -> dict[str, Any]:
-        kind = part.get("type", "")
-        if kind not in left:
-            return part
-        left[kind] -= 1
-        return part if left[kind] >= 0 else _text(f"[{kind.removeprefix('input_')} that is not shown here]")
-
-    items: list[Any] = [*read]
-    for n, item in reversed([*enumerate(items)]):
-        if item.get("type") == "function_call_output" and isinstance(item["output"], list):
-            parts = [shown(part) for part in reversed(item["output"])][::-1]
-            is_text = all(part.get("type") == "input_text" for part in parts)
-            items[n] = {**item, "output": "\n".join(part["text"] for part in parts) if is_text else parts}
-    return items
 
 
 def _in_order(items: list[ThreadItem]) -> list[ThreadItem]:

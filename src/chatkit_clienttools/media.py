@@ -74,6 +74,14 @@ class Media(BaseModel):
         """What they are, as `image/png`."""
         return self._read()[0]
 
+    def could_be(self, data_url: str) -> bool:
+        """Whether the content of what this refers to may be this: its type and its beginning are checked, as ever."""
+        try:
+            self._decoded(data_url)
+        except PydanticCustomError:
+            return False
+        return True
+
     def _read(self) -> tuple[str, bytes]:
         if self._content is None:
             raise UsageError(

@@ -9,6 +9,7 @@ from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent, UserMessageIt
 
 from chatkit_clienttools._protocol.decide import Acted, Ended, FilledIn, StepTaken, Stopped, WentOn, Wrote
 from chatkit_clienttools._protocol.outputs import output_in
+from chatkit_clienttools.content import with_content
 from chatkit_clienttools.errors import printable
 from chatkit_clienttools.observe import ToolEvent, announce_tool, logger
 
@@ -242,7 +243,8 @@ class Run:
 
     async def answers_of(self, waiting: WaitingTool) -> dict[str, ClientToolCallItem]:
         """Return the items with the answers that a tool has had, by their ids."""
-        return await cast("Steps", self._steps).answers_of(waiting, self.latest.items)
+        items = await cast("Steps", self._steps).answers_of(waiting, self.latest.items)
+        return {item_id: await with_content(self.store, item, self.context) for item_id, item in items.items()}
 
     async def record(self, tool: WaitingTool) -> bool:
         """Write the step that a woken tool has taken; False if another request has taken the tool over."""

@@ -1,10 +1,12 @@
 """Stores that are right.
 
 `MemoryStore` for development and tests; `chatkit_clienttools.stores.sql.SQLStore` for everything else.
+`FolderContent` for the images and files of answers, beside either of them.
 """
 
 from chatkit_clienttools._step.plans import StoredPlan
 
+from .folder import FolderContent
 from .memory import MemoryStore
 
-__all__ = ["MemoryStore", "StoredPlan"]
+__all__ = ["FolderContent", "MemoryStore", "StoredPlan"]

@@ -320,11 +320,12 @@ class Database:
         if self.is_postgres:
             connection.execute(_ADVISORY_LOCK, {"name": self._tables.schema.name})
         found = self._version(connection)
-        if found is None:
-            self._tables.metadata.create_all(connection)
-            connection.execute(self._tables.schema.insert().values(id=1, version=VERSION))
-        else:
+        if found is not None:
             self._tables.check_version(found)
+        # a table that was added later is made as well: those who do not know it do without
+        self._tables.metadata.create_all(connection)
+        if found is None:
+            connection.execute(self._tables.schema.insert().values(id=1, version=VERSION))
 
     async def _write_ahead(self, connection: AsyncConnection) -> None:
         """Switch the file to a write-ahead log; SQLite does not wait for others who do the same at this moment."""

@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -106,6 +107,16 @@ class Tables:
             Index(f"{prefix}attachments_of_thread", "owner", "thread_id"),
         )
 
+        self.contents = Table(
+            f"{prefix}contents",
+            self.metadata,
+            Column("owner", Text, primary_key=True),
+            Column("thread_id", Text, primary_key=True),
+            Column("id", Text, primary_key=True),
+            Column("data", LargeBinary, nullable=False),
+            self._belongs_to_thread(),
+        )
+
     def check_version(self, found: int | None) -> None:
         """Raise unless the tables are of the version this code knows."""
         if found is None:
@@ -153,3 +164,7 @@ class Owned:
         """One attachment."""
         attachments = self._tables.attachments
         return and_(attachments.c.owner == self.owner, attachments.c.id == attachment_id)
+
+    def content(self, thread_id: str, content_id: str) -> ColumnElement[bool]:
+        """One content of an image or a file."""
+        return and_(self.of_thread(self._tables.contents, thread_id), self._tables.contents.c.id == content_id)

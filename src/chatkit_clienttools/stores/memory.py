@@ -46,6 +46,7 @@ class _Thread:
     document: str
     items: dict[str, _Item] = field(default_factory=dict)
     plan: StoredPlan | None = None
+    contents: dict[str, bytes] = field(default_factory=dict)
 
 
 class _Item(NamedTuple):
@@ -184,6 +185,27 @@ class MemoryStore(Store[TContext], Generic[TContext]):
                 return False
             thread.plan = plan
             return True
+
+    async def save_content(self, thread_id: str, content_id: str, data: bytes, context: TContext) -> None:
+        """Keep the content of an image or a file, for a `MediaStore`."""
+        self._of(context).thread(thread_id).contents[content_id] = data
+
+    async def load_content(self, thread_id: str, content_id: str, context: TContext) -> bytes | None:
+        """Return the content; None if the thread has none under that id."""
+        thread = self._of(context).threads.get(thread_id)
+        return thread.contents.get(content_id) if thread else None
+
+    async def delete_content(self, thread_id: str, content_id: str, context: TContext) -> None:
+        """Delete the content, if it is there."""
+        thread = self._of(context).threads.get(thread_id)
+        if thread:
+            thread.contents.pop(content_id, None)
+
+    async def delete_contents(self, thread_id: str, context: TContext) -> None:
+        """Delete all contents of a thread."""
+        thread = self._of(context).threads.get(thread_id)
+        if thread:
+            thread.contents.clear()
 
     def thread_lock(self, thread_id: str) -> AbstractAsyncContextManager[None]:
         """Keep others out who ask for the lock of this thread: `ClientToolSequencer(lock=store.thread_lock)`."""

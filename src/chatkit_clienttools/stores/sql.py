@@ -9,7 +9,7 @@ from chatkit.types import ClientToolCallItem, Page
 from typing_extensions import TypeVar, override
 
 try:
-    from sqlalchemy import BigInteger, Text, and_, delete, literal, select, update
+    from sqlalchemy import BigInteger, LargeBinary, Text, and_, delete, literal, select, update
     from sqlalchemy.dialects import postgresql, sqlite
 except ImportError as error:
     raise ImportError("SQLStore needs SQLAlchemy: pip install 'chatkit-clienttools[sql]'") from error
@@ -177,7 +177,7 @@ class SQLStore(Store[TContext], Generic[TContext]):
         def work(connection: Connection) -> None:
             # its row first: who is about to add something to it waits for that row, and then finds it gone
             connection.execute(delete(self._tables.threads).where(mine.thread(thread_id)))
-            for table in (self._tables.items, self._tables.plans, self._tables.attachments):
+            for table in (self._tables.items, self._tables.plans, self._tables.attachments, self._tables.contents):
                 connection.execute(delete(table).where(mine.of_thread(table, thread_id)))
 
         await self._database.write(f"delete thread {thread_id}", work)
@@ -281,6 +281,45 @@ class SQLStore(Store[TContext], Generic[TContext]):
             return False
 
         return await self._database.compare_and_set(f"save the plan of thread {thread_id}", work)
+
+    async def save_content(self, thread_id: str, content_id: str, data: bytes, context: TContext) -> None:
+        """Keep the content of an image or a file, for a `MediaStore`."""
+        contents, threads, mine = self._tables.contents, self._tables.threads, self._of(context)
+        wanted(thread_id, "Thread")
+        given(content_id, "Content")
+        row = select(threads.c.owner, threads.c.id, literal(content_id, Text), literal(data, LargeBinary))
+        stays = row.where(mine.thread(thread_id)).with_for_update(read=True, key_share=True)
+        insert = self._insert(contents).from_select(["owner", "thread_id", "id", "data"], stays)
+
+        def work(connection: Connection) -> None:
+            if not connection.execute(insert).rowcount:
+                raise not_found(thread_id, "Thread")
+
+        await self._database.write(f"save content {content_id} of thread {thread_id}", work)
+
+    async def load_content(self, thread_id: str, content_id: str, context: TContext) -> bytes | None:
+        """Return the content; None if the thread has none under that id."""
+        if not is_key(thread_id) or not is_key(content_id):
+            return None
+        is_it = self._of(context).content(thread_id, content_id)
+
+        def work(connection: Connection) -> bytes | None:
+            data: bytes | None = connection.scalar(select(self._tables.contents.c.data).where(is_it))
+            return data
+
+        return await self._database.read(f"load content {content_id} of thread {thread_id}", work)
+
+    async def delete_content(self, thread_id: str, content_id: str, context: TContext) -> None:
+        """Delete the content, if it is there."""
+        is_it = self._of(context).content(thread_id, content_id)
+        if is_key(thread_id) and is_key(content_id):
+            await self._delete(f"delete content {content_id} of thread {thread_id}", self._tables.contents, is_it)
+
+    async def delete_contents(self, thread_id: str, context: TContext) -> None:
+        """Delete all contents of a thread."""
+        is_it = self._of(context).of_thread(self._tables.contents, thread_id)
+        if is_key(thread_id):
+            await self._delete(f"delete the contents of thread {thread_id}", self._tables.contents, is_it)
 
     def _of(self, context: TContext) -> Owned:
         return Owned(self._tables, owner_key(self._owner, context))

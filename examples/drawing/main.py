@@ -10,9 +10,11 @@ from chatkit.store import NotFoundError
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
+from chatkit_clienttools.content import MediaStore
 from chatkit_clienttools.errors import InvalidRequestError
 from chatkit_clienttools.stores.sql import SQLStore
 
+from .client_tools import sequencer
 from .server import DrawingServer
 from .tools import RequestContext
 
@@ -28,7 +30,7 @@ YOU = RequestContext(user_id="you")  # a server with more users asks its session
 def create_app(database: str = DATABASE, model: Model | None = None) -> FastAPI:
     """Make the application. Everything that outlasts a request is in the database."""
     store = SQLStore[RequestContext].from_url(database, owner=lambda context: context.user_id)
-    server = DrawingServer(store, model)
+    server = DrawingServer(MediaStore(store, sequencer), model)  # larger pictures are kept beside the items
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

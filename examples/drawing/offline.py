@@ -138,7 +138,8 @@ def _unfiltered(kind: int, row: bytes, above: bytes, size: int) -> bytes:
         case 1:
             done = bytearray(len(row))
             for channel in range(size):
-                done[channel::size] = bytes(accumulate(row[channel::size], lambda left, own: (left + own) & 255))
+                summed: list[int] = [*accumulate([*row[channel::size]], _sum)]
+                done[channel::size] = bytes(summed)
             return bytes(done)
         case 2:
             return bytes((own + up) & 255 for own, up in zip(row, above, strict=True))
@@ -148,6 +149,10 @@ def _unfiltered(kind: int, row: bytes, above: bytes, size: int) -> bytes:
         left, up, before = done[at - size], corner[at], corner[at - size]
         done[at] = (done[at] + ((left + up) // 2 if kind == 3 else _paeth(left, up, before))) & 255
     return bytes(done[size:])
+
+
+def _sum(one: int, other: int) -> int:
+    return (one + other) & 255
 
 
 def _paeth(left: int, up: int, before: int) -> int:

@@ -125,14 +125,14 @@ class ClientToolConverter(ThreadItemConverter):
         """Return the URL, `https:` or `data:`, of an image or a file that the page has only referred to.
 
         To override: look up `media.reference`, and whether the user may see it. None if there is no such thing any
-        more. `media` is a `ClientImage` or a `ClientFile`.
+        more, as it is by default: a page may name what it likes. `media` is a `ClientImage` or a `ClientFile`.
         """
-        raise log_and_return(
-            UsageError(
-                f"The page has answered with the {type(media).__name__} {media.reference!r}: override "
-                "`async def resolve(self, media)` of your ClientToolConverter, and return its URL"
-            )
+        self._sequencer.rules.warn_once(
+            "The page has answered with a %s that only refers to something, and nobody looks it up: the model reads that "
+            "it is gone. Override `async def resolve(self, media)` of your ClientToolConverter, and return its URL",
+            type(media).__name__,
         )
+        return None
 
     async def _with_newest_media(self, read: list[TResponseInputItem]) -> list[TResponseInputItem]:
         """Return what the model reads with the newest images and files, and a line of text for each other one.

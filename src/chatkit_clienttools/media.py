@@ -85,8 +85,8 @@ class Media(BaseModel):
     def _read(self) -> tuple[str, bytes]:
         if self._content is None:
             raise UsageError(
-                f"This {type(self).__name__} is a reference, {self.reference!r}: it has no data. Look up what it "
-                "refers to, and whether the user may see it."
+                f"This {type(self).__name__} is a reference, and has no data. Look up what its `reference` means, and "
+                "whether the user may see it."
             )
         return self._content
 

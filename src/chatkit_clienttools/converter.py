@@ -128,8 +128,8 @@ class ClientToolConverter(ThreadItemConverter):
         more, as it is by default: a page may name what it likes. `media` is a `ClientImage` or a `ClientFile`.
         """
         self._sequencer.rules.warn_once(
-            "The page has answered with a %s that only refers to something, and nobody looks it up: the model reads that "
-            "it is gone. Override `async def resolve(self, media)` of your ClientToolConverter, and return its URL",
+            "The page has answered with a %s that only refers to something, and nobody looks it up: the model reads "
+            "that it is gone. Override `async def resolve(self, media)` of your ClientToolConverter, and return its URL",
             type(media).__name__,
         )
         return None

@@ -129,7 +129,7 @@ class ClientToolConverter(ThreadItemConverter):
         """
         self._sequencer.rules.warn_once(
             "The page has answered with a %s that only refers to something, and nobody looks it up: the model reads "
-            "that it is gone. Override `async def resolve(self, media)` of your ClientToolConverter, and return its URL",
+            "that it is gone. Override `async def resolve(self, media)` of your ClientToolConverter: return its URL",
             type(media).__name__,
         )
         return None

@@ -133,7 +133,8 @@ class Target:
         try:
             result = await self.server.process(body, None)
         except InvalidRequestError as error:
-            self.log.lines.append(str(error))  # it goes to the page, and often to a log
+            # it goes to the page, and often to a log; the type of a request that ChatKit does not know is in it
+            self.log.lines.append(str(error).partition("ChatKit has no request")[0])
             return []
         if not isinstance(result, StreamingResult):
             return []

@@ -27,7 +27,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants lint format types docs build clean
+.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants lint format types docs api build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -95,7 +95,7 @@ suite: $(READY)
 	$(PYTEST) $(PARALLEL) $(TESTS)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
-SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend test_typescript.py)
+SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend test_api.py test_typescript.py)
 # the stores and the pure core are tried with the oldest and the newest ChatKit: what changes in between is what a server meets
 BETWEEN = $(SUBSET) $(addprefix --ignore=tests/,protocol stores)
 
@@ -143,6 +143,9 @@ types: $(READY) ## check the types with mypy and pyright
 docs: $(READY) ## regenerate the state table in docs/, then run every fence
 	$(BIN)/python -m tools.lifecycle_diagram
 	$(BIN)/python -m pytest -q README.md docs tests/test_docs.py
+
+api: $(READY) ## accept a change of the public names: write tests/api.txt, and show what has changed
+	@$(BIN)/python -m tools.api
 
 build: $(READY) ## build wheel and sdist, and try the wheel in an environment of its own
 	rm -rf dist

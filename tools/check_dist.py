@@ -24,29 +24,42 @@ PROGRAM = (
 TEST = "def test_it(fake_browser):\n    assert callable(fake_browser)\n"
 """The plugin for pytest is there without the extra `testing`, and breaks nothing."""
 
-TOP = {"LICENSE", "Makefile", "conftest.py", "constraints.txt"}
+TOP = {"LICENSE", "Makefile", "conftest.py", "constraints.txt", "hatch_build.py", "zensical.toml"}
 TOP |= {f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "README", "SECURITY")}
-SHIPPED = {".py", ".js", ".ts"}
-OURS = ("chatkit_clienttools/", "chatkit_clienttools-", "_chatkit_clienttools_pytest.py")
+SHIPPED = {".py", ".js", ".ts", ".typed"}
+BESIDE = {"PKG-INFO", ".gitignore", "pyproject.toml"}
+FOLDERS = ("docs", "examples", "src", "tests", "tools")
 
 
 def main() -> None:
     """Check both distributions, or exit with what is wrong."""
     wheel, sdist = _only("*.whl"), _only("*.tar.gz")
+    check_contents(wheel, sdist)
+    print(f"{wheel.name} and {sdist.name} hold what they should, and nothing else")
+    print("installed by itself:", _imported(wheel))
+
+
+def check_contents(wheel: Path, sdist: Path) -> None:
+    """Exit with what a distribution lacks, or has too much."""
     with zipfile.ZipFile(wheel) as archive:
-        in_wheel = set(archive.namelist())
+        in_wheel = {name for name in archive.namelist() if not name.endswith("/")}
     with tarfile.open(sdist) as archive:
-        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+        in_sdist = {each.name.partition("/")[2] for each in archive.getmembers() if each.isfile()}
 
     files = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*") if path.suffix in SHIPPED}
-    _require("the wheel", in_wheel, {*files, "chatkit_clienttools/py.typed"})
-    strays = {name for name in in_wheel if not name.startswith(OURS)}
-    if strays:
-        sys.exit(f"the wheel holds what is not the package: {', '.join(sorted(strays))}")
-    _require("the sdist", in_sdist, {*TOP, *(f"src/{file}" for file in files)})
+    about = f"chatkit_clienttools-{__version__}.dist-info"
+    names = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
+    _compare("the wheel", in_wheel, {*files, *(f"{about}/{name}" for name in names)})
 
-    print(f"{wheel.name} and {sdist.name} hold what they should")
-    print("installed by itself:", _imported(wheel))
+    _compare("the sdist's top folder", {name for name in in_sdist if "/" not in name}, TOP | BESIDE)
+    folders = {name: set[str]() for name in FOLDERS}
+    for name in in_sdist:
+        if "/" in name:
+            folders.setdefault(name.partition("/")[0], set()).add(name)
+    _compare("the sdist", set(folders), set(FOLDERS))
+    _compare("the sdist", folders["src"], {f"src/{file}" for file in files})
+    made = {name for name in in_sdist if "__pycache__" in name or "/node_modules/" in name or name.endswith(".pyc")}
+    _compare("the sdist", made, set())
 
 
 def _only(pattern: str) -> Path:
@@ -56,10 +69,10 @@ def _only(pattern: str) -> Path:
     return found[0]
 
 
-def _require(where: str, there: set[str], wanted: set[str]) -> None:
-    missing = sorted(wanted - there)
-    if missing:
-        sys.exit(f"{where} lacks {', '.join(missing)}")
+def _compare(where: str, there: set[str], wanted: set[str]) -> None:
+    for name, what in (("lacks", wanted - there), ("has too much", there - wanted)):
+        if what:
+            sys.exit(f"{where} {name}: {', '.join(sorted(what))}")
 
 
 def _imported(wheel: Path) -> str:

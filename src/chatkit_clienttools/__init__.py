@@ -9,7 +9,7 @@ from .server import ClientToolServer
 from .store import StoreWrapper, ValidatingStore
 from .tools import ClientEffect, ClientTool, showing
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ClientEffect",

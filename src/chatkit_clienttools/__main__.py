@@ -1,4 +1,7 @@
-"""The command line: `python -m chatkit_clienttools doctor ...` and `python -m chatkit_clienttools types ...`."""
+"""The command line: `chatkit-clienttools doctor ...` and `chatkit-clienttools types ...`.
+
+`python -m chatkit_clienttools` is the same.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from . import __version__
 from ._commands import OK, USAGE, CannotUseError, doctor, types
 
 if TYPE_CHECKING:
@@ -14,7 +18,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser("python -m chatkit_clienttools", description="Tools for chatkit-clienttools.")
+    parser = argparse.ArgumentParser("chatkit-clienttools", description="Check a store, and write TypeScript types.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands")
     doctor.add_to(commands)
     types.add_to(commands)

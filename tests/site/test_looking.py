@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 Scheme = Literal["light", "dark"]
 WIDE, NARROW = 1280, 390
 VIEWS: list[tuple[int, Scheme]] = [(WIDE, "light"), (NARROW, "dark"), (WIDE, "dark"), (NARROW, "light")]
-SHOWN_IN_ALL = ("index.html", "reference/chatkit_clienttools.html")
+SHOWN_IN_ALL = ("index.html", "reference/index.html")
 
 
 def names_in(html: Path, text: str = "") -> list[str]:

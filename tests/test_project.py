@@ -79,6 +79,21 @@ def minor(version: str) -> int:
     return int(version.partition(".")[2])
 
 
+def test_the_forge_runs_what_is_run_here() -> None:
+    """The workflow runs `.ci/run` and the suite on every Python of the classifiers, with targets that exist."""
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    runs = re.findall(r"- run: (.+)", workflow)
+
+    assert ".ci/run" in runs
+    assert set(re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT)) <= set(
+        re.findall(r'"(3\.\d+)"', workflow)
+    )
+    assert {run.removeprefix("make ") for run in runs} - {".ci/run"} <= set(
+        re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
+    )
+    assert [] == [use for use in re.findall(r"uses: (\S+)", workflow) if not re.fullmatch(r"actions/[\w-]+@v\d+", use)]
+
+
 def test_the_floor_is_held_everywhere() -> None:
     """The oldest Python is the one that pip, ruff, mypy, pyright and the Makefile know of."""
     floor = re.findall(r'requires-python = ">=3\.(\d+)"', PYPROJECT)

@@ -28,7 +28,7 @@ TOP = {"LICENSE", "Makefile", "conftest.py", "constraints.txt", "hatch_build.py"
 TOP |= {f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "README", "SECURITY")}
 SHIPPED = {".py", ".js", ".ts", ".typed"}
 BESIDE = {"PKG-INFO", ".gitignore", "pyproject.toml"}
-FOLDERS = ("docs", "examples", "src", "tests", "tools")
+FOLDERS = (".ci", ".github", "docs", "examples", "src", "tests", "tools")
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     files = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*") if path.suffix in SHIPPED}
     about = f"chatkit_clienttools-{__version__}.dist-info"
     names = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
-    _compare("the wheel", in_wheel, {*files, *(f"{about}/{name}" for name in names)})
+    _compare("the wheel", in_wheel, {*files, "chatkit_clienttools/SKILL.md", *(f"{about}/{name}" for name in names)})
 
     _compare("the sdist's top folder", {name for name in in_sdist if "/" not in name}, TOP | BESIDE)
     folders = {name: set[str]() for name in FOLDERS}

@@ -27,7 +27,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants lint format types docs docs-serve docs-test api build release-check clean
+.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants bench lint format types docs docs-serve docs-test api build release-check clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -95,7 +95,7 @@ suite: $(READY)
 	$(PYTEST) $(PARALLEL) $(TESTS)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
-SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend site test_api.py test_typescript.py)
+SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend site test_api.py test_bench.py test_typescript.py)
 # the stores and the pure core are tried with the oldest and the newest ChatKit: what changes in between is what a server meets
 BETWEEN = $(SUBSET) $(addprefix --ignore=tests/,protocol stores)
 
@@ -127,6 +127,10 @@ each-sdk: $(READY)
 
 test-pythons: ## run the suite without its long tests on every Python that is here
 	@TESTS="$(SHORT)" sh tools/each_python.sh $(PYTHONS)
+
+bench: $(READY) ## measure everything in docs/speed.md, side by side with what people would use instead: five minutes
+	$(INSTALL) --group bench
+	$(BIN)/python -m tools.bench
 
 lint: $(READY) ## check the code's rules and its format
 	$(BIN)/ruff check

@@ -95,7 +95,7 @@ class Load:
         """Measure with so many conversations at once, one number after the other."""
         place = a_place(self._url)
         try:
-            async with _workers(Setup(*place)) as urls:
+            async with workers(Setup(*place)) as urls:
                 await talk(urls, WARMING_UP, 1, self._seconds)
                 for at_once in levels:
                     yield await self._measured(urls, at_once, rounds, self._seconds / len(levels))
@@ -116,7 +116,7 @@ async def _figures(urls: list[str]) -> list[Figures]:
 
 
 @asynccontextmanager
-async def _workers(setup: Setup) -> AsyncIterator[list[str]]:
+async def workers(setup: Setup) -> AsyncIterator[list[str]]:
     """Start the workers, and end them."""
     listening = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in range(WORKERS)]
     running = [processes.Process(target=work, args=(setup, each), daemon=True) for each in listening]

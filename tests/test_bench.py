@@ -1,0 +1,164 @@
+"""The bench: its arithmetic, its table, and that each row can be measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tools.bench import counts, report
+from tools.bench.bench import Bench, Result, Row, measured
+from tools.bench.conversations import Ours, OursWaits, Plain
+from tools.bench.figures import Cost, Pair, Ratio, parts_of, ratio_of
+from tools.bench.rows import ROWS
+from tools.bench.timing import in_turns
+
+pytestmark = pytest.mark.no_cover
+
+HERE = [row for row in ROWS if not row.against.startswith(("pydantic-ai", "LangGraph"))]
+"""The rows that need nothing but what the suite needs; `make bench` installs the rest."""
+
+
+def pairs(*ratios: float) -> list[Pair]:
+    """Pairs in which we take so many times as long."""
+    return [Pair({"wall": 2 * ratio}, {"wall": 2.0}) for ratio in ratios]
+
+
+def result(goal: float, *ratios: float) -> Result:
+    return Result("a row", "another", goal, "wall", len(ratios), {"wall": ratio_of(pairs(*ratios), "wall")})
+
+
+class TestFigures:
+    def test_the_ratio_is_the_middle_one_of_five_parts(self) -> None:
+        """The pairs are cut into five parts; the ratio is the median of theirs, and the spread goes from end to end."""
+        found = ratio_of(pairs(1, 1, 2, 2, 3, 3, 4, 4, 9, 9), "wall")
+
+        assert Ratio(3.0, 1.0, 9.0, ours=6.0, theirs=2.0) == found
+
+    def test_a_part_is_a_ratio_of_medians(self) -> None:
+        """Within a part a single slow repetition changes nothing."""
+        quiet = [1.0, 1.0, 50.0]
+
+        assert ratio_of(pairs(*quiet * 5), "wall") == Ratio(1.0, 1.0, 1.0, ours=2.0, theirs=2.0)
+
+    @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 11, 100])
+    def test_parts_hold_every_pair_once(self, number: int) -> None:
+        """No pair is left out, none counts twice, and no part is empty."""
+        taken = pairs(*range(1, number + 1))
+
+        parts = parts_of(taken)
+
+        assert taken == [pair for part in parts for pair in part]
+        assert min(5, number) == len(parts)
+        assert all(parts)
+
+    def test_nothing_measured_is_no_ratio(self) -> None:
+        """A row without pairs is an error, and not a goal that was reached."""
+        with pytest.raises(ValueError, match="nothing was measured"):
+            ratio_of([], "wall")
+
+    @pytest.mark.parametrize(
+        ("ratios", "is_missed"),
+        [((1.1, 1.2, 1.3, 1.4, 1.5), True), ((1.0, 1.2, 1.3, 1.4, 1.5), False), ((0.5, 0.5, 0.5, 0.5, 2.0), False)],
+    )
+    def test_a_goal_is_missed_by_more_than_the_spread(self, ratios: tuple[float, ...], *, is_missed: bool) -> None:
+        """A goal is missed only if every part of the measurements misses it."""
+        assert is_missed == result(1.0, *ratios).is_missed
+
+
+class TestTurns:
+    async def test_both_sides_take_turns(self) -> None:
+        """The side that is first changes with each pair, so that what comes before is the same for both."""
+        done: list[str] = []
+
+        async def ours() -> Cost:
+            done.append("ours")
+            return {"wall": 1.0}
+
+        async def theirs() -> Cost:
+            done.append("theirs")
+            return {"wall": 2.0}
+
+        taken = await in_turns(ours, theirs, 3, warm_up=0)
+
+        assert ["ours", "theirs", "theirs", "ours", "ours", "theirs"] == done
+        assert [Pair({"wall": 1.0}, {"wall": 2.0})] * 3 == taken
+
+
+class TestReport:
+    def test_it_can_be_read_again(self) -> None:
+        """What was written as JSON is read as it was."""
+        counted = counts.Counts("a conversation", 4, 2, 10, 5, 100, 30, 20)
+        taken = report.Taken([result(1.0, 1, 2, 3, 4, 5)], [counted])
+
+        assert taken == report.read(report.as_json(taken))
+
+    def test_it_names_what_it_depends_on(self) -> None:
+        """The JSON says with which versions it was measured, and on what."""
+        document = json.loads(report.as_json(report.Taken([], [])))
+
+        assert set(report.VERSIONS) == set(document["versions"])
+        assert document["machine"].startswith("Python 3.")
+
+    def test_it_says_which_goals_are_missed(self) -> None:
+        """The last line names every goal that is missed, or says that there is none."""
+        assert "Every goal is reached." == report.verdict([])
+        assert "a row against another" in report.verdict([result(1.0, 2)])
+
+
+class TestCounts:
+    """What a conversation with three calls costs on a store that keeps plans."""
+
+    @pytest.mark.parametrize(
+        ("server", "expected"),
+        [
+            (Ours, {"requests": 4, "model_runs": 2, "reads": 19, "writes": 18}),
+            (OursWaits, {"requests": 4, "model_runs": 2, "reads": 19, "writes": 26}),
+            (Plain, {"requests": 4, "model_runs": 4, "reads": 17, "writes": 9}),
+        ],
+        ids=["enqueued", "waiting", "plain"],
+    )
+    async def test_operations(self, server: type[Ours], expected: dict[str, int]) -> None:
+        """Requests, runs of the model and store operations are exactly these: a change of one is a change of cost."""
+        counted = await counts.operations(server)
+        del counted["bytes_written"]
+
+        assert expected == counted
+
+    @pytest.mark.parametrize(("server", "at_most"), [(Ours, 2300), (OursWaits, 4700), (Plain, 600)])
+    async def test_bytes(self, server: type[Ours], at_most: int) -> None:
+        """So many bytes of JSON at most are written for each request, threads and plans included."""
+        counted = await counts.operations(server)
+
+        assert 0 < counted["bytes_written"] <= at_most
+
+    @pytest.mark.parametrize(
+        ("server", "expected"),
+        [(Ours, (83, 60)), (OursWaits, (108, 70)), (Plain, (54, 49))],
+        ids=["enqueued", "waiting", "plain"],
+    )
+    async def test_statements(
+        self, server: type[Ours], expected: tuple[int, int], sqlite_file: str, postgres_url: str
+    ) -> None:
+        """`SQLStore` sends exactly so many statements, with those that begin and end transactions."""
+        found = [await counts.statements(server, url) for url in (sqlite_file, postgres_url)]
+
+        assert list(expected) == found
+
+
+class TestRows:
+    def test_a_row_is_named_once(self) -> None:
+        """What is measured against what tells the rows apart, whatever "the same" stands for."""
+        rows = [(row.name, row.against, row.measure) for row in ROWS]
+
+        assert len(set(rows)) == len(rows)
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("row", HERE, ids=lambda row: f"{row.name}, {row.against}"[:90])
+    async def test_a_row_can_be_measured(self, row: Row) -> None:
+        """Each row measures both sides, in the unit that its goal is about."""
+        with Bench(share=0.01) as bench:
+            found = await measured(row, bench)
+
+        assert found.pairs >= 1
+        assert found.ratio.ours >= 0
+        assert found.ratio.theirs > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 from chatkit.store import Store
@@ -30,7 +31,7 @@ from ._documents import (
 from ._locks import LocalLocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from chatkit.store import StoreItemType
@@ -44,14 +45,26 @@ TContext = TypeVar("TContext", default=Any)
 @dataclass
 class _Thread:
     document: str
-    items: dict[str, _Item] = field(default_factory=dict)
+    items: dict[str, str] = field(default_factory=dict)
+    """The documents of its items, by their ids."""
+    pending: str | None = None
+    """The item that is a pending call."""
     plan: StoredPlan | None = None
     contents: dict[str, bytes] = field(default_factory=dict)
 
+    def put(self, key: str, document: str, *, is_pending: bool) -> None:
+        """Keep an item."""
+        self.items[key] = document
+        if is_pending:
+            self.pending = key
+        elif self.pending == key:
+            self.pending = None
 
-class _Item(NamedTuple):
-    document: str
-    is_pending: bool
+    def drop(self, key: str) -> None:
+        """Forget an item."""
+        self.items.pop(key, None)
+        if self.pending == key:
+            self.pending = None
 
 
 class _Attachment(NamedTuple):
@@ -130,18 +143,18 @@ class MemoryStore(Store[TContext], Generic[TContext]):
     ) -> Page[ThreadItem]:
         items = self._of(context).thread(thread_id).items
         with self._step:
-            page = [(key, items[key].document) for key in _after(items, limit, after, order, "Item")]
+            page = [(key, items[key]) for key in _after(items, limit, after, order, "Item")]
         return page_of([(key, ITEMS.read(document, key)) for key, document in page], checked_limit(limit))
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         owned = self._of(context)
         document = ITEMS.write(item, given(item.id, "Item"))
         item = ITEMS.read(document, item.id)
-        new = _Item(document, isinstance(item, ClientToolCallItem) and item.status == "pending")
+        is_pending = isinstance(item, ClientToolCallItem) and item.status == "pending"
         with self._step:
-            items = owned.thread(thread_id).items
-            if _is_to_be_written(thread_id, item, items):
-                items[item.id] = new
+            thread = owned.thread(thread_id)
+            if _is_to_be_written(thread_id, item, thread):
+                thread.put(item.id, document, is_pending=is_pending)
 
     async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         await self.add_thread_item(thread_id, item, context)
@@ -150,12 +163,13 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         found = self._of(context).thread(thread_id).items.get(item_id)
         if found is None:
             raise not_found(item_id, "Item")
-        return ITEMS.read(found.document, item_id)
+        return ITEMS.read(found, item_id)
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: TContext) -> None:
-        thread = self._of(context).threads.get(thread_id)
-        if thread:
-            thread.items.pop(item_id, None)
+        with self._step:
+            thread = self._of(context).threads.get(thread_id)
+            if thread:
+                thread.drop(item_id)
 
     async def save_attachment(self, attachment: Attachment, context: TContext) -> None:
         document = ATTACHMENTS.write(attachment, given(attachment.id, "Attachment"))
@@ -215,26 +229,25 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         return self._owned.setdefault(owner_key(self._owner, context), _Owned())
 
 
-def _is_to_be_written(thread_id: str, item: ThreadItem, items: dict[str, _Item]) -> bool:
-    """Whether writing `item` to these items changes something; raises if it must not be written."""
-    if item.id in items:
-        return has_to_be_written(thread_id, ITEMS.read(items[item.id].document, item.id), item)
+def _is_to_be_written(thread_id: str, item: ThreadItem, thread: _Thread) -> bool:
+    """Whether writing `item` to this thread changes something; raises if it must not be written."""
+    if item.id in thread.items:
+        return has_to_be_written(thread_id, ITEMS.read(thread.items[item.id], item.id), item)
     if not isinstance(item, ClientToolCallItem):
         return True
     check_new(thread_id, item)
-    for key, other in items.items():
-        if other.is_pending:
-            raise second_pending(thread_id, item, cast("ClientToolCallItem", ITEMS.read(other.document, key)))
+    if thread.pending is not None:
+        other = ITEMS.read(thread.items[thread.pending], thread.pending)
+        raise second_pending(thread_id, item, cast("ClientToolCallItem", other))
     return True
 
 
-def _after(keys: Iterable[str], limit: int, after: str | None, order: str, name: str) -> list[str]:
+def _after(keys: dict[str, Any], limit: int, after: str | None, order: str, name: str) -> list[str]:
     """Return the keys of a page, and one more if there is one."""
-    in_order = list(keys) if checked_order(order) == "asc" else list(keys)[::-1]
-    start = 0
+    in_order = iter(keys) if checked_order(order) == "asc" else reversed(keys)
     if after:
-        try:
-            start = in_order.index(wanted(after, name)) + 1
-        except ValueError:
-            raise not_found(after, name) from None
-    return in_order[start : start + checked_limit(limit) + 1]
+        if wanted(after, name) not in keys:
+            raise not_found(after, name)
+        while next(in_order) != after:
+            pass
+    return list(islice(in_order, checked_limit(limit) + 1))

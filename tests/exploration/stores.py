@@ -121,7 +121,7 @@ def durable(store: Store[Any]) -> Durable:
     if isinstance(store, MemoryStore):
         (owned,) = store._owned.values()
         thread = owned.threads[THREAD]
-        return Durable(thread.document, tuple(i.document for i in thread.items.values()), _plan(thread.plan))
+        return Durable(thread.document, tuple(thread.items.values()), _plan(thread.plan))
     assert isinstance(store, PlainStore)
     items = tuple(item.model_dump_json() for item in store.items[THREAD].values())
     plan = _plan(store.plans.get(THREAD)) if isinstance(store, PlansStore) else None

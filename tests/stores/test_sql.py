@@ -436,9 +436,9 @@ class TestMeddling:
         items = store._tables.items
         meddles = [items.update().values(call_status="completed")]
 
-        @event.listens_for(store._database.engine.sync_engine, "before_execute")
-        def meddle(connection: Any, statement: Any, *more: Any) -> None:
-            if meddles and getattr(statement, "is_update", False) and statement.table is items:
+        @event.listens_for(store._database.engine.sync_engine, "before_cursor_execute")
+        def meddle(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+            if meddles and statement.startswith(f"UPDATE {items.name} "):
                 connection.execute(meddles.pop())
 
         with pytest.raises(

@@ -29,7 +29,10 @@ from sqlalchemy import (
 from chatkit_clienttools.errors import SchemaVersionError, UsageError
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import BindParameter, ColumnElement
+
+    Key = str | BindParameter[str]
+    """A key, or where one will be put into a statement that is compiled before."""
 
 VERSION = 1
 """The version of the tables below."""
@@ -140,7 +143,7 @@ class Tables:
 class Owned:
     """One owner's rows: every condition of every statement of the store is made here."""
 
-    def __init__(self, tables: Tables, owner: str) -> None:
+    def __init__(self, tables: Tables, owner: Key) -> None:
         self._tables = tables
         self.owner = owner
 
@@ -148,19 +151,19 @@ class Owned:
         """All threads."""
         return self._tables.threads.c.owner == self.owner
 
-    def thread(self, thread_id: str) -> ColumnElement[bool]:
+    def thread(self, thread_id: Key) -> ColumnElement[bool]:
         """One thread."""
         return and_(self.threads(), self._tables.threads.c.id == thread_id)
 
-    def of_thread(self, table: Table, thread_id: str) -> ColumnElement[bool]:
+    def of_thread(self, table: Table, thread_id: Key) -> ColumnElement[bool]:
         """Everything in a table that belongs to a thread."""
         return and_(table.c.owner == self.owner, table.c.thread_id == thread_id)
 
-    def item(self, thread_id: str, item_id: str) -> ColumnElement[bool]:
+    def item(self, thread_id: Key, item_id: Key) -> ColumnElement[bool]:
         """One item."""
         return and_(self.of_thread(self._tables.items, thread_id), self._tables.items.c.id == item_id)
 
-    def attachment(self, attachment_id: str) -> ColumnElement[bool]:
+    def attachment(self, attachment_id: Key) -> ColumnElement[bool]:
         """One attachment."""
         attachments = self._tables.attachments
         return and_(attachments.c.owner == self.owner, attachments.c.id == attachment_id)

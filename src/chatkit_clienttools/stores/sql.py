@@ -9,7 +9,7 @@ from chatkit.types import ClientToolCallItem, Page
 from typing_extensions import TypeVar, override
 
 try:
-    from sqlalchemy import BigInteger, LargeBinary, Text, and_, delete, literal, select, update
+    from sqlalchemy import BigInteger, LargeBinary, Text, and_, delete, literal, select
     from sqlalchemy.dialects import postgresql, sqlite
 except ImportError as error:
     raise ImportError("SQLStore needs SQLAlchemy: pip install 'chatkit-clienttools[sql]'") from error
@@ -35,6 +35,7 @@ from ._documents import (
     wanted,
 )
 from ._schema import Owned, Tables
+from ._statements import Prepared, Statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,7 @@ class SQLStore(Store[TContext], Generic[TContext]):
         self._tables = Tables(prefix)
         self._database = Database(engine, self._tables, time_limit)
         self._insert = postgresql.insert if self._database.is_postgres else sqlite.insert
+        self._statements = Statements(self._tables, engine.dialect)
 
     @classmethod
     def from_url(
@@ -132,26 +134,23 @@ class SQLStore(Store[TContext], Generic[TContext]):
         return new_id(item_type)
 
     async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
-        threads, mine = self._tables.threads, self._of(context)
-        is_it = mine.thread(wanted(thread_id, "Thread"))
-        document = await self._document(f"load thread {thread_id}", threads, is_it)
+        key = self._thread(context, wanted(thread_id, "Thread"))
+        document = await self._document(f"load thread {thread_id}", self._statements.thread, key)
         if document is None:
             raise not_found(thread_id, "Thread")
         return THREADS.read(document, thread_id)
 
     async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
-        threads, mine = self._tables.threads, self._of(context)
+        mine = self._of(context)
         document = THREADS.write(thread, given(thread.id, "Thread"))
-
-        is_it = mine.thread(thread.id)
-        stored = select(threads.c.document).where(is_it).with_for_update()
+        key = self._thread(context, thread.id)
 
         def work(connection: Connection) -> None:
-            while (known := connection.scalar(stored)) is None:
+            while (known := self._statements.thread_to_change.run(connection, **key).scalar()) is None:
                 if self._create_thread(connection, mine, thread.id, document):  # pragma: no branch  another was first
                     return
             check_thread(known, document, thread.id)
-            connection.execute(update(threads).where(is_it).values(document=document))
+            self._statements.change_thread.run(connection, **key, new_document=document)
 
         await self._database.write(f"save thread {thread.id}", work)
 
@@ -186,12 +185,18 @@ class SQLStore(Store[TContext], Generic[TContext]):
         self, thread_id: str, after: str | None, limit: int, order: str, context: TContext
     ) -> Page[ThreadItem]:
         items, mine = self._tables.items, self._of(context)
-        span = _Span(items, mine.of_thread(items, wanted(thread_id, "Thread")), limit, order)
+        key = self._thread(context, wanted(thread_id, "Thread"))
+        span = _Span(items, mine.of_thread(items, thread_id), limit, order)
+        first = self._statements.oldest_items if span.is_ascending else self._statements.newest_items
         if after:
             wanted(after, "Item")
 
         def work(connection: Connection) -> Rows | None:
-            rows = span.rows(connection, mine.item(thread_id, after) if after else None)
+            rows: Rows | None
+            if after:
+                rows = span.rows(connection, mine.item(thread_id, after))
+            else:
+                rows = [(row.id, row.document) for row in first.run(connection, **key, at_most=span.limit + 1)]
             if not rows and not self._has_thread(connection, mine, thread_id):
                 raise not_found(thread_id, "Thread")
             return rows
@@ -202,13 +207,12 @@ class SQLStore(Store[TContext], Generic[TContext]):
         return page_of([(key, ITEMS.read(document, key)) for key, document in rows], span.limit)
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
-        mine = self._of(context)
         document = ITEMS.write(item, given(item.id, "Item"))
         item = ITEMS.read(document, item.id)  # as everybody will see it
-        wanted(thread_id, "Thread")
+        key = {**self._thread(context, wanted(thread_id, "Thread")), "of_item": item.id}
 
         def work(connection: Connection) -> None:
-            self._write_item(connection, mine, thread_id, item, document)
+            self._write_item(connection, self._of(context), key, item, document)
 
         await self._database.write(f"save item {item.id} of thread {thread_id}", work)
 
@@ -216,8 +220,8 @@ class SQLStore(Store[TContext], Generic[TContext]):
         await self.add_thread_item(thread_id, item, context)
 
     async def load_item(self, thread_id: str, item_id: str, context: TContext) -> ThreadItem:
-        is_it = self._of(context).item(wanted(thread_id, "Thread"), wanted(item_id, "Item"))
-        document = await self._document(f"load item {item_id} of thread {thread_id}", self._tables.items, is_it)
+        key = {**self._thread(context, wanted(thread_id, "Thread")), "of_item": wanted(item_id, "Item")}
+        document = await self._document(f"load item {item_id} of thread {thread_id}", self._statements.item, key)
         if document is None:
             raise not_found(item_id, "Item")
         return ITEMS.read(document, item_id)
@@ -243,7 +247,13 @@ class SQLStore(Store[TContext], Generic[TContext]):
 
     async def load_attachment(self, attachment_id: str, context: TContext) -> Attachment:
         is_it = self._of(context).attachment(wanted(attachment_id, "Attachment"))
-        document = await self._document(f"load attachment {attachment_id}", self._tables.attachments, is_it)
+        stored = select(self._tables.attachments.c.document).where(is_it)
+
+        def work(connection: Connection) -> str | None:
+            found: str | None = connection.scalar(stored)
+            return found
+
+        document = await self._database.read(f"load attachment {attachment_id}", work)
         if document is None:
             raise not_found(attachment_id, "Attachment")
         return ATTACHMENTS.read(document, attachment_id)
@@ -255,12 +265,10 @@ class SQLStore(Store[TContext], Generic[TContext]):
 
     async def load_plan(self, thread_id: str, context: TContext) -> StoredPlan | None:
         """Load the plan of a thread and its revision; None if there was never one."""
-        plans = self._tables.plans
-        is_it = self._of(context).of_thread(plans, wanted(thread_id, "Thread"))
+        key = self._thread(context, wanted(thread_id, "Thread"))
 
         def work(connection: Connection) -> StoredPlan | None:
-            found = connection.execute(select(plans.c.revision, plans.c.document).where(is_it))
-            row = found.one_or_none()
+            row = self._statements.plan.run(connection, **key).one_or_none()
             return StoredPlan(row.revision, row.document) if row else None
 
         return await self._database.read(f"load the plan of thread {thread_id}", work)
@@ -268,13 +276,15 @@ class SQLStore(Store[TContext], Generic[TContext]):
     async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: TContext) -> bool:
         """Save `plan` if the stored revision is `expected` (0: there is none yet), in one step; say whether it was."""
         mine = self._of(context)
-        wanted(thread_id, "Thread")
-        statement = (
-            self._next_plan(mine, thread_id, plan, expected) if expected else self._first_plan(mine, thread_id, plan)
-        )
+        key = self._thread(context, wanted(thread_id, "Thread"))
+        new = {"new_revision": plan.revision, "new_document": plan.document}
 
         def work(connection: Connection) -> bool:
-            if connection.execute(statement).rowcount:
+            if expected:
+                saved = self._statements.change_plan.run(connection, **key, **new, expected=expected)
+            else:
+                saved = connection.execute(self._first_plan(mine, thread_id, plan))
+            if saved.rowcount:
                 return True
             if not self._has_thread(connection, mine, thread_id):
                 raise not_found(thread_id, "Thread")
@@ -324,9 +334,13 @@ class SQLStore(Store[TContext], Generic[TContext]):
     def _of(self, context: TContext) -> Owned:
         return Owned(self._tables, owner_key(self._owner, context))
 
-    async def _document(self, tried: str, table: Table, is_it: ColumnElement[bool]) -> str | None:
+    def _thread(self, context: TContext, thread_id: str) -> dict[str, str]:
+        """Return what a statement about a thread has to be told."""
+        return {"of_owner": owner_key(self._owner, context), "of_thread": thread_id}
+
+    async def _document(self, tried: str, statement: Prepared, key: dict[str, str]) -> str | None:
         def work(connection: Connection) -> str | None:
-            document: str | None = connection.scalar(select(table.c.document).where(is_it))
+            document: str | None = statement.run(connection, **key).scalar()
             return document
 
         return await self._database.read(tried, work)
@@ -354,15 +368,17 @@ class SQLStore(Store[TContext], Generic[TContext]):
         seq: int = (connection.execute(counts.returning(owners.c.last_thread))).scalar_one()
         return seq
 
-    def _write_item(self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem, document: str) -> None:
+    def _write_item(
+        self, connection: Connection, mine: Owned, key: dict[str, str], item: ThreadItem, document: str
+    ) -> None:
         """Write an item. Each statement is right by itself, whatever others have done since the one before it."""
-        items, is_it = self._tables.items, mine.item(thread_id, item.id)
-        status = _status_of(item)
+        send, thread_id = self._statements, key["of_thread"]
+        new = {"new_call_status": _status_of(item), "new_document": document}
         seen: str | None = None
         while True:
-            if status != "completed" and self._insert_item(connection, mine, thread_id, item, document):
+            if new["new_call_status"] != "completed" and self._insert_item(connection, key, new):
                 return
-            known = connection.scalar(select(items.c.document).where(is_it))
+            known = send.item.run(connection, **key).scalar()
             if known is None:
                 self._check_new(connection, mine, thread_id, item)
                 continue  # pragma: no cover  what was in the way has gone at this very moment
@@ -371,36 +387,24 @@ class SQLStore(Store[TContext], Generic[TContext]):
             if isinstance(item, ClientToolCallItem):
                 if known == seen:  # and yet it is not pending any more
                     raise late_answer(thread_id, item, "completed", item.status)
-                is_as_seen = and_(items.c.call_status == "pending", items.c.document == known)
+                changed = send.change_call.run(connection, **key, **new, seen=known)
             else:
-                is_as_seen = items.c.call_status.is_(None)
-            change = update(items).where(is_it, is_as_seen).values(call_status=status, document=document)
-            if connection.execute(change).rowcount:
+                changed = send.change_item.run(connection, **key, **new)
+            if changed.rowcount:
                 return
             seen = known
 
-    def _insert_item(
-        self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem, document: str
-    ) -> bool:
+    def _insert_item(self, connection: Connection, key: dict[str, str], new: dict[str, str | None]) -> bool:
         """Add an item unless it is there, or another call is pending, or there is no thread; say whether it was added.
 
         The thread counts its items: the others who write to it wait here until this transaction has ended.
         """
-        items, threads = self._tables.items, self._tables.threads
-        count = update(threads).where(mine.thread(thread_id)).values(last_item=threads.c.last_item + 1)
-        counted = count.returning(threads.c.last_item)
-        columns = ["owner", "thread_id", "id", "call_status", "document", "seq"]
-        values = [mine.owner, thread_id, item.id, _status_of(item), document]
-        if self._database.is_postgres:
-            numbers = counted.cte("counted")
-            row = select(*[literal(value, Text) for value in values], numbers.c.last_item)
-            insert = self._insert(items).from_select(columns, row)
-        else:
-            seq = connection.execute(counted).scalar_one_or_none()
+        seq: int | None = None
+        if self._statements.count_items:  # one statement does both on PostgreSQL
+            seq = self._statements.count_items.run(connection, **key).scalar_one_or_none()
             if seq is None:
                 return False
-            insert = self._insert(items).values(dict(zip(columns, [*values, seq], strict=True)))
-        return bool(connection.execute(insert.on_conflict_do_nothing()).rowcount)
+        return bool(self._statements.insert_item.run(connection, **key, **new, new_seq=seq).rowcount)
 
     def _check_new(self, connection: Connection, mine: Owned, thread_id: str, item: ThreadItem) -> None:
         """Raise what is wrong with an item that is not there and could not be added."""
@@ -425,12 +429,6 @@ class SQLStore(Store[TContext], Generic[TContext]):
         insert = self._insert(plans).from_select(["owner", "thread_id", "revision", "document"], stays)
         return insert.on_conflict_do_nothing()
 
-    def _next_plan(self, mine: Owned, thread_id: str, plan: StoredPlan, expected: int) -> Executable:
-        """Replace the plan that has the expected revision."""
-        plans = self._tables.plans
-        is_expected = and_(mine.of_thread(plans, thread_id), plans.c.revision == expected)
-        return update(plans).where(is_expected).values(revision=plan.revision, document=plan.document)
-
 
 def _status_of(item: ThreadItem) -> str | None:
     return item.status if isinstance(item, ClientToolCallItem) else None
@@ -442,7 +440,7 @@ class _Span:
     def __init__(self, table: Table, condition: ColumnElement[bool], limit: int, order: str) -> None:
         self.limit = checked_limit(limit)
         self._table = table
-        self._is_ascending = checked_order(order) == "asc"
+        self.is_ascending = checked_order(order) == "asc"
         self._condition = condition
 
     def rows(self, connection: Connection, is_cursor: ColumnElement[bool] | None) -> Rows | None:
@@ -454,7 +452,7 @@ class _Span:
             after = connection.scalar(select(seq).where(is_cursor))
             if after is None:
                 return None
-            rows = rows.where(seq > after if self._is_ascending else seq < after)
-        in_order = rows.order_by(seq if self._is_ascending else seq.desc())
+            rows = rows.where(seq > after if self.is_ascending else seq < after)
+        in_order = rows.order_by(seq if self.is_ascending else seq.desc())
         found = connection.execute(in_order.limit(self.limit + 1))
         return [(row.id, row.document) for row in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tools.bench import counts, report
+from tools.bench import counts, publish, report, shares
 from tools.bench.bench import Bench, Result, Row, measured
 from tools.bench.conversations import Ours, OursWaits, Plain
 from tools.bench.figures import Cost, Pair, Ratio, parts_of, ratio_of
@@ -143,6 +143,30 @@ class TestCounts:
         found = [await counts.statements(server, url) for url in (sqlite_file, postgres_url)]
 
         assert list(expected) == found
+
+
+class TestPublishing:
+    def test_the_page_and_the_picture_are_those_of_the_json(self) -> None:
+        """docs/speed.md and its picture hold what docs/speed.json says; nobody types a figure."""
+        taken = report.read((publish.DOCS / "speed.json").read_text("utf-8"))
+        page = (publish.DOCS / "speed.md").read_text("utf-8")
+
+        assert publish.page_with(page, taken) == page
+        assert publish.picture(taken.results) == (publish.DOCS / "pictures" / "speed.svg").read_text("utf-8")
+
+    @pytest.mark.parametrize(
+        ("files", "owner"),
+        [
+            (["/lib/json/decoder.py", "/x/chatkit_clienttools/stores/memory.py", "/x/chatkit/server.py"], "the store"),
+            (["/lib/pydantic/main.py", "/x/chatkit_clienttools/_step/step.py"], "us"),
+            (["/x/chatkit/server.py", "/x/chatkit_clienttools/server.py"], "ChatKit"),
+            (["/x/agents/run.py"], "the Agents SDK"),
+            (["/lib/asyncio/events.py"], "the event loop"),
+        ],
+    )
+    def test_time_belongs_to_the_innermost_of_them(self, files: list[str], owner: str) -> None:
+        """What Python and pydantic do counts for the one who has called them."""
+        assert owner == shares.owner_of(files)
 
 
 class TestRows:

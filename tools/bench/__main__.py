@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import counts, report
+from . import counts, report, shares
 from .bench import Bench, Result, measured
 from .rows import ROWS
 
@@ -42,7 +42,7 @@ async def _all(bench: Bench, only: str) -> report.Taken:
         results.append(result)
     counted = await counts.all_of(bench) if not only else []
     print(*report.counted_lines(counted), sep="\n")
-    return report.Taken(results, counted)
+    return report.Taken(results, counted, await shares.shares_of(bench))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ class Taken:
 
     results: Sequence[Result]
     counts: Sequence[Counts]
+    shares: dict[str, float] = field(default_factory=dict)
+    """Which share of a conversation is whose."""
 
 
 def line(result: Result) -> str:
@@ -76,6 +78,7 @@ def as_json(taken: Taken) -> str:
         "versions": {name: _version(name) for name in VERSIONS},
         "rows": [asdict(each) for each in taken.results],
         "counts": [asdict(each) for each in taken.counts],
+        "shares": taken.shares,
     }
     return json.dumps(document, indent=1) + "\n"
 
@@ -83,7 +86,8 @@ def as_json(taken: Taken) -> str:
 def read(document: str) -> Taken:
     """Read what `as_json` has written."""
     found = json.loads(document)
-    return Taken([_result(each) for each in found["rows"]], [Counts(**each) for each in found["counts"]])
+    counts = [Counts(**each) for each in found["counts"]]
+    return Taken([_result(each) for each in found["rows"]], counts, found["shares"])
 
 
 def _result(found: dict[str, Any]) -> Result:

@@ -37,7 +37,7 @@ def is_made(part: str) -> bool:
 ELSEWHERE = {
     "an absolute path": r"(?<![\w./~*])/(?:home|root|opt|work|Users|usr|var|tmp|mnt)/\w",
     "a package index": r"(?i)\b(?:extra-)?index-url|find-links|trusted-host|pypi\.org|/simple\b|pythonhosted",
-    "another host than the project's own links": r"https?://(?!127\.0\.0\.1\b|cdn\.platform\.openai\.com/|localhost\b|(?:[\w-]+\.)*example(?:\.com)?(?![\w.-])|github\.com/openai/|keepachangelog\.com/|semver\.org/|hypothesis\.readthedocs\.io\b)[\w.-]+",
+    "another host than the project's own links": r"https?://(?!127\.0\.0\.1\b|cdn\.platform\.openai\.com/|localhost\b|(?:[\w-]+\.)*example(?:\.com)?(?![\w.-])|github\.com/openai/|keepachangelog\.com/|semver\.org/|hypothesis\.readthedocs\.io\b|www\.w3\.org/2000/svg\b)[\w.-]+",
 }
 
 

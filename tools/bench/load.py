@@ -116,6 +116,7 @@ async def _memory(number: int) -> tuple[Pair, Pair]:
     try:
         before, _ = tracemalloc.get_traced_memory()
         await asyncio.gather(*[_one_that_is_over(server) for _ in range(number)])
+        await asyncio.sleep(0.1)  # callbacks of the last tasks
         gc.collect()
         after, peak = tracemalloc.get_traced_memory()
     finally:

@@ -146,6 +146,7 @@ types: $(READY) ## check the types with mypy and pyright
 
 docs: $(READY) ## build the site into build/site/html, with the reference; a link that leads nowhere is an error
 	$(BIN)/python -m tools.lifecycle_diagram
+	$(BIN)/python -m tools.trace_picture
 	$(BIN)/python -m tools.site
 
 docs-serve: $(READY) ## build the site, show it at http://127.0.0.1:8000 (PORT=...), and build again when a page has changed

@@ -37,6 +37,7 @@ ORDER = (
     "converter",
     "server",
     "__init__",
+    "otel",
     "stores",
     "testing",
     "frontend",

@@ -443,7 +443,7 @@ class TestInstrument:
 
 
 async def test_the_picture_in_the_docs_is_of_a_real_trace() -> None:
-    """The picture in docs/traces.md shows what a conversation exports now: `make docs` draws it."""
+    """The picture in docs/guides/traces.md shows what a conversation exports now: `make docs` draws it."""
     page = trace_picture.PAGE.read_text("utf-8")
 
     assert await trace_picture.current(page) == page

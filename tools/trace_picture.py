@@ -1,4 +1,4 @@
-"""Draw the trace of a conversation into docs/traces.md, from the spans that it exports.
+"""Draw the trace of a conversation into docs/guides/traces.md, from the spans that it exports.
 
 A search asks the page to animate, searches, lets the user choose somebody, and stops the animation. The time is set by
 the conversation, so the picture is the same each time. Run it with `make docs`.
@@ -25,7 +25,7 @@ from chatkit_clienttools.testing import scripted_model
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-PAGE = Path(__file__).parent.parent / "docs" / "traces.md"
+PAGE = Path(__file__).parent.parent / "docs" / "guides" / "traces.md"
 BEGIN = "<!-- drawn by tools/trace_picture.py: begin -->\n"
 END = "<!-- drawn by tools/trace_picture.py: end -->\n"
 
@@ -117,7 +117,7 @@ def _server(conversation: Conversation) -> ClientToolServer[Any]:
     class Server(ClientToolServer[Any]):
         client_tools = sequencer
 
-        async def respond(self, thread: Any, _message: Any, context: Any) -> AsyncIterator[Any]:
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002
             agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
             history = await converter.to_agent_input(await converter.load_history(self.store, thread, context))
             result = Runner.run_streamed(agent, history, context=agent_context)

@@ -10,6 +10,7 @@ from chatkit.agents import ThreadItemConverter
 from chatkit.types import ClientToolCallItem, HiddenContextItem
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
+from chatkit_clienttools._protocol.outputs import Output, item_of
 from tests.helpers.conversation import at
 
 SEQUENCER = ClientToolSequencer(
@@ -92,6 +93,18 @@ async def test_receipts_are_left_out(stored: Any, read_as: Any) -> None:
     assert as_read("select", read_as) == await read(with_receipt)
 
 
+async def test_a_call_id_is_read_once() -> None:
+    """If two items have one call id, the later one is read under an id of its own, the same one each time."""
+    output = item_of("output_1", Output("call_1", "search", "{}", "asked"), "thr_1", at(1))
+
+    first, second = await read(output, call("ask", 1)), await read(output, call("ask", 1))
+
+    ids = [item["call_id"] for item in first]
+    assert ["call_1", "call_1"] == ids[:2]
+    assert "call_1" != ids[2] == ids[3]
+    assert first == second
+
+
 @pytest.mark.parametrize("theirs", ["INV-77", "thr_2:call_0123456789abcdef0123456789abcdef", "thr_1:call_1", 5, None])
 async def test_a_param_of_the_applications_own_is_read(theirs: Any) -> None:
     """A `_receipt` that is not one of ours for this thread is a param like any other."""
@@ -132,7 +145,10 @@ class TestAsMixin:
         """Put before another converter it decides which calls there are, and the other one how they are told."""
         converter = self.Both(SEQUENCER, "!")
 
-        converted = await converter.to_agent_input([call("animate"), call("ask", 1), call("select", 2)])
+        converted = [
+            *await converter.to_agent_input([call("animate"), call("ask", 1)]),
+            *await converter.to_agent_input([call("animate"), call("select", 2)]),
+        ]
 
         problem = "the browser's answer does not fit: value: Input should be a valid array (got int)"
         assert [*as_read("ask!", 1), *as_read("select!", {"error": problem})] == converted

@@ -34,6 +34,7 @@ ORDER = (
     "content",
     "_step",
     "sequencer",
+    "news",
     "converter",
     "server",
     "__init__",

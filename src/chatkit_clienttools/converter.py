@@ -15,6 +15,7 @@ from ._step.lookup import current_body, current_run
 from .content import is_content, loaded
 from .errors import UsageError
 from .media import ClientImage
+from .news import News, as_answers, call_id_of, marks_in, renamed, that_hold, waiting_in, with_outputs
 from .observe import log_and_return
 from .receipts import ASKED, answer_of, unstamped
 from .store import newest_items
@@ -22,14 +23,21 @@ from .tools import is_error_report
 
 if TYPE_CHECKING:
     from agents import TResponseInputItem
+    from agents.memory import Session
     from chatkit.store import Store
-    from chatkit.types import SDKHiddenContextItem, ThreadItem, ThreadMetadata
+    from chatkit.types import SDKHiddenContextItem, ThreadItem, ThreadMetadata, UserMessageItem
 
     from .media import ClientFile, Media
     from .sequencer import ClientToolSequencer
 
 
 TContext = TypeVar("TContext")
+
+FURTHEST = 500
+"""How many items are read at most to find what the model has read before."""
+
+HELD = 40
+"""How many items of a session are read: the model's calls that wait are among its newest ones."""
 
 
 class ClientToolConverter(ThreadItemConverter):
@@ -74,10 +82,22 @@ class ClientToolConverter(ThreadItemConverter):
     async def to_agent_input(self, thread_items: Sequence[ThreadItem] | ThreadItem) -> list[TResponseInputItem]:
         """Convert the items of a thread, oldest first.
 
-        What a tool returned because the user had written comes before the user's message.
+        What a tool returned because the user had written comes before the user's message. A call id is read once: the
+        output of a tool and an answer that it has asked for may have the same one, that of the model's call.
         """
         items = list(thread_items) if isinstance(thread_items, Sequence) else [thread_items]
-        return await self._with_newest_media(await super().to_agent_input(_in_order(items)))
+        read = await super().to_agent_input(self._with_own_ids(_in_order(items)))
+        return await self._with_newest_media(read)
+
+    def _with_own_ids(self, items: list[ThreadItem]) -> list[ThreadItem]:
+        """Return the items with another call id in the place of each that the model reads before."""
+        known: set[str] = set()
+        own: list[ThreadItem] = []
+        for item in items:
+            call_id = call_id_of(item) if self._is_read(item) else None
+            own.append(renamed(item) if call_id in known else item)
+            known |= {call_id} if call_id else set()
+        return own
 
     async def load_history(
         self, store: Store[TContext], thread: ThreadMetadata, context: TContext, *, limit: int = 30
@@ -87,12 +107,57 @@ class ClientToolConverter(ThreadItemConverter):
         Client tool calls that the model does not see do not count for `limit`. Otherwise many calls would push the
         user's question out of sight.
         """
+        items = await self._load_newest(store, thread, context, limit)
+        return [item for item in items if self._is_read(item)][:limit][::-1]
+
+    async def load_news(
+        self,
+        store: Store[TContext],
+        thread: ThreadMetadata,
+        input_user_message: UserMessageItem | None,
+        context: TContext,
+        *,
+        session: Session | None = None,
+        limit: int = 30,
+    ) -> News:
+        """Load what the model has not read yet, where OpenAI or a session keeps what it has.
+
+        `thread` and `input_user_message` are what `respond` gets. Stream the run with `News.keep`. The answer to one of
+        the model's calls is an output alone; any other answer is a call and its output.
+
+        `session` is one of this thread alone. If it holds what nobody knows of, because a run has failed or a message
+        is retried, it is cleared, and the newest `limit` items of the thread are sent, as for one without a history.
+        """
+        held = None if session is None else await session.get_items(limit=HELD)
+        marks = marks_in(thread, held)
+        if marks:
+
+            def is_enough(items: Mapping[str, ThreadItem]) -> bool:
+                return len(items) >= FURTHEST or bool(that_hold(marks, [*items.values()], input_user_message))
+
+            items = await newest_items(store, thread.id, context, first=limit, then=limit, is_enough=is_enough)
+            if marks := that_hold(marks, items, input_user_message):
+                newest = marks[-1]
+                waiting = newest.open if held is None else {each: newest.open.get(each) for each in waiting_in(held)}
+                news = [item for item in newest.news_in(items) or () if self._is_read(item)]
+                sent = await self.to_agent_input(as_answers(news[::-1], waiting, held or ()))
+                return News(thread, items, with_outputs(sent, waiting), marks, session)
+        if session is not None and held:
+            await session.clear_session()
+            await session.get_items(limit=1)  # a conversation at OpenAI gets its new id now
+        items = await self._load_newest(store, thread, context, limit)
+        read = [item for item in items if self._is_read(item)][:limit]
+        return News(thread, items, await self.to_agent_input(read[::-1]), (), session)
+
+    async def _load_newest(
+        self, store: Store[TContext], thread: ThreadMetadata, context: TContext, limit: int
+    ) -> list[ThreadItem]:
+        """Load the newest items of a thread, newest first, until there are enough that the model will read."""
 
         def is_enough(items: Mapping[str, ThreadItem]) -> bool:
             return sum(map(self._is_read, items.values())) >= limit
 
-        items = await newest_items(store, thread.id, context, first=limit, then=limit, is_enough=is_enough)
-        return [item for item in items if self._is_read(item)][:limit][::-1]
+        return await newest_items(store, thread.id, context, first=limit, then=limit, is_enough=is_enough)
 
     def _is_read(self, item: ThreadItem) -> bool:
         """Whether the model reads an item: of client tool calls, those whose answer it wants and has."""

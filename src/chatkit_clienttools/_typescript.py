@@ -45,10 +45,14 @@ export type ClientToolAnswer<Name extends ClientToolName> = void extends ClientT
   ? unknown
   : ClientToolResult<Name> | ClientToolFailure;
 
+/** What `withReceipts` gives a handler besides the params: the signal aborts when the time of the call is over. */
+export type ClientToolOptions = { signal: AbortSignal };
+
 /** One handler for each client tool, by its name. */
 export type ClientToolHandlers = {
   [Name in ClientToolName]: (
     params: ClientToolParams<Name>,
+    options: ClientToolOptions,
   ) => ClientToolAnswer<Name> | Promise<ClientToolAnswer<Name>>;
 };
 
@@ -70,7 +74,8 @@ interface intrinsic is keyof let never new null number object package private pr
 static string super switch symbol this throw true try type typeof undefined unknown unique var void while with
 yield
 """
-RESERVED = {*re.findall(r"\w+", f"{WORDS} Extract Promise"), *re.findall(r"^export type (\w+)", TAIL, re.MULTILINE)}
+USED = "AbortSignal Extract Promise"
+RESERVED = {*re.findall(r"\w+", f"{WORDS} {USED}"), *re.findall(r"^export type (\w+)", TAIL, re.MULTILINE)}
 """What a model's type cannot be named: words of the language, and names that the file itself uses."""
 
 

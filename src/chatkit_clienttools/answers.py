@@ -1,7 +1,8 @@
 """What the browser may answer: clean JSON of a limited size and depth. Anything else is refused, and the call fails.
 
 A refused answer is stored as an error report with a text of ours that says why. So it is never parsed again, and needs
-no state of its own. A page that posts such a text itself only makes its own call fail.
+no state of its own; nor does a call that nobody has answered in time. A page that posts such a text itself only makes
+its own call fail.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from .receipts import RECEIPT
 
 MAX_DEPTH = 100
 """How deep an answer may be nested. Pydantic reads 200 levels, and an item and a page add some around it."""
+
+EXPIRED = "expired: the browser did not answer in time"
+"""What is stored for an answer that did not come in time; a page that keeps the time itself answers the same."""
 
 _REFUSED = "the browser's answer was refused: "
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
@@ -46,9 +50,16 @@ def refusal(reason: str, receipt: str | None = None) -> Refusal:
 
 
 def reason_in(answer: object) -> str | None:
-    """Return why an answer was refused; None if it was not."""
+    """Return why an answer was refused, or "expired"; None if the browser has answered, and that was taken."""
     error = answer.get("error") if isinstance(answer, dict) and answer.keys() <= {RECEIPT, "error"} else None
+    if error == EXPIRED:
+        return "expired"
     return error if isinstance(error, str) and _OURS.fullmatch(error) else None
+
+
+def has_expired(answer: object) -> bool:
+    """Whether there was no answer in time."""
+    return reason_in(answer) == "expired"
 
 
 def cleaned(value: Any, depth: int = 0) -> Any:

@@ -2,9 +2,10 @@
 
 `UsageError`: your code has to change. It is raised before anything is written. `LifecycleError`: a write would have
 broken a client tool call; nothing was changed. `PlanError`: a stored queue cannot be used. `DamagedDocumentError`: an
-item, thread or attachment in one of our stores cannot be read. `CallFailedError`, `CallCancelledError` and
-`StepFailedError`: a tool that waits may catch them and go on. `InvalidRequestError`: the request is wrong.
-`StoreUnavailableError` and `ThreadUnavailableError`: the database is away, restarts, or has too much to do.
+item, thread or attachment in one of our stores cannot be read. `CallFailedError`, `CallExpiredError`,
+`CallCancelledError` and `StepFailedError`: a tool that waits may catch them and go on. `InvalidRequestError`: the
+request is wrong. `StoreUnavailableError` and `ThreadUnavailableError`: the database is away, restarts, or has too much
+to do.
 
 Errors carry their data as attributes, and never the arguments or the answer of a call; only `CallFailedError.report`
 and `StepFailedError.text` repeat what somebody else has said, for the tool that catches them. Ids may come from the
@@ -75,6 +76,14 @@ class CallFailedError(ClientToolError):
         self.reason = reason
         self.report = report
         super().__init__(f"Client tool {tool!r} has failed: {reason}")
+
+
+class CallExpiredError(CallFailedError):
+    """Raised by `ask` if the browser has not answered in time: `ClientTool(expires_after=...)`."""
+
+    def __init__(self, tool: str) -> None:
+        """Name the client tool."""
+        super().__init__(tool, "expired")
 
 
 class CallCancelledError(ClientToolError):

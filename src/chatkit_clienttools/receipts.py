@@ -3,7 +3,7 @@
 ChatKit's answer carries no id. With `ClientToolSequencer(receipts=True)` each call's params hold a receipt under
 `_receipt`; a frontend that wraps its handler with `withReceipts` (frontend/client-tools.js) answers
 `{"_receipt": ..., "result": ...}` or `{"_receipt": ..., "error": "..."}`. Neither the model nor what is stored as a
-call's answer ever has the receipt.
+call's answer ever has the receipt. A call whose time is limited says so beside its receipt.
 
 A receipt names the thread and the call, and the call's id in it is always one of our own: a provider may give the same
 id in two threads, and the page would then answer the second call from its memory of the first.
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 RECEIPT = "_receipt"
 """The key of the receipt, in params and in answers."""
+
+EXPIRES_AT = "_expires_at"
+"""When the time of a call is over, in its params: milliseconds since the epoch, by the clock of the server."""
+
+EXPIRES_IN = "_expires_in"
+"""How many milliseconds it had left when it was sent: what a timer of the page counts by, since clocks differ."""
+
+STAMPS = frozenset({RECEIPT, EXPIRES_AT, EXPIRES_IN})
+"""What is added to the params of a call."""
 
 ASKED = "ask_"
 """What the ids of calls begin with whose answer a waiting tool gets, and not the model."""
@@ -65,15 +74,20 @@ def id_in_receipt(item: ClientToolCallItem) -> str | None:
 
 
 def unstamped(item: ClientToolCallItem) -> dict[str, Any]:
-    """Return the params of a call without its receipt."""
+    """Return the params of a call without its receipt, and without its time."""
     if receipt_of(item) is None:
         return item.arguments
-    return {name: value for name, value in item.arguments.items() if name != RECEIPT}
+    return {name: value for name, value in item.arguments.items() if name not in STAMPS}
 
 
-def stamped(arguments: Mapping[str, Any], receipt: str) -> dict[str, Any]:
-    """Return the params of a call with its receipt."""
-    return {**arguments, RECEIPT: receipt}
+def stamped(
+    arguments: Mapping[str, Any], receipt: str, expires_at: float | None = None, now: float = 0.0
+) -> dict[str, Any]:
+    """Return the params of a call with its receipt, and with its time if that is limited."""
+    params = {**arguments, RECEIPT: receipt}
+    if expires_at is None:
+        return params
+    return {**params, EXPIRES_AT: round(1000 * expires_at), EXPIRES_IN: round(1000 * (expires_at - now))}
 
 
 def opened(result: Any) -> Answer:

@@ -15,7 +15,7 @@ from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem
 from typing_extensions import ParamSpec
 
-from ._protocol.decide import Cancelled
+from ._protocol.decide import Cancelled, Expired
 from ._protocol.states import State
 from ._step.gated import GatedTool
 from ._step.lookup import body_of, current_queue
@@ -26,7 +26,7 @@ from ._step.step import Steps
 from ._step.streamed import StreamedRun
 from .errors import DamagedPlanError, UsageError, printable
 from .observe import log_and_return, logger
-from .receipts import RECEIPT
+from .receipts import STAMPS
 from .tools import Call, ClientTool, agent_context_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from ._protocol.plan import PlannedCall, WaitingTool
     from ._step.replay import Replay
+    from ._step.step import Outcome
     from .observe import Observer, ToolObserver
 
 P = ParamSpec("P")
@@ -66,6 +67,8 @@ class CallSnapshot:
     required: bool
     awaited_by: str | None = None
     """The tool that awaits its answer: its call of the model, as in `ToolSnapshot.call_id`."""
+    expires_at: datetime | None = None
+    """When its time is over (UTC), once it was sent, if its tool says `expires_after`."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +214,9 @@ class ClientToolSequencer:
         The body of the tool ends here if there is no answer yet, and begins again from the top when it has come, in
         whatever process. Then everything up to here runs once more, except what is inside `step`.
 
-        Raises `CallFailedError` if the browser reports an error or an answer that does not fit, and
-        `CallCancelledError` if the user has written meanwhile. The body may catch both.
+        Raises `CallFailedError` if the browser reports an error or an answer that does not fit, `CallExpiredError`,
+        which is one, if it has not answered in time, and `CallCancelledError` if the user has written meanwhile. The
+        body may catch them.
         """
         context = agent_context_of(ctx)
         self._check("ask()", call)
@@ -265,7 +269,10 @@ class ClientToolSequencer:
         return cast("RunResultStreaming", StreamedRun(self.rules, agent, history, context, options))
 
     async def snapshot(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
-        """Tell what a thread's queue looks like: every call of its plan with its state, in order."""
+        """Tell what a thread's queue looks like: every call of its plan with its state, in order.
+
+        A call whose time is over is ended first, as by `expire`.
+        """
         return await self._report(self._steps(store, thread_id, context))
 
     async def waiting_tools(
@@ -289,10 +296,25 @@ class ClientToolSequencer:
             logger.warning("thread %s: its unreadable plan is dropped (%s)", printable(thread_id), error.reason)
             await steps.drop_damaged()
             outcome = await steps.take(Cancelled())
-        before, policy = outcome.before, self.rules.policy
-        stays = {call.id for call in outcome.after.plan.calls if call.attempt == 1 or call in before.plan.calls}
+        before = outcome.before
+        stays = {call.id for call in outcome.after.at_rest.calls if call.attempt == 1 or call in before.plan.calls}
+        return self._ended(outcome, stays)
+
+    async def expire(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
+        """End the call of a thread that the browser has had for too long, and return what has ended, as it was.
+
+        To be called from time to time for threads that nobody may come back to; every request on a thread does the same
+        first. The call has failed, and with `on_failure="abort"` those behind it are cancelled. Nobody is there to go
+        on: the next call, a tool that waits and the model get their turn with the next request on the thread.
+        """
+        outcome = await self._steps(store, thread_id, context).take(Expired())
+        return self._ended(outcome, {call.id for call in outcome.after.at_rest.calls})
+
+    def _ended(self, outcome: Outcome, stays: set[str]) -> tuple[CallSnapshot, ...]:
+        """Show the open calls that have ended in a step, as they were."""
+        before, has_failed = outcome.before, self.rules.policy.has_failed
         return tuple(
-            _snapshot(call, before.state_at(n, policy.has_failed), before.since(call))
+            _snapshot(call, before.state_at(n, has_failed), before.since(call))
             for n, call in enumerate(before.plan.calls)
             if n >= before.settled and call.id not in stays
         )
@@ -314,15 +336,19 @@ class ClientToolSequencer:
         if not isinstance(call, ClientToolCall):
             cure = "unpack it, *calls" if isinstance(call, (list, tuple)) else "call the tool, tool(field=...)"
             raise log_and_return(UsageError(f"{method} takes calls, not {type(call).__name__}: {cure}"))
-        if self.rules.receipts and RECEIPT in call.arguments:
-            taken = f"Client tool {call.name!r}: {RECEIPT!r} is where its receipt goes; rename the argument"
-            raise log_and_return(UsageError(taken))
+        if self.rules.receipts and (taken := STAMPS & call.arguments.keys()):
+            what = " and ".join(map(repr, sorted(taken)))
+            problem = f"Client tool {call.name!r}: {what} is where its receipt goes, or its time; rename the argument"
+            raise log_and_return(UsageError(problem))
 
     def _steps(self, store: Store[TContext], thread_id: str, context: TContext) -> Steps:
         return Steps(self.rules, store, thread_id, context)
 
     async def _report(self, steps: Steps) -> tuple[CallSnapshot, ...]:
         thread, items = await steps.look(whole=True)
+        if thread.overdue:
+            await steps.take(Expired())
+            thread, items = await steps.look(whole=True)
         done = [item for item in items if isinstance(item, ClientToolCallItem) and item.status == "completed"]
         planned = {call.item_id for call in thread.plan.calls}
         finished = [item for item in done if item.id not in planned][: thread.plan.finished]
@@ -379,6 +405,7 @@ def _snapshot(call: PlannedCall, state: State, since: float, awaited_by: Waiting
         answer_wanted=call.wanted,
         required=call.required,
         awaited_by=awaited_by.call_id if awaited_by else None,
+        expires_at=None if call.expires_at is None else datetime.fromtimestamp(call.expires_at, timezone.utc),
     )
 
 

@@ -26,7 +26,7 @@ from ._step.lookup import current_run, serving
 from ._step.plans import with_plans
 from ._step.requests import Posted, kind_of, read_request, stepwise
 from ._step.run import Run
-from .answers import reason_in
+from .answers import has_expired, reason_in
 from .errors import UsageError, printable
 from .observe import in_words, logger
 from .sequencer import ClientToolSequencer
@@ -306,7 +306,7 @@ def _removals(run: Run) -> list[ThreadStreamEvent]:
 def _notices(outcome: Outcome) -> list[ThreadStreamEvent]:
     """Tell the user of an answer that was refused."""
     calls = [write.item for write in outcome.writes if isinstance(write.item, ClientToolCallItem)]
-    reasons = filter(None, (reason_in(call.output) for call in calls))
+    reasons = filter(None, (reason_in(call.output) for call in calls if not has_expired(call.output)))
     return [NoticeEvent(level="warning", message=f"{reason[0].upper()}{reason[1:]}.") for reason in reasons]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -90,6 +91,8 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
         result: The type of the browser's answer. An answer that does not fit makes the call fail. `None`: no answer is
             needed, and the model neither runs for the call nor sees it. `Any`, the default: any answer is accepted.
         required: Send it even when the other open calls are cancelled, as for the call that stops an animation.
+        expires_after: How long the browser may take to answer, from when the call is first sent. Then the call has
+            failed: see `ClientToolSequencer.expire`.
     """
 
     @overload
@@ -100,6 +103,7 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
         *,
         result: type[Result],
         required: bool = False,
+        expires_after: timedelta | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -109,10 +113,17 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
         *,
         result: type[Result],
         required: bool = False,
+        expires_after: timedelta | None = None,
     ) -> None: ...
     @overload
     def __init__(
-        self: ClientTool[..., None], name: str, arguments: None = None, *, result: None, required: bool = False
+        self: ClientTool[..., None],
+        name: str,
+        arguments: None = None,
+        *,
+        result: None,
+        required: bool = False,
+        expires_after: timedelta | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -122,10 +133,17 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
         *,
         result: None,
         required: bool = False,
+        expires_after: timedelta | None = None,
     ) -> None: ...
     @overload
     def __init__(
-        self: ClientTool[..., Any], name: str, arguments: None = None, *, result: Any = Any, required: bool = False
+        self: ClientTool[..., Any],
+        name: str,
+        arguments: None = None,
+        *,
+        result: Any = Any,
+        required: bool = False,
+        expires_after: timedelta | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -135,17 +153,30 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
         *,
         result: Any = Any,
         required: bool = False,
+        expires_after: timedelta | None = None,
     ) -> None: ...
     def __init__(
-        self, name: str, arguments: Callable[..., BaseModel] | None = None, *, result: Any = Any, required: bool = False
+        self,
+        name: str,
+        arguments: Callable[..., BaseModel] | None = None,
+        *,
+        result: Any = Any,
+        required: bool = False,
+        expires_after: timedelta | None = None,
     ) -> None:
         super().__init__(name, arguments)
         if isinstance(result, str):
             raise UsageError(
                 f"The result of client tool {name!r} is a type, or None if no answer is wanted; not {result!r}"
             )
+        if not _may_be_time(expires_after):
+            raise UsageError(
+                f"The time that the browser has for client tool {name!r} is a timedelta of more than nothing, "
+                f"expires_after=timedelta(minutes=5); not {expires_after!r}"
+            )
         self.answer_wanted = result is not None
         self.required = required
+        self.expires_after = expires_after
         self._answer: TypeAdapter[Any] = TypeAdapter(Any if result is None else result)
 
     def __call__(self, /, *args: P.args, **arguments: P.kwargs) -> Call[R_co]:
@@ -296,6 +327,11 @@ def _without_a_context(ctx: object, inner: object) -> str:
 def is_error_report(answer: object) -> bool:
     """Whether an answer says that the browser's handler failed."""
     return isinstance(answer, dict) and answer.keys() == {"error"} and isinstance(answer["error"], str)
+
+
+def _may_be_time(value: object) -> bool:
+    """Whether a value says how long something may take, or that it may take as long as it likes."""
+    return value is None or (isinstance(value, timedelta) and value > timedelta())
 
 
 def _strict_about_names(name: str, model: Callable[P, BaseModel]) -> Callable[..., BaseModel]:

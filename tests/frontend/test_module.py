@@ -10,6 +10,7 @@ from agents import RunContextWrapper  # noqa: TC002  the SDK looks at the annota
 from chatkit.agents import AgentContext  # noqa: TC002  the SDK looks at the annotations
 
 from chatkit_clienttools import ClientToolSequencer, frontend
+from chatkit_clienttools.answers import EXPIRED
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, SequencedServer, calls, selection, speaks
@@ -50,8 +51,145 @@ class TestPath:
         exported = node('return Object.keys(await import("./client-tools.mjs"))')
         types = frontend.path().with_suffix(".d.ts").read_text("utf-8")
 
-        assert ["RESUME", "clientFile", "clientImage", "resumeOnLoad", "withReceipts"] == exported
+        assert ["RESUME", "cancelRunning", "clientFile", "clientImage", "resumeOnLoad", "withReceipts"] == exported
         assert [] == [name for name in exported if f"export function {name}" not in types and f"{name}:" not in types]
+
+
+class TestTime:
+    """A call whose params say how much time it has, as `_expires_in`."""
+
+    def test_a_handler_does_not_see_the_stamps(self, node: Node) -> None:
+        """Neither the receipt nor the time is among the params of a handler; the call that was delivered keeps them."""
+        assert [{"at": 1}, True] == node("""
+            const call = delivered("call_1", "pick", { at: 1, _expires_at: Date.now() + 9000, _expires_in: 9000 });
+            const { result } = await withReceipts({ pick: (params) => params })(call);
+            return [result, call.params._expires_in === 9000];
+        """)
+
+    def test_an_answer_in_time(self, node: Node) -> None:
+        """A handler that answers in time is not aborted, and its timer does not keep the page awake."""
+        assert [{"_receipt": "call_1", "result": 7}, False] == node("""
+            let seen;
+            const handler = (call, { signal }) => { seen = signal; return 7; };
+            const answer = await withReceipts(handler)(delivered("call_1", "pick", { _expires_in: 3_600_000 }));
+            return [answer, seen.aborted];
+        """)
+
+    def test_when_it_is_over(self, node: Node) -> None:
+        """The signal aborts, and the call is answered as expired, though the handler never returns."""
+        assert [{"_receipt": "call_1", "error": EXPIRED}, [True, "TimeoutError"]] == node("""
+            let seen;
+            const handler = (call, { signal }) => { seen = signal; return new Promise(() => {}); };
+            const answer = await withReceipts(handler, { onError })(delivered("call_1", "pick", { _expires_in: 1 }));
+            return [answer, [seen.aborted, seen.reason.name]];
+        """)
+
+    def test_a_handler_of_an_object_gets_the_signal(self, node: Node) -> None:
+        """A function for one tool gets the signal after the params."""
+        assert {"_receipt": "call_1", "error": EXPIRED} == node("""
+            const until = (signal) => new Promise((resolve) => signal.addEventListener("abort", resolve));
+            const handlers = { pick: (params, { signal }) => until(signal) };
+            return await withReceipts(handlers, { onError })(delivered("call_1", "pick", { _expires_in: 1 }));
+        """)
+
+    def test_by_a_clock_that_is_wrong(self, node: Node) -> None:
+        """The page counts by how much time is left, and not by its own clock, which may be hours ahead."""
+        assert {"_receipt": "call_1", "result": 7} == node("""
+            const call = delivered("call_1", "pick", { _expires_at: Date.now() - 3_600_000, _expires_in: 60_000 });
+            return await withReceipts(async () => 7)(call);
+        """)
+
+    @pytest.mark.parametrize("left", ["2 ** 31", "NaN", "'soon'", "null"])
+    def test_a_time_that_no_timer_can_keep(self, node: Node, left: str) -> None:
+        """With more than 24 days, or with what is no number, the page has no timer: the server ends the call."""
+        assert {"_receipt": "call_1", "result": 7} == node(f"""
+            const later = () => new Promise((resolve) => setTimeout(resolve, 5, 7));
+            return await withReceipts(later)(delivered("call_1", "pick", {{ _expires_in: {left} }}));
+        """)
+
+    def test_without_a_receipt(self, node: Node) -> None:
+        """Without a receipt a param of that name is the application's own."""
+        assert {"_expires_in": 1} == node("""
+            const later = (call) => new Promise((resolve) => setTimeout(resolve, 5, call.params));
+            return await withReceipts(later)({ name: "pick", params: { _expires_in: 1 } });
+        """)
+
+    def test_it_is_not_executed_again(self, node: Node) -> None:
+        """A call that has expired here is answered from memory, also after a reload: its handler may have begun."""
+        assert [EXPIRED, EXPIRED, 1] == node("""
+            const storage = new FakeStorage();
+            const handler = (call) => { calls.push(call); return new Promise(() => {}); };
+            const call = delivered("call_1", "pick", { _expires_in: 1 });
+            const first = await withReceipts(handler, { storage, onError })(call);
+            const again = await (await reloaded()).withReceipts(handler, { storage, onError })(call);
+            return [first.error, again.error, calls.length];
+        """)
+
+    def test_the_text_is_the_servers(self) -> None:
+        """Page and server say the same of a call that has expired."""
+        assert f'"{EXPIRED}"' in frontend.path().read_text("utf-8")
+
+
+class TestCancelRunning:
+    def test_what_runs_is_aborted(self, node: Node) -> None:
+        """Each handler's signal aborts, and each call is answered at once, with or without a receipt."""
+        answer = {"error": "cancelled on this page"}
+        assert [{"_receipt": "call_1", **answer}, answer] == node("""
+            const { cancelRunning } = await import("./client-tools.mjs");
+            const seen = [];
+            const onClientTool = withReceipts((call, { signal }) => {
+              seen.push(signal);
+              return new Promise(() => {});
+            }, { onError });
+            const answers = [onClientTool(delivered("call_1")), onClientTool({ name: "pick", params: {} })];
+            cancelRunning();
+            if (!seen.every((signal) => signal.aborted)) throw new Error("not aborted");
+            return await Promise.all(answers);
+        """)
+
+    def test_it_is_executed_again(self, node: Node) -> None:
+        """A call that was cancelled here is executed again if the server sends it again."""
+        assert ["cancelled on this page", 7] == node("""
+            const { cancelRunning } = await import("./client-tools.mjs");
+            const answers = [new Promise(() => {}), 7];
+            const onClientTool = withReceipts(() => answers.shift(), { onError });
+            const first = onClientTool(delivered("call_1"));
+            cancelRunning();
+            return [(await first).error, (await onClientTool(delivered("call_1"))).result];
+        """)
+
+    def test_what_the_handler_does_later(self, node: Node) -> None:
+        """What a handler returns or throws after it was aborted is ignored, and breaks nothing."""
+        assert ["cancelled on this page", 1] == node("""
+            const { cancelRunning } = await import("./client-tools.mjs");
+            let fail;
+            const onClientTool = withReceipts(() => new Promise((_, reject) => { fail = reject; }), { onError });
+            const first = onClientTool(delivered("call_1"));
+            cancelRunning();
+            const { error } = await first;
+            fail(new Error("too late"));
+            await new Promise((resolve) => setTimeout(resolve, 5));
+            return [error, errors.length];
+        """)
+
+    def test_a_handler_may_call_it_itself(self, node: Node) -> None:
+        """A handler that cancels what runs is aborted as well."""
+        assert "cancelled on this page" == node("""
+            const { cancelRunning } = await import("./client-tools.mjs");
+            const handler = () => { cancelRunning(); return 7; };
+            return (await withReceipts(handler, { onError })(delivered("call_1"))).error;
+        """)
+
+    def test_what_has_ended_is_left_alone(self, node: Node) -> None:
+        """A call that was answered is answered from memory, whatever was cancelled since."""
+        assert [7, 7, False] == node("""
+            const { cancelRunning } = await import("./client-tools.mjs");
+            let seen;
+            const onClientTool = withReceipts((call, { signal }) => { seen = signal; return 7; });
+            const first = await onClientTool(delivered("call_1"));
+            cancelRunning();
+            return [first.result, (await onClientTool(delivered("call_1"))).result, seen.aborted];
+        """)
 
 
 class TestHandler:

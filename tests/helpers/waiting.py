@@ -85,7 +85,7 @@ class Waiting:
         **options: Any,
     ) -> None:
         self.store, self.makers, self.options = store, makers, options
-        self.sequencer = ClientToolSequencer(TOOLS, **options)
+        self.sequencer = ClientToolSequencer(**{"tools": TOOLS, **options})
         self.server = self.kind(store, steps, [make(self.sequencer) for make in makers], sequencer=self.sequencer)
         self.chat = Conversation(self.server)
         self.replies: list[Reply] = []

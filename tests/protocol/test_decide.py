@@ -13,6 +13,7 @@ from chatkit_clienttools._protocol.decide import (
     Cancelled,
     Ended,
     Event,
+    Expired,
     FilledIn,
     Policy,
     Resumed,
@@ -21,7 +22,7 @@ from chatkit_clienttools._protocol.decide import (
     recorded,
 )
 from chatkit_clienttools._protocol.plan import BODY_SECONDS, Body, Plan
-from chatkit_clienttools.receipts import RECEIPT, receipt_for
+from chatkit_clienttools.receipts import RECEIPT, receipt_for, unstamped
 from tests.protocol.values import (
     ME,
     NOW,
@@ -43,14 +44,19 @@ from tests.protocol.values import (
     stranger,
     text,
     thread,
+    waits,
     writes,
 )
 
 if TYPE_CHECKING:
+    from chatkit_clienttools._protocol.plan import PlannedCall
     from chatkit_clienttools._protocol.thread import Thread
 
 A, B, C, S, F = gets("a"), gets("b"), shows("c"), stops("s"), call("f", "theirs")
 """The calls of most threads: two whose answers are wanted, one whose answer is not, and a required one."""
+
+LATE = gets("a", expires_at=NOW)
+"""A call whose time is over."""
 
 Z = gets("z")
 """A call that has left the plan: it was answered last."""
@@ -638,7 +644,125 @@ OTHERS = {
 }
 
 
-TABLE = {**ANSWERS, **BODIES, **RESUMES, **MESSAGES, **ENDS, **OTHERS}
+DEADLINES = {
+    "an answer to a call whose time is over is not taken": Case(
+        thread(plan(LATE, B), pending(LATE)),
+        answer(to=LATE),
+        then=["a failed", "b pending"],
+        writes=["complete a", "add b"],
+        changes=["a: pending -> failed", "b: queued -> pending"],
+    ),
+    "an answer without a receipt does not count for the call after one whose time is over": Case(
+        thread(plan(LATE, B), pending(LATE)),
+        answer(),
+        by=BARE,
+        then=["a failed", "b pending"],
+        writes=["complete a", "add b"],
+        changes=["a: pending -> failed", "b: queued -> pending"],
+    ),
+    "an answer to another call ends one whose time is over": Case(
+        thread(plan(LATE), done(Z), pending(LATE)),
+        answer(to=Z),
+        then=["a failed"],
+        writes=["complete a"],
+        changes=["a: pending -> failed"],
+        body=claimed(sees=1),
+    ),
+    "an answer in the last moment is taken": Case(
+        thread(plan(gets("a", expires_at=NOW + 0.001), B), pending(A)),
+        answer(to=A),
+        then=["a completed", "b pending"],
+        writes=["complete a", "add b"],
+        changes=["a: pending -> completed", "b: queued -> pending"],
+    ),
+    "a call whose time is over cancels those behind it": Case(
+        thread(plan(LATE, B, S), pending(LATE)),
+        answer(to=LATE),
+        by=ABORT,
+        then=["a failed", "s pending"],
+        writes=["complete a", "add s"],
+        changes=["a: pending -> failed", "b: queued -> cancelled", "s: queued -> pending"],
+        removed=("tc_b",),
+    ),
+    "a page that is loaded gets the call after one whose time is over": Case(
+        thread(plan(LATE, B), pending(LATE)),
+        Resumed(ME),
+        then=["a failed", "b pending"],
+        writes=["complete a", "add b"],
+        changes=["a: pending -> failed", "b: queued -> pending"],
+    ),
+    "a message finds that the time is over, and takes what waits": Case(
+        thread(plan(LATE, B), pending(LATE), message("msg_2")),
+        Wrote("msg_2", ME),
+        then=["a failed"],
+        writes=["complete a"],
+        changes=["a: pending -> failed", "b: queued -> cancelled"],
+        body=claimed(sees=1),
+        removed=("tc_b",),
+    ),
+    "with keep a message finds that the time is over, and holds what waits": Case(
+        thread(plan(LATE, B), pending(LATE), message("msg_2")),
+        Wrote("msg_2", ME),
+        by=KEEP,
+        then=["a failed", "b queued"],
+        writes=["complete a"],
+        changes=["a: pending -> failed"],
+        body=claimed(sees=1, holds=[B]),
+    ),
+    "the body of a form tells the model whose time is over": Case(
+        thread(plan(LATE), pending(LATE)),
+        FilledIn(ME),
+        then=["a failed"],
+        writes=["complete a"],
+        changes=["a: pending -> failed"],
+        body=claimed(sees=1),
+    ),
+    "an action ends a call whose time is over, and nothing goes on before it has run": Case(
+        thread(plan(LATE, B), pending(LATE)),
+        Acted(),
+        then=["a failed", "b queued"],
+        writes=["complete a"],
+        changes=["a: pending -> failed"],
+    ),
+    "after an action that has ended a call the model is told": Case(
+        thread(plan(answers=1), done(Z)), Ended(ME, 0, tells=True), body=claimed(sees=1)
+    ),
+    "after an action that has ended a call the next one goes out": Case(
+        thread(plan(A, answers=1), done(Z)),
+        Ended(ME, 0, tells=True),
+        then=["a pending"],
+        writes=["add a"],
+        changes=["a: queued -> pending"],
+    ),
+    "outside of a request a call whose time is over ends, and nothing goes on": Case(
+        thread(plan(LATE, B), pending(LATE)),
+        Expired(),
+        then=["a failed", "b queued"],
+        writes=["complete a"],
+        changes=["a: pending -> failed"],
+    ),
+    "outside of a request a call in its time is left alone": Case(
+        thread(plan(gets("a", expires_at=NOW + 1), B), pending(A)), Expired(), then=["a pending", "b queued"]
+    ),
+    "a call that waits is left alone, though its time is over": Case(
+        thread(plan(gets("a", expires_at=NOW - 1))), Expired(), then=["a queued"]
+    ),
+    "cancelling finds that the time is over, and takes what waits": Case(
+        thread(plan(LATE, B), pending(LATE)),
+        Cancelled(),
+        then=["a failed"],
+        writes=["complete a"],
+        changes=["a: pending -> failed", "b: queued -> cancelled"],
+        told=1,
+        removed=("tc_b",),
+    ),
+    "the end of a body leaves a call alone whose time is over": Case(
+        thread(plan(LATE, B), pending(LATE)), Ended(ME, 0), then=["a pending", "b queued"]
+    ),
+}
+
+
+TABLE = {**ANSWERS, **BODIES, **RESUMES, **MESSAGES, **ENDS, **OTHERS, **DEADLINES}
 
 
 def announced(before: Thread, after: Thread, by: Policy) -> list[str]:
@@ -702,6 +826,9 @@ def test_what_changes_nothing_is_the_same_value() -> None:
         "a form leaves the open calls alone",
         "the body of a form does not take the place of one that is at work",
         "cancelling nothing changes nothing",
+        "outside of a request a call in its time is left alone",
+        "a call that waits is left alone, though its time is over",
+        "the end of a body leaves a call alone whose time is over",
     ]
 
     assert expected == UNCHANGED
@@ -760,6 +887,48 @@ class TestItems:
         [item] = BARE.decide(thread(plan(A), pending(A, receipt=False)), Answered(posted, ME)).items
 
         assert posted == item.output
+
+
+class TestTime:
+    """When the time of a call begins, by what stands in the plan once it is released."""
+
+    @pytest.mark.parametrize(
+        ("released", "expires_at"),
+        [
+            (waits("a"), NOW + 60),
+            (waits("a", attempt=2, expires_at=NOW + 1), NOW + 1),
+            (waits("a", attempt=2, expires_at=NOW), NOW + 60),
+            (gets("a"), None),
+            (gets("a", attempt=2, expires_at=NOW + 1), NOW + 1),
+        ],
+        ids=["the first time", "once more", "when it is over", "no limit", "a limit that is gone"],
+    )
+    def test_a_call_that_is_released(self, released: PlannedCall, expires_at: float | None) -> None:
+        """It begins with the first release; a later one goes on with it, unless it is over by then."""
+        after = CANCEL.decide(thread(plan(released, B)), Resumed(ME))
+
+        assert [expires_at, None] == [each.expires_at for each in after.plan.calls]
+
+    def test_a_call_that_is_sent_again(self) -> None:
+        """A page that is loaded gives the call no more time, and is told how much is left."""
+        late = waits("a", expires_at=NOW + 15)
+
+        after = CANCEL.decide(thread(plan(late), pending(late)), Resumed(ME))
+
+        [item] = after.items
+        assert [NOW + 15] == [each.expires_at for each in after.plan.calls]
+        assert (round(1000 * (NOW + 15)), 15_000) == (item.arguments["_expires_at"], item.arguments["_expires_in"])
+
+    def test_what_is_in_the_store(self) -> None:
+        """A plan is stored with the time of its calls, and one without times as it always was."""
+        assert "expires" not in plan(waits("a"), A).to_text()
+        assert [NOW] == [each.expires_at for each in Plan.from_text(plan(LATE).to_text(), THREAD).calls]
+
+    def test_a_call_without_its_stamps(self) -> None:
+        """What an application sees of the params has neither receipt nor time."""
+        after = CANCEL.decide(thread(plan(waits("a"))), Resumed(ME))
+
+        assert [{"of": "a"}] == [unstamped(item) for item in after.items]
 
 
 class TestSendingAgain:

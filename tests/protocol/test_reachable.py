@@ -15,10 +15,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from chatkit_clienttools._protocol.decide import Acted, Answered, Cancelled, Ended, FilledIn, Resumed, Stopped, Wrote
+from chatkit_clienttools._protocol.decide import (
+    Acted,
+    Answered,
+    Cancelled,
+    Ended,
+    Expired,
+    FilledIn,
+    Resumed,
+    Stopped,
+    Wrote,
+)
 from chatkit_clienttools._protocol.plan import BODY_SECONDS, Plan
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools._protocol.thread import Thread, transitions
+from chatkit_clienttools.answers import has_expired
 from chatkit_clienttools.receipts import RECEIPT, receipt_for
 from tests.protocol.values import NOW, THREAD, TOOLS, call, message, pending, policy, tool
 
@@ -33,6 +44,9 @@ pytestmark = pytest.mark.no_cover  # it takes twice as long with coverage
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 """How many threads are tried in a long run, others each time; the suite tries the same 150."""
+
+WAITS = 60
+"""How many seconds the browser has for one of the tools."""
 
 PAGE = 3
 """How many items are read at least."""
@@ -63,6 +77,7 @@ class ThreadMachine(RuleBasedStateMachine):
         self.last: str | None = None
         self.shown = 0
         self.sent: list[ClientToolCallItem] = []
+        self.released: dict[str, float] = {}
         self.user_writes()
 
     def new_id(self) -> str:
@@ -113,10 +128,14 @@ class ThreadMachine(RuleBasedStateMachine):
             self.items[ids.index(write.item.id)] = write.item
             self.answered[write.item.id] = write.item
             self.last = self.own_id(write.item)
+            if has_expired(write.item.output):
+                assert self.calls[self.last].name == "waits"
+                assert self.released[self.last] + WAITS <= self.now
         else:
             assert write.item.id not in ids
             self.items.append(write.item)
             self.sent.append(write.item)
+            self.released.setdefault(self.own_id(write.item), self.now)
             assert all(item.created_at < write.item.created_at for item in self.items[:-1])
 
     def note(self, found: list[Transition], *, is_whole: bool, is_planned: bool) -> None:
@@ -178,9 +197,11 @@ class ThreadMachine(RuleBasedStateMachine):
         if with_receipt and RECEIPT in item.arguments:
             result = {RECEIPT: item.arguments[RECEIPT], "result": result}
         self.new_id()
-        before = len(self.answered)
+        before, overdue = len(self.answered), self.read()[1].overdue
         self.run(Answered(result, by=f"run {self.n}"), death)
         assert len(self.answered) <= before + 1
+        if overdue and overdue.id in self.answered:
+            assert has_expired(self.answered[overdue.id].output)
 
     @precondition(lambda self: self.runs)
     @rule(death=deaths, data=st.data(), asks=st.one_of(st.just([]), names))
@@ -207,10 +228,14 @@ class ThreadMachine(RuleBasedStateMachine):
 
     @rule(death=deaths)
     def application_cancels(self, death: int | None) -> None:
-        self.shown = len(self.answered)
         after = self.take(Cancelled(), death)
+        self.shown = len(self.answered)  # one may have expired just now
         if after:
             assert not after.has_news
+
+    @rule(death=deaths)
+    def application_expires(self, death: int | None) -> None:
+        self.take(Expired(), death)
 
     @rule(name=st.sampled_from([*sorted(TOOLS), "theirs"]))
     def somebody_adds_a_call(self, name: str) -> None:
@@ -272,7 +297,7 @@ class ThreadMachine(RuleBasedStateMachine):
     def nothing_is_lost_and_every_answer_is_counted_once(self) -> None:
         """A step that is not cut off leaves each call open, answered or cancelled, and counts what was answered."""
         _, before = self.read()
-        after = self.policy.decide(before, Acted())
+        after = self.policy.decide(before, Stopped("nobody"))
         answered = [self.calls[self.own_id(item)] for item in self.answered.values()]
         assert len([each for each in answered if each.wanted]) == after.answers
         open_calls = {each.id for each in after.plan.calls[after.settled :]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chatkit.types import (
@@ -34,6 +34,7 @@ TOOLS = {
     "gets": ClientTool("gets", result=int),
     "shows": ClientTool("shows", result=None),
     "stops": ClientTool("stops", result=None, required=True),
+    "waits": ClientTool("waits", result=int, expires_after=timedelta(seconds=60)),
 }
 
 
@@ -81,6 +82,11 @@ def shows(letter: str, **fields: Any) -> PlannedCall:
 def stops(letter: str, **fields: Any) -> PlannedCall:
     """A required call."""
     return call(letter, "stops", **fields)
+
+
+def waits(letter: str, **fields: Any) -> PlannedCall:
+    """A call whose time is limited, and whose answer the model wants."""
+    return call(letter, "waits", **fields)
 
 
 def plan(*calls: PlannedCall, **fields: Any) -> Plan:

@@ -7,6 +7,7 @@ import type {
   ClientToolCall,
   ClientToolHandlers,
   ClientToolName,
+  ClientToolOptions,
   ClientToolParams,
   ClientToolResult,
   OnClientTool,
@@ -50,7 +51,7 @@ export const handlers: ClientToolHandlers = {
   run_search_animation: ({ state }) => void document.body.classList.toggle("searching", state === "start"),
   draw_canvas: async (canvas) => `nobody reads this: ${canvas.nodes.length}, ${canvas.theme}`,
   get_selection: async () => ({ nodes: [{ label: "circle", inside: [{ label: "dot", colour: null }] }], at: [1, 2] }),
-  list_layers: () => ["front", "back"],
+  list_layers: (_, { signal }) => (signal.aborted ? [] : ["front", "back"]),
   ask: ({ question }) => ({ question }),
 };
 export const failing: Pick<ClientToolHandlers, "get_selection" | "list_layers"> = {
@@ -60,7 +61,8 @@ export const failing: Pick<ClientToolHandlers, "get_selection" | "list_layers"> 
 
 // A tool by its name, in code that is for all of them.
 export function call<Name extends ClientToolName>(name: Name, params: ClientToolParams<Name>): ClientToolAnswer<Name> {
-  return (handlers[name] as (params: ClientToolParams<Name>) => ClientToolAnswer<Name>)(params);
+  const handler = handlers[name] as (params: ClientToolParams<Name>, options: ClientToolOptions) => ClientToolAnswer<Name>;
+  return handler(params, { signal: AbortSignal.timeout(1000) });
 }
 call("run_search_animation", { state: "stop", speed: 2 } satisfies Animation);
 

@@ -35,10 +35,14 @@ export type ClientToolAnswer<Name extends ClientToolName> = void extends ClientT
   ? unknown
   : ClientToolResult<Name> | ClientToolFailure;
 
+/** What `withReceipts` gives a handler besides the params: the signal aborts when the time of the call is over. */
+export type ClientToolOptions = { signal: AbortSignal };
+
 /** One handler for each client tool, by its name. */
 export type ClientToolHandlers = {
   [Name in ClientToolName]: (
     params: ClientToolParams<Name>,
+    options: ClientToolOptions,
   ) => ClientToolAnswer<Name> | Promise<ClientToolAnswer<Name>>;
 };
 

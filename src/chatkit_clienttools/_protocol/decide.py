@@ -7,14 +7,16 @@ call, or claims the body for this run when no call is left and the model wants t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from chatkit_clienttools.answers import EXPIRED, refusal
 from chatkit_clienttools.receipts import answer_of, opened, receipt_for, receipt_of, stamped
 
 from .plan import BODY_SECONDS, Body, PlannedCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     from chatkit.types import ClientToolCallItem
 
@@ -72,6 +74,8 @@ class Ended:
     """The tools that it left waiting."""
     state: str | None = None
     """The state of its run, to go on from when they have returned."""
+    tells: bool = False
+    """Whether the model has to be told next what it does not know: the request has ended a call, and was no answer."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,11 @@ class Cancelled:
     """The application cancels what is open."""
 
 
+@dataclass(frozen=True)
+class Expired:
+    """The application ends the pending call if its time is over, outside of any request of a page."""
+
+
 def recorded(event: Event) -> Event:
     """Return the event as it is decided again when the store holds already what it brings."""
     match event:
@@ -121,7 +130,7 @@ def recorded(event: Event) -> Event:
     return event
 
 
-Event = Answered | Resumed | Wrote | Acted | FilledIn | Ended | StepTaken | WentOn | Stopped | Cancelled
+Event = Answered | Resumed | Wrote | Acted | FilledIn | Ended | StepTaken | WentOn | Stopped | Cancelled | Expired
 
 
 class Tool(Protocol):
@@ -130,6 +139,11 @@ class Tool(Protocol):
     @property
     def answer_wanted(self) -> bool:
         """Whether the model gets the answer."""
+        ...
+
+    @property
+    def expires_after(self) -> timedelta | None:
+        """How long the browser may take; None for as long as it likes."""
         ...
 
     def problem_with(self, answer: object) -> str | None:
@@ -156,6 +170,10 @@ class Policy:
         thread = thread.without_strays().without_finished().with_outputs(message)
         if isinstance(event, (Answered, Resumed, Wrote, FilledIn)):
             thread = _without_body(thread, event.by)  # claimed in an attempt that somebody else has overtaken
+        if thread.overdue and not isinstance(event, (Ended, StepTaken, WentOn, Stopped)):
+            thread = self._expiring(thread, thread.overdue)
+            if isinstance(event, Answered):  # whatever it says, it is too late
+                return self._go_on(thread, event.by)
         match event:
             case Answered():
                 return self._answered(thread, event)
@@ -175,7 +193,7 @@ class Policy:
                 return _without_body(thread, event.by)
             case Cancelled():
                 return self._cancelled(thread)
-        return thread  # an action leaves the open calls alone
+        return thread  # an action leaves the open calls alone; outside of a request nobody is there to go on
 
     def has_failed(self, item: ClientToolCallItem) -> bool:
         """Whether the answer of a call is invalid: the item does not say, its tool does."""
@@ -192,11 +210,17 @@ class Policy:
         if answer is not None and answer.receipt not in {None, receipt}:
             return thread
         output = event.result if answer is None else answer.output
-        item = item.model_copy(update={"status": "completed", "output": self.taken(item.name, output)})
+        return self._go_on(self._completing(thread, item, self.taken(item.name, output)), event.by)
+
+    def _expiring(self, thread: Thread, item: ClientToolCallItem) -> Thread:
+        """Return the thread with its overdue call failed: as a step leaves it that dies after the answer."""
+        return self._completing(thread, item, refusal(EXPIRED))
+
+    def _completing(self, thread: Thread, item: ClientToolCallItem, output: Any) -> Thread:
+        """Return the thread with an answer to its pending call; if that has failed, it may cancel the rest."""
+        item = item.model_copy(update={"status": "completed", "output": output})
         thread = thread.completing(item)
-        if self.aborts and self.has_failed(item):
-            thread = _cancelling(thread, lambda call: not call.required)
-        return self._go_on(thread, event.by)
+        return _cancelling(thread, lambda call: not call.required) if self.aborts and self.has_failed(item) else thread
 
     def _resumed(self, thread: Thread, event: Resumed) -> Thread:
         item = thread.pending_item
@@ -245,7 +269,7 @@ class Policy:
             thread = thread.planning(state=None)
         thread = _adding(thread, event.calls)
         # an answer that came meanwhile has left a tool ready: it was not woken beside this body
-        return _waking(thread, event.by) or self._release(thread)
+        return self._go_on(thread, event.by) if event.tells else _waking(thread, event.by) or self._release(thread)
 
     def _went_on(self, thread: Thread, event: WentOn) -> Thread:
         tool = thread.plan.tool(event.tool.id)
@@ -269,7 +293,7 @@ class Policy:
     def _cancelled(self, thread: Thread) -> Thread:
         thread = _cancelling(thread, lambda call: not call.required)
         if thread.plan.tools:
-            wanted = {call.awaited_by for call in thread.plan.calls}
+            wanted = {call.awaited_by for call in thread.plan.calls[thread.settled :]}
             thread = _with_tools(thread, [tool for tool in thread.plan.tools if tool.id in wanted])
             thread = thread.planning(state=None)
         item = thread.pending_item
@@ -317,8 +341,14 @@ class Policy:
         call, body = thread.next, thread.plan.body
         if call is None or (body is not None and body.is_alive(thread.now) and call.id in body.holds):
             return thread
-        receipt = receipt_for(thread.id, call.id)
-        return thread.releasing(call, stamped(call.arguments, receipt) if self.receipts else call.arguments)
+        thread = thread.timing_next(self.tool(call.name).expires_after)
+        return thread.releasing(call, self._params(thread, cast("PlannedCall", thread.next)))
+
+    def _params(self, thread: Thread, call: PlannedCall) -> dict[str, Any]:
+        """Return what the browser gets of a call."""
+        if not self.receipts:
+            return call.arguments
+        return stamped(call.arguments, receipt_for(thread.id, call.id), call.expires_at, thread.now)
 
 
 def _is_for(thread: Thread, call_id: str, result: Any) -> bool:

@@ -17,6 +17,7 @@ from chatkit_clienttools.errors import DamagedPlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import timedelta
 
 VERSION: Literal[2] = 2
 """The format of the document. A document with another version is refused, never guessed at."""
@@ -57,6 +58,8 @@ class PlannedCall(_Frozen):
     at: float
     """When it was asked for, in seconds since the epoch."""
     attempt: int = 1
+    expires_at: float | None = None
+    """When its time is over, in seconds since the epoch; None if it has none, or was never released."""
     awaited_by: str | None = None
     """The id of the tool that waits for its answer."""
 
@@ -66,8 +69,18 @@ class PlannedCall(_Frozen):
         return self.base_item_id if self.attempt == 1 else f"{self.base_item_id}-{self.attempt}"
 
     def new_attempt(self) -> PlannedCall:
-        """Return the call as it goes out once more."""
+        """Return the call as it goes out once more; it has no more time for that."""
         return self.model_copy(update={"attempt": self.attempt + 1})
+
+    def released(self, now: float, expires_after: timedelta | None) -> PlannedCall:
+        """Return the call as it is released: that is when its time begins, unless it has begun and is not over yet."""
+        if expires_after is None or (self.expires_at is not None and now < self.expires_at):
+            return self
+        return self.model_copy(update={"expires_at": now + expires_after.total_seconds()})
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and now >= self.expires_at
 
 
 class Calls(Sequence[PlannedCall]):

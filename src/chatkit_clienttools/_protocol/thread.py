@@ -109,6 +109,11 @@ class Thread:
         return None if self.pending is None else self.item(self.pending)
 
     @property
+    def overdue(self) -> ClientToolCallItem | None:
+        """The item of the call that the browser has had for too long."""
+        return self.pending_item if self.pending is not None and self.pending.is_overdue(self.now) else None
+
+    @property
     def settled(self) -> int:
         """How many calls at the beginning of the plan are answered."""
         return self.latest + 1 if self._pending_place is None else self._pending_place
@@ -217,6 +222,12 @@ class Thread:
             arguments=arguments,
         )
         return replace(self, items=(item, *self.items), newest=item)
+
+    def timing_next(self, expires_after: timedelta | None) -> Thread:
+        """Return this thread with the time of its next call, which is to be released now."""
+        place, calls = self.latest + 1, self.plan.calls
+        call = calls[place].released(self.now, expires_after)
+        return self if call is calls[place] else self.planning(calls=calls.replacing(place, call, at=place))
 
     def with_outputs(self, before: str | None = None) -> Thread:
         """Return this thread with an item for each tool that has returned; a step may have died before it wrote one.

@@ -25,7 +25,7 @@ from chatkit_clienttools.observe import log_and_return, logger
 
 from .queued import Queue
 from .replay import CODE_HAS_CHANGED, Replay
-from .requests import Posted, close
+from .requests import close
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 class RunningBody:
     """The application's `respond` or `action`."""
 
-    def __init__(self, run: Run, turn: str | None, make: Events) -> None:
+    def __init__(self, run: Run, turn: str | None, make: Events, *, is_action: bool = False) -> None:
         self.run = run
+        self.is_action = is_action
+        """Whether it is the application's `action`, which may do without the model."""
         self.rules = run.rules
         self.turn = turn
         """The user message under which it asks for calls."""
@@ -68,6 +70,11 @@ class RunningBody:
         self.has_ended_early = False
         """Whether it was cut off, or has failed: what it has started may go on for a while."""
         self._make = make
+
+    @property
+    def tells(self) -> bool:
+        """Whether the model has to be told next what it does not know: this request has ended a call."""
+        return self.is_action and self.run.begun is not None and self.run.begun.has_expired
 
     def serves(self, rules: Rules | None, thread_id: str) -> bool:
         """Whether it runs, for this thread and with this sequencer."""
@@ -100,9 +107,10 @@ class RunningBody:
 
     def end(self, calls: tuple[PlannedCall, ...]) -> Ended | WentOn:
         """Say how it has ended."""
-        sees = 0 if self.run.posted is Posted.OTHER else self.run.latest.answers  # an action may do without the model
+        sees = 0 if self.is_action else self.run.latest.answers
         waiting = self.waiting
-        return Ended(self.run.id, sees=sees, calls=calls, tools=waiting, state=self.state if waiting else None)
+        state = self.state if waiting else None
+        return Ended(self.run.id, sees=sees, calls=calls, tools=waiting, state=state, tells=self.tells)
 
     async def record(self, tool: Replay) -> bool:  # noqa: ARG002  a woken body needs it
         """Write the step that a tool has taken; False if the tool must not go on.

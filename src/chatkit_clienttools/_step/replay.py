@@ -22,8 +22,10 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from chatkit_clienttools._protocol.plan import Entry, WaitingTool
+from chatkit_clienttools.answers import has_expired
 from chatkit_clienttools.errors import (
     CallCancelledError,
+    CallExpiredError,
     CallFailedError,
     QueueFullError,
     ReplayMismatchError,
@@ -168,8 +170,10 @@ class Replay:
             return self._opened(item)
 
     def _opened(self, item: ClientToolCallItem) -> Any:
-        """Return an answer as its tool's type, or raise `CallFailedError`."""
+        """Return an answer as its tool's type, or raise `CallFailedError`, or `CallExpiredError` if there was none."""
         tool, answer = self.rules.tool(item.name), answer_of(item)
+        if has_expired(answer):
+            raise CallExpiredError(item.name)
         if problem := tool.problem_with(answer):
             raise CallFailedError(item.name, problem, tool.report_in(answer))
         return tool.read(answer)

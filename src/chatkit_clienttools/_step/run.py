@@ -153,7 +153,9 @@ class Run:
             self._announce(waiting, "woken")
             self.body = WokenBody(self, waiting)
         else:
-            self.body = RunningBody(self, self._own_turn, again if self._has_run_application else first)
+            is_first = not self._has_run_application
+            is_action = is_first and self.posted is Posted.OTHER
+            self.body = RunningBody(self, self._own_turn, first if is_first else again, is_action=is_action)
             self._has_run_application = True
         return self.body
 
@@ -168,7 +170,7 @@ class Run:
         if not isinstance(body, WokenBody):
             self._warn_of_what_is_lost(body)
         is_needed = body.queue.calls or self._may_hold_body or body.waiting or self.latest.next or self.latest.ready
-        if not is_needed:
+        if not (is_needed or body.tells):
             return None
         event = body.end(tuple([await planned(each, body) for each in body.queue.calls]))
         self._may_hold_body = True  # this step may claim the next one

@@ -16,6 +16,7 @@ from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed
 from chatkit_clienttools._protocol.plan import CLOCK_SKEW_SECONDS, Plan
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools._protocol.thread import Thread, Transition, Write, transitions
+from chatkit_clienttools.answers import has_expired
 from chatkit_clienttools.errors import ContendedPlanError, DamagedPlanError, LifecycleViolationError, printable
 from chatkit_clienttools.observe import LifecycleEvent, announce, logger
 from chatkit_clienttools.receipts import answer_of
@@ -69,6 +70,12 @@ class Outcome:
     def is_noop(self) -> bool:
         """Whether the event changes nothing."""
         return self.after is self.before and not self.writes
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether a call has ended because nobody has answered it in time."""
+        done = [write.item for write in self.writes if write.kind == "complete"]
+        return any(isinstance(item, ClientToolCallItem) and has_expired(item.output) for item in done)
 
     @property
     def released(self) -> ClientToolCallItem | None:

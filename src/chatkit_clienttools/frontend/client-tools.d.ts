@@ -6,11 +6,17 @@ export interface ClientToolCall {
   params: Record<string, any>;
 }
 
+/** What a handler gets besides the call. */
+export interface ClientToolOptions {
+  /** Aborts when the time of the call is over, and with `cancelRunning()`: what is returned after that is ignored. */
+  signal: AbortSignal;
+}
+
 /** One function for all tools: the params come without the receipt. It may be async, and may throw. */
-export type ClientToolHandler<Call = ClientToolCall> = (call: Call) => unknown;
+export type ClientToolHandler<Call = ClientToolCall> = (call: Call, options: ClientToolOptions) => unknown;
 
 /** One function for each tool, by the tool's name. */
-export type ClientToolHandlersOf<Handlers> = { [Name in keyof Handlers]: (params: any) => unknown };
+export type ClientToolHandlersOf<Handlers> = { [Name in keyof Handlers]: (params: any, options: ClientToolOptions) => unknown };
 
 /** What is used of sessionStorage. */
 export type ReceiptStorage = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
@@ -41,6 +47,9 @@ export function withReceipts<Handlers extends object & ClientToolHandlersOf<Hand
   handlers: Handlers,
   options?: ReceiptOptions,
 ): OnClientTool;
+
+/** Abort whatever handlers run on this page; their calls are answered as failed, and not remembered. */
+export function cancelRunning(): void;
 
 /** The action that puts a thread with an unanswered call back in motion: `chatkit.sendCustomAction(RESUME)`. */
 export const RESUME: Readonly<{ type: "chatkit_clienttools.resume"; payload: Readonly<Record<string, never>> }>;

@@ -6,6 +6,10 @@
  * under a receipt is answered again from memory; what is still being executed is waited for; nothing is executed a
  * second time. Two calls never have one receipt, even if a provider gives the same id to a call in another thread.
  *
+ * A call may have a limited time. Then its params say beside the receipt when that is over, by the server's clock, as
+ * `_expires_at`, and how much of it is left, as `_expires_in`, both in milliseconds. The page counts by the latter: its
+ * clock may be wrong. When the time is over the call is answered as expired, whatever the handler still does.
+ *
  * One receipt is one key of sessionStorage, not an entry of one index: a write costs one answer, a damaged entry or one
  * that does not fit leaves the others alone, and tabs that share a storage do not overwrite one another's index.
  *
@@ -15,6 +19,11 @@
 const PREFIX = "chatkit_clienttools:";
 const REMEMBERED = 256;
 
+/** The answers to calls that have ended before their handler has: the server knows the first one. */
+const EXPIRED = "expired: the browser did not answer in time";
+const CANCELLED = "cancelled on this page";
+const LONGEST_TIMER = 2 ** 31 - 1;
+
 /** The action that puts a thread with an unanswered call back in motion: `chatkit.sendCustomAction(RESUME)`. */
 export const RESUME = Object.freeze({ type: "chatkit_clienttools.resume", payload: Object.freeze({}) });
 
@@ -23,7 +32,8 @@ export const RESUME = Object.freeze({ type: "chatkit_clienttools.resume", payloa
  *
  * What it returns never throws and never rejects: what goes wrong is an answer, `{"error": "what went wrong"}`.
  *
- * @param handler `({name, params}) => answer`, or `{tool_name: (params) => answer}`; may be async, and may throw.
+ * @param handler `({name, params}, {signal}) => answer`, or `{tool_name: (params, {signal}) => answer}`; may be async,
+ *   and may throw. The signal aborts when the time of the call is over, and with `cancelRunning()`.
  * @param options
  *   `storage`: where answers survive a reload: like sessionStorage, which it is by default; null for nowhere;
  *   `remember`: how many receipts are remembered;
@@ -36,11 +46,15 @@ export function withReceipts(handler, options = {}) {
 
   /** Run the call; return its outcome, `{"result": ...}` or `{"error": "..."}`, as JSON. */
   const execute = async (call) => {
+    const [controller, done] = begun(call);
     try {
-      return `{"result":${json(await run(withoutReceipt(call)))}}`;
+      const answer = run(withoutStamps(call), { signal: controller.signal });
+      return `{"result":${json(await unlessAborted(answer, controller.signal))}}`;
     } catch (error) {
       tell(onError, error, call);
       return `{"error":${json(messageOf(error))}}`;
+    } finally {
+      done();
     }
   };
 
@@ -70,6 +84,43 @@ export function resumeOnLoad(chatkit, { onError = report } = {}) {
   return () => chatkit.removeEventListener("chatkit.thread.load.end", resume);
 }
 
+/**
+ * Abort whatever handlers run on this page: their calls are answered at once as failed, and what the handlers return
+ * later is ignored. For the page's own Stop button, and wherever the page knows that a call is cancelled.
+ *
+ * What was aborted is not remembered: if the server sends the call again, it is executed again.
+ */
+export function cancelRunning() {
+  for (const controller of [...executing]) controller.abort(new DOMException(CANCELLED, "AbortError"));
+}
+
+/** What aborts the handlers that run on this page. */
+const executing = new Set();
+
+/** Begin to execute a call: return what aborts it, and what is to be done at the end. */
+function begun(call) {
+  const controller = new AbortController();
+  const left = receiptOf(call) === undefined ? undefined : call.params._expires_in;
+  const expire = () => controller.abort(new DOMException(EXPIRED, "TimeoutError"));
+  const isKept = typeof left === "number" && left >= 0 && left <= LONGEST_TIMER;
+  const timer = isKept ? setTimeout(expire, left) : undefined;
+  executing.add(controller);
+  const done = () => {
+    clearTimeout(timer);
+    executing.delete(controller);
+  };
+  return [controller, done];
+}
+
+/** Return what a handler answers, or throw why it was aborted, if that is first. */
+function unlessAborted(answer, signal) {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason));
+    Promise.resolve(answer).then(resolve, reject);
+  });
+}
+
 /** What was answered and what is being executed, on this page and, as far as the storage allows, after a reload. */
 class Memory {
   #answered = new Map();
@@ -94,11 +145,15 @@ class Memory {
 
   #keep(receipt, outcome, remember) {
     this.#running.delete(receipt);
+    if (outcome === NOT_REMEMBERED) return;
     this.#answered.set(receipt, outcome);
     for (const oldest of [...this.#answered.keys()].slice(0, -remember)) this.#answered.delete(oldest);
     store(this.#storage, receipt, outcome, remember);
   }
 }
+
+/** The outcome of a call that the page has cancelled. */
+const NOT_REMEMBERED = JSON.stringify({ error: CANCELLED });
 
 /** One memory for each storage, not for each handler: a page may wrap its handler anew whenever it is rendered. */
 const memories = new WeakMap();
@@ -167,11 +222,11 @@ function runner(handler) {
   if (typeof handler !== "object" || handler === null) {
     throw new TypeError("withReceipts needs a function, or an object of functions by tool name");
   }
-  return ({ name, params }) => {
+  return ({ name, params }, options) => {
     if (!Object.hasOwn(handler, name) || typeof handler[name] !== "function") {
       throw new Error(`this page has no client tool ${JSON.stringify(String(name))}`);
     }
-    return handler[name](params);
+    return handler[name](params, options);
   };
 }
 
@@ -199,9 +254,9 @@ function receiptOf(call) {
   }
 }
 
-function withoutReceipt(call) {
+function withoutStamps(call) {
   if (receiptOf(call) === undefined) return { ...call, params: call?.params ?? {} };
-  const { _receipt, ...params } = call.params;
+  const { _receipt, _expires_at, _expires_in, ...params } = call.params;
   return { ...call, params };
 }
 

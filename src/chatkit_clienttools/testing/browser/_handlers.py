@@ -29,6 +29,7 @@ open; twice, one after the other or both together; never, though it does execute
 and does not execute it before."""
 
 RECEIPT = "_receipt"
+STAMPS = (RECEIPT, "_expires_at", "_expires_in")
 
 
 class Call(NamedTuple):
@@ -111,7 +112,8 @@ class OnClientTool:
 
     async def _answer(self, call: Delivery, handler: Callable[[Json], Any], receipt: str | None) -> Any:
         with_receipt = {} if receipt is None else {RECEIPT: receipt}
-        params = {key: value for key, value in call.params.items() if key not in with_receipt}
+        stamps = () if receipt is None else STAMPS
+        params = {key: value for key, value in call.params.items() if key not in stamps}
         try:
             result = await self._run(call.name, handler, params)
         except HandlerError:

@@ -107,6 +107,8 @@ class ClientToolSequencer:
         receipts: Whether each call's params carry a receipt under `_receipt`, so that an answer says which call it is
             for. The frontend wraps its handler with `withReceipts`. An async tool made with `function_tool` turns them
             on: it may ask, and a repeated answer must not be taken for the next one.
+        locks_thread: Whether the page shows a thread as locked, so that the user cannot write, while the browser has a
+            call of it; or the text that the composer shows meanwhile. Use it with `ClientTool(expires_after=...)`.
         lock: A function that takes a thread id and returns an async context manager: a lock that all workers share, for
             a store without plans of its own. It is held for a moment for each step and for each save of a thread; do
             not hold it yourself while you save a thread.
@@ -127,6 +129,7 @@ class ClientToolSequencer:
         max_answer_bytes: int = 1024 * 1024,
         max_media_bytes: int = 8 * 1024 * 1024,
         receipts: bool = False,
+        locks_thread: bool | str = False,
         lock: Callable[[str], AbstractAsyncContextManager[Any]] | None = None,
         answers: Callable[[Any], Any] = lambda result: result,
         observers: Iterable[Observer] = (),
@@ -151,6 +154,7 @@ class ClientToolSequencer:
             max_answer_bytes=max_answer_bytes,
             max_media_bytes=max_media_bytes,
             receipts=receipts,
+            locks_thread=locks_thread,
             answers=answers,
             lock=_factory_of_locks(lock),
             observers=_synchronous(observers),

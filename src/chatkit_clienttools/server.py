@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from chatkit.agents import AgentContext
@@ -13,10 +14,12 @@ from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 from chatkit.types import (
     ClientToolCallItem,
     ErrorEvent,
+    LockedStatus,
     NoticeEvent,
     StreamOptionsEvent,
     ThreadItemDoneEvent,
     ThreadItemRemovedEvent,
+    ThreadUpdatedEvent,
     is_streaming_req,
 )
 from typing_extensions import TypeVar
@@ -24,8 +27,9 @@ from typing_extensions import TypeVar
 from ._protocol.decide import Answered, Resumed
 from ._step.lookup import current_run, serving
 from ._step.plans import with_plans
-from ._step.requests import Posted, kind_of, read_request, stepwise
+from ._step.requests import Posted, kind_of, read_request, setting, stepwise
 from ._step.run import Run
+from ._step.step import has_pending
 from .answers import has_expired, reason_in
 from .errors import UsageError, printable
 from .observe import in_words, logger
@@ -38,21 +42,37 @@ if TYPE_CHECKING:
 
     from chatkit.store import Store
     from chatkit.types import (
+        NonStreamingReq,
         StreamingReq,
+        Thread,
         ThreadMetadata,
         ThreadsAddClientToolOutputReq,
         ThreadsCustomActionReq,
+        ThreadsGetByIdReq,
         ThreadStreamEvent,
+        ThreadsUpdateReq,
     )
 
     from ._step.step import Outcome
 
 TContext = TypeVar("TContext", default=Any)
 
-NEEDED = ("_process_streaming", "_process_streaming_impl", "_process_non_streaming", "_process_events")
+NEEDED = (
+    "_process_streaming",
+    "_process_streaming_impl",
+    "_process_non_streaming",
+    "_process_events",
+    "_to_thread_response",
+)
 """The methods of `ChatKitServer` that this builds on, though they are private."""
 
 SUPPORTED = "openai-chatkit>=1.4.1,<2"
+
+SHOW_A_THREAD = {"threads.get_by_id", "threads.update"}
+"""The requests that are answered with a thread as the page shows it."""
+
+_is_locked: ContextVar[bool | None] = ContextVar("chatkit_clienttools_is_locked", default=None)
+"""Whether a thread is shown as locked; None: as the request knows."""
 
 PARAMETERS = {"respond": "thread, input_user_message, context", "action": "thread, action, sender, context"}
 """What ChatKit calls the application's methods with, by position."""
@@ -180,7 +200,8 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
                 yield event
             return
         begun = run.begun or await run.begin(self.store, thread.id, context, run.event())
-        for event in _removals(run):
+        was_locked = run.has_pending
+        for event in (*_removals(run), *self._status(run, thread)):
             yield event
         ended: Outcome | None = None
         async for event in super()._process_events(thread, context, self._next_body(run, thread, context, stream)):
@@ -194,8 +215,43 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
                 if not isinstance(event, StreamOptionsEvent):  # the stream has begun with one
                     yield event
         await run.give_back()
-        for event in (*_removals(run), *_releases(begun), *_releases(ended)):
+        releases = [*_releases(begun), *_releases(ended)]
+        status = await self._changed_status(run, thread, is_released=bool(releases), was_locked=was_locked)
+        for event in (*_removals(run), *status, *releases):
             yield event
+
+    async def _changed_status(
+        self, run: Run, thread: ThreadMetadata, *, is_released: bool, was_locked: bool
+    ) -> list[ThreadStreamEvent]:
+        """Tell the page at the end of a request whether the thread is locked, if it has heard something else."""
+        is_locked = is_released or (run.locks_thread and await run.look_again())
+        with setting(_is_locked, is_locked):
+            return self._status(run, thread) if is_locked != was_locked else []
+
+    def _status(self, run: Run, thread: ThreadMetadata) -> list[ThreadStreamEvent]:
+        """Tell the page whether the thread is locked, if that is wanted."""
+        return [ThreadUpdatedEvent(thread=self._to_thread_response(thread))] if run.locks_thread else []
+
+    def _to_thread_response(self, thread: ThreadMetadata | Thread) -> Thread:
+        """Show a thread to the page: as locked, if that is wanted and the browser has a call of it.
+
+        That is nowhere stored. So it is never left behind, and what the application itself has set stays as it is.
+        """
+        shown, run, is_locked = super()._to_thread_response(thread), current_run(), _is_locked.get()
+        if is_locked is None:
+            is_locked = run is not None and run.locks_thread and run.has_pending
+        if not is_locked or shown.status.type != "active":
+            return shown
+        wanted = _sequencer_of(self).rules.locks_thread
+        return shown.model_copy(update={"status": LockedStatus(reason=wanted if isinstance(wanted, str) else None)})
+
+    async def _process_non_streaming(self, request: NonStreamingReq, context: TContext) -> bytes:
+        rules = _sequencer_of(self).rules
+        if not (rules.locks_thread and request.type in SHOW_A_THREAD):
+            return await super()._process_non_streaming(request, context)
+        thread_id = cast("ThreadsGetByIdReq | ThreadsUpdateReq", request).params.thread_id
+        with setting(_is_locked, await has_pending(rules, self.store, thread_id, context)):
+            return await super()._process_non_streaming(request, context)
 
     def _next_body(
         self,

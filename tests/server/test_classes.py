@@ -468,4 +468,4 @@ def test_a_chatkit_without_what_we_build_on_is_refused() -> None:
     with pytest.raises(ImportError) as refused:
         server_module.check_chatkit(object)
 
-    assert [True] * 5 == [name in str(refused.value) for name in (*server_module.NEEDED, server_module.SUPPORTED)]
+    assert [True] * 6 == [name in str(refused.value) for name in (*server_module.NEEDED, server_module.SUPPORTED)]

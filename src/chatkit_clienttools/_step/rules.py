@@ -45,6 +45,7 @@ class Rules:
     max_answer_bytes: int
     max_media_bytes: int
     receipts: bool
+    locks_thread: bool | str
     answers: Callable[[Any], Any]
     lock: Callable[[str], AbstractAsyncContextManager[Any]] | None
     observers: Sequence[Observer]

@@ -71,6 +71,11 @@ class Run:
         return printable(str(self.thread_id))
 
     @property
+    def locks_thread(self) -> bool:
+        """Whether the page shows the thread as locked while the browser has a call of it."""
+        return bool(self.rules.locks_thread)
+
+    @property
     def latest(self) -> Thread:
         """The thread as the latest step has left it."""
         return self._latest.after
@@ -227,6 +232,20 @@ class Run:
             ),
             self.rules.tool_observers,
         )
+
+    # what the page wants to know
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether the browser has a call of the thread, as far as this request knows."""
+        return self.begun is not None and self.latest.pending is not None
+
+    async def look_again(self) -> bool:
+        """Whether the browser has a call still; the application may have cancelled it meanwhile."""
+        if self.has_pending:
+            thread, _ = await cast("Steps", self._steps).look()
+            return thread.pending is not None
+        return False
 
     # what bodies want to know, and to have written
 

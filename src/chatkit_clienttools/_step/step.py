@@ -340,6 +340,15 @@ class Steps:
         announce(event, self._rules.observers)
 
 
+async def has_pending(rules: Rules, store: Store[Any], thread_id: str, context: object) -> bool:
+    """Whether the browser has a call of a thread, and time to answer it."""
+    try:
+        thread, _ = await Steps(rules, store, thread_id, context).look()
+    except DamagedPlanError:  # the page is told that when it posts something
+        return False
+    return thread.pending is not None and thread.overdue is None
+
+
 @dataclass
 class _Draft:
     """What was read, what was decided about it, and how much of that is written."""

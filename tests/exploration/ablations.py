@@ -208,6 +208,12 @@ ABLATIONS = [
         finds="executed twice",
     ),
     Ablation(
+        "a call whose time is over ends before an answer is looked at",
+        Scenario(calls=("waits",), opened=True, deadlines=1),
+        instead={"_protocol.thread.Thread.overdue": None},
+        finds="a late answer is taken",
+    ),
+    Ablation(
         "after Stop nobody waits for a lease",
         awaited.STOP.but(repeats=1),
         instead={"_step.run.Run.leave": lambda _: None},

@@ -16,7 +16,7 @@ from agents.tool_context import ToolContext
 from chatkit.agents import AgentContext
 from chatkit.types import ClientEffectEvent
 
-from chatkit_clienttools.errors import CallCancelledError, CallFailedError, StepFailedError
+from chatkit_clienttools.errors import CallCancelledError, CallExpiredError, CallFailedError, StepFailedError
 
 from .gates import current
 from .scenario import TOOLS
@@ -107,6 +107,8 @@ class Script:
         except CallCancelledError:
             bodies.is_cancelled(self.body, label)
             self.told.append("cancelled")
+        except CallExpiredError:
+            self.told.append("expired")
         except CallFailedError as error:
             bodies.is_told(label, error.report, expected=label)
             self.told.append("failed")

@@ -80,6 +80,8 @@ QUICK = [
     named("two workers, a crash: dicts, lock", TWO.but(tools=("picks step",), store="dicts", locked=True, crashes=1)),
     named("two workers, a repeat", TWO.but(tools=("picks step",), repeats=1, **SOME)),
     named("two workers, a message", TWO.but(tools=("picks step",), messages=1, **SOME)),
+    named("a crash: time is over", SWEEP.but(tools=("waits step waits",), opened=True, deadlines=1, crashes=1)),
+    named("time is over at any moment", OPEN.but(tools=("waits step",), deadlines=1, expiries=1)),
     named("an agent of the SDK, a crash", SWEEP.but(tools=("picks step",), subject="waiting agent", crashes=1)),
     named(
         "an agent of the SDK, taken up, a crash",

@@ -121,6 +121,9 @@ def _user(world: World) -> Iterator[Choice]:
         if world.left[budget] and possible.get(budget, True):
             for worker in world.workers:
                 yield _spending(world, budget, f"user: {verb} at {worker}", partial(doing, worker))
+    if world.left["expiries"]:
+        for worker in world.workers:
+            yield _spending(world, "expiries", f"application: expires at {worker}", partial(world.expire, worker))
     if world.left["dismissals"]:
         for worker in world.workers:
             yield _spending(world, "dismissals", f"application: cancels at {worker}", partial(world.dismiss, worker))
@@ -130,6 +133,8 @@ def _faults(world: World, live: list[Request]) -> Iterator[Choice]:
     if world.left["crashes"]:
         for worker in {request.worker: None for request in live}:
             yield _spending(world, "crashes", f"CRASH of {worker}", partial(world.crash, worker))
+    if world.left["deadlines"]:
+        yield _spending(world, "deadlines", "TIME IS OVER", world.let_time_pass)
     if world.left["lapses"] and live:
         yield _spending(world, "lapses", "LEASES END", world.pass_leases)
     for request in live:

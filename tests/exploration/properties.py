@@ -7,8 +7,10 @@ from collections import Counter
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chatkit_clienttools.answers import has_expired
+
 from .browser import RECEIPT
-from .scenario import TOOLS
+from .scenario import DEADLINE, TOOLS
 from .stores import durable, read
 from .waiting import Bodies, is_awaited, outputs_in, request_of
 
@@ -42,6 +44,52 @@ class Call(NamedTuple):
     @property
     def turn(self) -> str:
         return turn_of(self.label)
+
+
+class Times:
+    """Watches the calls whose time is limited: an answer that was posted too late is never theirs."""
+
+    def __init__(self) -> None:
+        self.out: dict[str, tuple[str, float]] = {}
+        """By item, the call that is out, and since when. A call that was withdrawn goes out as another item."""
+        self.over: set[str] = set()
+        """The calls whose time may be over: it begins a moment before the item is there."""
+        self.in_time: set[str] = set()
+        """The calls that were answered in time, be it recorded or not."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return tuple(sorted(self.out.items())), frozenset(self.over), frozenset(self.in_time)
+
+    def copy(self) -> Times:
+        other = Times()
+        other.out, other.over, other.in_time = {**self.out}, {*self.over}, {*self.in_time}
+        return other
+
+    def posted(self, request: Request) -> None:
+        """Something is posted: if it is an answer, see whether it comes in time."""
+        kind, _, label = request.name.partition(" ")
+        label = label.partition(" ")[0]
+        if kind == "answer" and all(
+            request.world.now < since + DEADLINE for each, since in self.out.values() if each == label
+        ):
+            self.in_time.add(label)
+
+    def check(self, calls: list[Call], world: World) -> list[tuple[str, str]]:
+        """Return what is wrong with the calls as the store holds them now."""
+        limited = [call for call in calls if TOOLS[call.name].expires_after]
+        pending = [call for call in limited if call.status == "pending"]
+        self.over |= {label for label, since in self.out.values() if world.now >= since + DEADLINE}
+        self.out = {call.item_id: self.out.get(call.item_id, (call.label, world.now)) for call in pending}
+        wrong = []
+        for call in limited:
+            if call.status == "pending" or call.item_id in world.monitor.final:
+                continue
+            if not has_expired(call.output) and call.label not in self.in_time:
+                wrong.append(("a late answer is taken", call.label))
+            if has_expired(call.output) and call.label not in self.over and not world.was_at_work:
+                wrong.append(("expired too early", call.label))
+        return wrong
 
 
 class Run:
@@ -92,12 +140,13 @@ class Monitor:
         self.beside: dict[str, list[str]] = {}
         self.seen: Any = None
         self.bodies = Bodies(self)
+        self.times = Times()
 
     @property
     def key(self) -> tuple[Any, ...]:
         emitted = tuple(sorted(self.emitted.items()))
         runs = tuple(run.key for run in self.runs)
-        return runs, emitted, self._excused(), frozenset(self.promised), self.bodies.key
+        return runs, emitted, self._excused(), frozenset(self.promised), self.bodies.key, self.times.key
 
     @property
     def history(self) -> tuple[Any, ...]:
@@ -112,6 +161,7 @@ class Monitor:
         other.asked, other.posts, other.promised = {**self.asked}, [*self.posts], {*self.promised}
         other.beside = {**self.beside}
         other.bodies = self.bodies.after_all_died(other)
+        other.times = self.times.copy()
         return other
 
     # what it is told
@@ -119,6 +169,7 @@ class Monitor:
     def posted(self, request: Request) -> None:
         """The browser has posted something, perhaps while other requests are under way."""
         self.posts.append(request.name)
+        self.times.posted(request)
         self.beside[request.name] = [other.name for other in request.world.live]
 
     def streamed(self, request: Request, event: dict[str, Any]) -> bool:
@@ -155,6 +206,8 @@ class Monitor:
             calls = calls_in(world.durable.items)
             labels = {call.label for call in calls} | labels_in(world.durable.plan or world.durable.thread)
             self.promised.update(turn_of(label) for label in labels if not is_awaited(label))
+            for kind, text in self.times.check(calls, world):
+                raise Violation(kind, text)
             self._check_items(calls)
         done = {run.request.name for run in self.runs if run.completed and run.request.has_ended_well}
         self.promised |= done & self.asked.keys()
@@ -211,6 +264,8 @@ class Monitor:
 
     def _check_answer(self, call: Call) -> None:
         output = call.output
+        if has_expired(output):
+            return  # whether it may have is another question
         if isinstance(output, dict) and RECEIPT in output and not self._are_stored_bare:
             output = {key: value for key, value in output.items() if key != RECEIPT}
             output = output.get("result", output)

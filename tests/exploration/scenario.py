@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from chatkit_clienttools import ClientTool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+DEADLINE = 5.0
+"""How many seconds the browser has for `waits`: less than the lease of a step."""
 
 TOOLS: Mapping[str, ClientTool[..., Any]] = {
     "shows": ClientTool("shows", result=None),
@@ -17,8 +21,9 @@ TOOLS: Mapping[str, ClientTool[..., Any]] = {
     "picks": ClientTool("picks"),
     "plays": ClientTool("plays", result=None),
     "insists": ClientTool("insists", required=True),
+    "waits": ClientTool("waits", expires_after=timedelta(seconds=DEADLINE)),
 }
-"""The last three are asked for by tools that await them."""
+"""The last four are asked for by tools that await them; the last one by the model, too."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class Scenario:
     renames: int = 0
     dismissals: int = 0
     """How often the application cancels what is open."""
+    deadlines: int = 0
+    """How often so much time goes by that each call is overdue that is out and may be."""
+    expiries: int = 0
+    """How often the application ends what is overdue."""
     # what may go wrong, at most so often
     crashes: int = 0
     errors: int = 0

@@ -99,6 +99,11 @@ QUICK = [
     named(TWO.but(calls=CALLS[1], repeats=1), "two workers, a repeat: 1 call, memory"),
     named(TWO.but(calls=CALLS[1], repeats=1, store="dicts", locked=True), "two workers, a repeat: 1 call, dicts, lock"),
     named(TWO.but(crashes=1), "two workers, a crash: 2 calls, memory"),
+    named(SWEEP.but(calls=("waits", "gets"), deadlines=1, crashes=1), "a crash: time is over"),
+    named(Scenario(calls=("waits", "gets"), deadlines=1, repeats=1, opened=True), "time is over, and a repeat"),
+    named(Scenario(calls=("waits", "gets"), deadlines=1, messages=1, opened=True), "time is over, and a message"),
+    named(Scenario(calls=("waits",), deadlines=1, resumes=1, opened=True), "time is over, and a resume"),
+    named(TWO.but(calls=("waits",), deadlines=1, expiries=1), "two workers, an answer when time is over"),
     *awaited.QUICK,
 ]
 

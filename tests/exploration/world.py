@@ -17,6 +17,7 @@ from .browser import Answer, Browser
 from .gates import GatedLock, GatedStore, Request, current
 from .loop import Verdict
 from .properties import Monitor, calls_in
+from .scenario import DEADLINE
 from .standing import EPOCH, standing_time
 from .stores import AROUND, STORES, THREAD, copied, durable, read
 from .subjects import SUBJECTS, sequencer_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 BUDGETS = (
     *("repeats", "drops", "messages", "retries", "actions", "forms", "resumes", "renames", "dismissals"),
-    *("crashes", "errors", "outages", "cancels", "stops", "freezes", "lapses"),
+    *("deadlines", "expiries", "crashes", "errors", "outages", "cancels", "stops", "freezes", "lapses"),
 )
 
 RESUME = "chatkit_clienttools.resume"
@@ -73,6 +74,8 @@ class World:
             self.browser = after.browser.copy()
             self.monitor = after.monitor.after_all_died()
         self.started = self.now
+        self.was_at_work: bool = after is not None and after.was_at_work
+        """Whether a request was under way when time was over: a call that it was about to send may be overdue."""
         self.left = {name: getattr(scenario, name) for name in BUDGETS}
         self.lock = GatedLock()
         self.requests: list[Request] = []
@@ -167,7 +170,18 @@ class World:
         """The application cancels what is open, outside of any request of the page."""
         self._begin(worker, "dismissal", self._dismiss)
 
+    def expire(self, worker: str = "A") -> None:
+        """The application ends what is overdue, outside of any request of the page."""
+        self._begin(worker, "expiry", self._expire)
+
     # what the controller does
+
+    def let_time_pass(self) -> None:
+        """The browser has taken too long. It is no time for a lease, or a body."""
+        self.was_at_work |= bool(self.live)
+        self.now += DEADLINE
+        self.started += DEADLINE
+        self.settle_down()
 
     def let(self, request: Request, point: Point, verdict: Verdict) -> None:
         """Let a request go on from a point, to the next one."""
@@ -279,6 +293,11 @@ class World:
             if is_call or self.scenario.every_event:
                 await request.wait("emit", event.get("item", {}).get("id", event["type"]), event=event)
             self.browser.receive(event)
+
+    async def _expire(self, request: Request) -> None:
+        current.set(request)
+        server = cast("ClientToolServer[Any]", self.workers[request.worker].server)
+        await sequencer_of(server).expire(server.store, THREAD, request)
 
     async def _dismiss(self, request: Request) -> None:
         current.set(request)

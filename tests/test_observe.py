@@ -6,25 +6,20 @@ import asyncio
 import json
 import logging
 from dataclasses import FrozenInstanceError, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from agents import RunContextWrapper, function_tool
 from chatkit.agents import AgentContext
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 from pydantic import BaseModel
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, LifecycleEvent
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools.errors import QueueFullError
-from chatkit_clienttools.observe import announce, log_and_return, metrics_observer
+from chatkit_clienttools.observe import announce, log_and_return
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import SequencedServer, calls, speaks
 from tests.helpers.stores import PlainStore
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Ctx = RunContextWrapper[AgentContext[Any]]
 
@@ -190,55 +185,6 @@ class TestObservers:
 
         with pytest.raises(asyncio.CancelledError):
             announce(RELEASED, [cancelled])
-
-
-class Metrics:
-    """A meter, and what an exporter would read from it."""
-
-    def __init__(self) -> None:
-        self.reader = InMemoryMetricReader()
-        self.provider = MeterProvider([self.reader])
-        self.observer = metrics_observer(self.provider.get_meter("test"))
-
-    def points(self) -> dict[str, list[Any]]:
-        data = self.reader.get_metrics_data()
-        assert data
-        return {
-            f"{metric.name} {metric.unit}".strip(): list(metric.data.data_points)
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
-
-
-class TestMetrics:
-    @pytest.fixture
-    def metrics(self) -> Iterator[Metrics]:
-        metrics = Metrics()
-        yield metrics
-        metrics.provider.shutdown()
-
-    def test_steps_are_counted_and_waits_measured(self, metrics: Metrics) -> None:
-        """Each step counts once under tool, previous and new state; a wait goes into a histogram."""
-        queued = {"tool": "animate", "previous": "new", "state": "queued"}
-        released = {"tool": "animate", "previous": "queued", "state": "pending"}
-
-        for event in (QUEUED, RELEASED, RELEASED):
-            announce(event, [metrics.observer])
-        points = metrics.points()
-
-        counted: list[NumberDataPoint] = points.pop("chatkit_clienttools.transitions")
-        waited: list[HistogramDataPoint] = points.pop("chatkit_clienttools.wait ms")
-        assert [(queued, 1), (released, 2)] == [(point.attributes, point.value) for point in counted]
-        assert [(released, 2, 80)] == [(point.attributes, point.count, point.sum) for point in waited]
-        assert {} == points
-
-    def test_no_id_is_an_attribute(self, metrics: Metrics) -> None:
-        """The number of time series does not grow with the number of threads: two threads are one series."""
-        for event in (RELEASED, replace(RELEASED, thread_id="thr_2", call_id="call_2", item_id="tc_2", position=7)):
-            announce(event, [metrics.observer])
-
-        assert [1, 1] == [len(points) for points in metrics.points().values()]
 
 
 class TestSecrecy:

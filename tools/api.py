@@ -24,10 +24,13 @@ ALL = ()
 
 PUBLIC: dict[str, tuple[str, ...]] = {
     "": ALL,
+    "content": ("ContentStore", "MediaStore", "with_content"),
     "errors": ALL,
     "frontend": ALL,
     "media": ("ClientImage", "ClientFile"),
-    "observe": ("ToolEvent", "Observer", "ToolObserver", "metrics_observer", "tool_metrics_observer"),
+    "news": ("News",),
+    "observe": ("ToolEvent", "Observer", "ToolObserver"),
+    "otel": ("instrument",),
     "sequencer": ("CallSnapshot", "ToolSnapshot"),
     "stores": ALL,
     "stores.sql": ("SQLStore",),
@@ -36,7 +39,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
 }
 """Each module that people import from, and the names in it. "" is the package itself."""
 
-ELSEWHERE = {"answers", "converter", "receipts", "server", "store", "stores.memory", "tools"}
+ELSEWHERE = {"answers", "converter", "receipts", "server", "store", "stores.folder", "stores.memory", "tools"}
 """The modules without an underscore whose public names are imported from one of those above."""
 
 

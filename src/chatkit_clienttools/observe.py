@@ -18,8 +18,6 @@ from .errors import ClientToolError, ThreadUnavailableError, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from opentelemetry.metrics import Meter
-
     from ._protocol.states import State
     from .errors import UsageError
 
@@ -170,38 +168,3 @@ def place_of(error: BaseException) -> str:
     """Say in which line an error was raised, in brackets; nothing if it never was."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     return "".join(f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in last)
-
-
-def tool_metrics_observer(meter: Meter) -> ToolObserver:
-    """Return an observer that counts tools that wait, are woken and return with OpenTelemetry (extra `otel`).
-
-    `chatkit_clienttools.tools` counts them, by tool and state.
-    """
-    counter = meter.create_counter("chatkit_clienttools.tools", description="Tools that wait, are woken, and return")
-
-    def observe(event: ToolEvent) -> None:
-        counter.add(1, {"tool": event.tool, "state": event.state})
-
-    return observe
-
-
-def metrics_observer(meter: Meter) -> Observer:
-    """Return an observer that counts steps and measures waits with OpenTelemetry (extra `otel`).
-
-    `chatkit_clienttools.transitions` counts, by tool, previous and new state; `chatkit_clienttools.wait` is a histogram
-    of the milliseconds a call was in its previous state.
-    """
-    transitions = meter.create_counter("chatkit_clienttools.transitions", description="Steps of client tool calls")
-    waits = meter.create_histogram("chatkit_clienttools.wait", unit="ms", description="Time in the previous state")
-
-    def observe(event: LifecycleEvent) -> None:
-        attributes = {
-            "tool": event.tool,
-            "previous": event.previous.value if event.previous else "new",
-            "state": event.state.value,
-        }
-        transitions.add(1, attributes)
-        if event.previous is not None:
-            waits.record(event.waited_ms, attributes)
-
-    return observe

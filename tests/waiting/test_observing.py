@@ -20,12 +20,10 @@ from chatkit.types import (
     WorkflowItem,
     WorkflowTaskAdded,
 )
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from chatkit_clienttools import ClientToolSequencer
 from chatkit_clienttools.errors import UsageError
-from chatkit_clienttools.observe import ToolEvent, ToolState, tool_metrics_observer
+from chatkit_clienttools.observe import ToolEvent, ToolState
 from chatkit_clienttools.sequencer import ToolSnapshot
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import at
@@ -377,20 +375,3 @@ class TestSnapshots:
 
 def shown(snapshot: tuple[Any, ...]) -> list[tuple[str, str, str | None]]:
     return [(call.name, call.state.value, call.awaited_by) for call in snapshot]
-
-
-class TestMetrics:
-    async def test_things_are_counted(self, store: Store[Any]) -> None:
-        """OpenTelemetry counts tools that wait, are woken and return, by tool and state."""
-        reader = InMemoryMetricReader()
-        provider = MeterProvider([reader])
-
-        await searched(store, tool_observers=[tool_metrics_observer(provider.get_meter("test"))])
-
-        data: Any = reader.get_metrics_data()
-        [metric] = data.resource_metrics[0].scope_metrics[0].metrics
-        provider.shutdown()
-        assert "chatkit_clienttools.tools" == metric.name
-        assert {("search", "waiting"): 2, ("search", "woken"): 2, ("search", "returned"): 1} == {
-            (point.attributes["tool"], point.attributes["state"]): point.value for point in metric.data.data_points
-        }

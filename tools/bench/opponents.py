@@ -122,7 +122,7 @@ def _graph(*, with_step: bool) -> Any:
     return builder.compile(checkpointer=InMemorySaver())
 
 
-@task
+@task  # type: ignore[untyped-decorator, unused-ignore]  # typed where langgraph is installed
 async def look_up(query: str) -> list[str]:
     """What a step does: nothing that takes any time. A task's result is kept, so that it runs once."""
     return [query, query.upper()]

@@ -207,7 +207,7 @@ class TestDoor:
         ] == chatkit_clienttools.__all__
 
     def test_the_names_of_the_testing_kit_are_pinned(self) -> None:
-        """Its errors among them: a test that expects one imports it from there."""
+        """The names of the testing kit are pinned, and its errors are among them, so that a test can expect one."""
         assert [
             "BrokenLifecycleError",
             "BrokenStreamError",

@@ -375,7 +375,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(("options", "limit"), [({}, 64), ({"max_queued": 1}, 1)])
     async def test_as_many_as_allowed(self, options: Any, limit: int) -> None:
-        """As many calls as `max_queued` says are queued, 64 where it says nothing; one more is refused."""
+        """Up to `max_queued` calls are queued, 64 by default, and one more is refused."""
         server, chat = scripted(PlainStore(), asks(*[anything()] * limit), **options)
         await chat.say("go")
 

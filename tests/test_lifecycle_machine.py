@@ -427,7 +427,7 @@ class TestByHand:
         assert ["shows", "stops"] == [call.name for call in machine.play.page.calls]
 
     def test_without_receipts_no_answer_is_repeated_before_the_last_call(self) -> None:
-        """The second one could be taken for an answer to the next call; behind the last there is none."""
+        """Without receipts only the last call's answer is repeated: any other could be taken for the next call's."""
         posted = []
         for machine in (PlainLifecycle(), MemoryLifecycle()):
             machine.user_begins("show, show and stop")
@@ -576,7 +576,7 @@ class TestByHand:
         assert [([0, 1], [0, 1, 2]), ([1], [2])] == found
 
     def test_plain_chatkit_takes_an_answer_once(self) -> None:
-        """It breaks off at an answer that finds nothing pending: such a server is not asked for more than it can do."""
+        """Plain ChatKit breaks off at an answer that finds nothing pending, so the machine repeats none there."""
 
         class Single(OneSlot):
             @staticmethod
@@ -765,6 +765,6 @@ async def empty(_: Any) -> AsyncIterator[None]:
     ],
 )
 def test_what_a_factory_does_not_give(factories: Any, says: str) -> None:
-    """It is named, with what it made in the place of a store or a server, and no event loop is left open."""
+    """A factory that gives no store or server is named, with what it gave, and no event loop is left open."""
     with pytest.raises(UsageError, match=says):
         made(**factories)

@@ -555,6 +555,6 @@ class TestTheModel:
             ([CALL, {**CALL, "id": "other"}, OUTPUT], "Duplicate function call found with id c"),
         ],
     )
-    def test_what_it_refuses(self, items: list[Any], problem: str | None) -> None:
-        """It refuses unknown call ids, missing outputs, and whatever is repeated."""
+    def test_what_the_model_refuses(self, items: list[Any], problem: str | None) -> None:
+        """The model refuses unknown call ids, missing outputs, and whatever is repeated."""
         assert problem == problem_with(items)

@@ -50,7 +50,7 @@ class TestOracle:
             oracle.pending(["k"])
 
     def test_where_a_request_was_cut_off_everything_is_possible(self) -> None:
-        """Nothing was done, or all of it, or a part."""
+        """A request that was cut off may have done nothing, a part of its work, or all of it."""
         oracle = self.oracle()
 
         oracle.became(oracle.message(["shows"]), cut_off=oracle.cut_message)
@@ -58,7 +58,7 @@ class TestOracle:
         assert {(0, 0), (1, 0), (1, 1)} == {(world.runs, len(world.waiting)) for world in oracle.worlds}
 
     def test_a_run_that_was_cut_off_may_have_told_the_model_nothing(self) -> None:
-        """It may run once more for an answer that was wanted, though it has run for a message since."""
+        """After a run for a message was cut off, the model may run once more for an answer that was wanted."""
         oracle = self.oracle(on_user_message="keep")
         oracle.became(oracle.message(["gets", "shows"]))
         oracle.given("gets", "first")
@@ -126,7 +126,7 @@ class TestOracle:
         }
 
     def test_an_answer_that_was_cut_off_may_have_told_the_model(self) -> None:
-        """It was not recorded, or was; the model was not run, or was, or knows it all."""
+        """An answer that was cut off may be recorded or not, and the model may have run for it, not run, or know it."""
         oracle = self.oracle()
         oracle.became(oracle.message(["gets"]))
         oracle.given("gets", "k")

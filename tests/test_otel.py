@@ -143,15 +143,15 @@ class TestSpanOfACall:
         } == dict(span.attributes or {})
         assert ("UNSET", None) == (span.status.status_code.name, span.status.description)
 
-    async def test_its_times(self, watched: Watched) -> None:
-        """It begins when the call was released, and ends when it was answered."""
+    async def test_the_times_of_the_span(self, watched: Watched) -> None:
+        """The span of a call begins when the call was released, and ends when it was answered."""
         await chosen(watched)
 
         [span] = watched.ours()
         assert (0, 2) == watched.seconds(span)
 
-    async def test_its_links(self, watched: Watched) -> None:
-        """It is a trace of its own, linked to the request that released the call and to the one that answered it."""
+    async def test_the_links_of_the_span(self, watched: Watched) -> None:
+        """The span of a call is a trace of its own, linked to the requests that released and answered the call."""
         await chosen(watched)
 
         [span] = watched.ours()
@@ -239,7 +239,7 @@ class TestSpanOfACall:
         assert [({"gen_ai.tool.name": "choose_agent"}, 1)] == watched.metrics()["chatkit_clienttools.repeats {call}"]
 
     async def test_nothing_of_what_users_did(self, watched: Watched) -> None:
-        """Neither arguments nor answers are in spans or metrics."""
+        """Spans and metrics hold no arguments and no answers."""
         await chosen(watched)
 
         assert SECRET not in "".join(span.to_json() for span in watched.spans.get_finished_spans())

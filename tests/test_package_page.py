@@ -59,7 +59,7 @@ def test_the_command_is_installed() -> None:
 
 @pytest.mark.parametrize("command", [["chatkit-clienttools"], ["python", "-m", "chatkit_clienttools"]])
 def test_the_command_says_its_version(command: list[str]) -> None:
-    """Both ways to call the command print its name and the version of the package."""
+    """The command prints its name and the version of the package, whichever way it is called."""
     program = [str(Path(sys.executable).parent / command[0]), *command[1:], "--version"]
 
     printed = subprocess.run(program, capture_output=True, text=True, check=True).stdout  # noqa: S603

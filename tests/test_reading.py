@@ -131,7 +131,7 @@ class TestAnItem:
         assert 1 == len(store.asked)
 
     async def test_an_error_of_its_own(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Another error means that there is none, if the newest items do not show it. The log names it."""
+        """An error of the store's own, which the log names, means no item if the newest items do not show it."""
         caplog.set_level(logging.WARNING)
         store = await stored(1)
         store.raises["load_item"] = NoSuchRowError()
@@ -166,11 +166,11 @@ class TestAThread:
         assert ("thr_1", [("load_thread", "thr_1", CONTEXT)]) == (thread and thread.id, store.asked)
 
     async def test_not_found(self) -> None:
-        """ChatKit's own error says that there is none."""
+        """ChatKit's own error means that there is no such thread."""
         assert await find_thread(await stored(0), "thr_2", CONTEXT) is None
 
     async def test_an_error_of_its_own(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Another error means that there is none, if it has no items either. The log names it."""
+        """An error of the store's own, which the log names, means no thread if the thread has no items either."""
         caplog.set_level(logging.WARNING)
         store = await stored(0)
         store.raises["load_thread"] = NoSuchThreadError()
@@ -181,7 +181,7 @@ class TestAThread:
         assert f"Watched.load_thread raised {__name__}.NoSuchThreadError" in line
 
     async def test_an_error_about_one_that_has_items(self) -> None:
-        """An error about a thread that has items is one."""
+        """An error of the store's own is raised if the thread has items."""
         store = await stored(1)
         store.raises["load_thread"] = NoSuchThreadError()
 
@@ -190,7 +190,7 @@ class TestAThread:
 
     @pytest.mark.parametrize("other", [NoSuchThreadError(), NotFoundError()], ids=["the same", "ChatKit's own"])
     async def test_an_error_about_its_items_too(self, other: Exception) -> None:
-        """There is none if reading its items fails in the same way, or with ChatKit's own error."""
+        """A thread does not exist if reading its items fails as loading it did, or with ChatKit's own error."""
         store = await stored(0)
         store.raises |= {"load_thread": NoSuchThreadError(), "load_thread_items": other}
 

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
-LEANS_ON_ANOTHER = re.compile(r"(?:Nor|So|The same|Neither does|And|But|Also)\b")
+ROOT = Path(__file__).parents[1]
+LEANS_ON_ANOTHER = re.compile(
+    r"(?:Nor|So|The same|And|But|Also|As"
+    r"|Its?|They|Them|Their|He|She|His|Her|This|That|These|Those|There|Here|Then|Such|Both|Neither)\b"
+)
 
 
 @pytest.fixture(scope="module")
 def modules() -> dict[str, ast.Module]:
-    """The modules of tests, by their paths."""
-    found = sorted(TESTS.rglob("test_*.py"))
-    return {str(path.relative_to(TESTS)): ast.parse(path.read_text("utf-8")) for path in found}
+    """The modules of tests, those of the examples among them, by their paths."""
+    found = sorted(path for room in ("tests", "examples") for path in (ROOT / room).rglob("test_*.py"))
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8")) for path in found}
 
 
 def test_no_module_imports_from_another(modules: dict[str, ast.Module]) -> None:
@@ -35,7 +38,7 @@ def test_no_module_imports_from_another(modules: dict[str, ast.Module]) -> None:
 
 
 def test_each_rule_makes_sense_alone(modules: dict[str, ast.Module]) -> None:
-    """A test has a docstring, and that does not begin with a word that needs the test before it."""
+    """A test has a docstring, and that does not begin with a word that needs the test's name or another test."""
     without = [
         f"{name}::{node.name}: {rule}"
         for name, module in modules.items()

@@ -131,8 +131,8 @@ class TestCalls:
             declare("")
 
     @pytest.mark.parametrize("declare", DECLARED)
-    def test_it_shows_its_name(self, declare: Any) -> None:
-        """Its repr is what a log or a debugger needs, and no more."""
+    def test_the_repr_shows_the_name(self, declare: Any) -> None:
+        """The repr of a declared tool shows how it was declared and its name, and no more."""
         assert f"{declare.__name__}('animate')" == repr(declare("animate", Animation))
 
     def test_fields_go_out_under_their_alias(self) -> None:

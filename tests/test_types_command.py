@@ -82,7 +82,7 @@ class TestCommand:
         [("sequencer", ["greet"]), ("Tools.sequencer", ["greet"]), ("both", ["greet", "ask"])],
     )
     def test_what_can_be_typed(self, name: str, tools: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        """It takes a sequencer, one inside another name, or a list of tools."""
+        """The command takes a sequencer, one inside another name, or a list of tools."""
         assert 0 == types(f"myapp.tools:{name}")
         assert tools == re.findall(r'\| \{ name: "(\w+)"', capsys.readouterr().out)
 

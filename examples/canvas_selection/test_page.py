@@ -171,7 +171,7 @@ async def test_a_canvas_that_never_answers(canvas: Page, picture: Callable[[str]
 
 
 async def test_two_tabs(canvas: Page) -> None:
-    """Both tabs ask; when one has been answered the other one stops waiting, and shows the answer too."""
+    """If two tabs ask, an answer in one of them ends the waiting in the other one too, which shows the answer."""
     await say(canvas, MINE)
     await expect(status(canvas)).to_contain_text(WAITING)
     other = await canvas.context.new_page()

@@ -73,7 +73,7 @@ async def test_the_same_answer_at_both_workers_releases_the_next_call_once(worke
 
 
 async def test_users_are_kept_apart_at_every_worker(workers: Workers) -> None:
-    """Neither Ada's tasks nor her thread exist for Bob, wherever he asks; a cookie that he made up makes him nobody."""
+    """At every worker Ada's tasks and thread exist for nobody else, and a cookie that is made up is nobody's."""
     ada, bob, forger = Browser(workers.one), Browser(workers.one), Browser(workers.one)
     forger.cookies["todo_session"] = "x" + ada.cookies["todo_session"]
     page = ada.page(workers.one)

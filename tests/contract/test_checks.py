@@ -116,7 +116,7 @@ class TestBrokenStores:
         assert not report.ok
 
     def test_every_rule_is_broken_by_some_store(self) -> None:
-        """There is a store for every rule that can be broken, so none is without effect."""
+        """Every rule that can be broken is broken by some store, so that no rule is without effect."""
         assert {check.name for check in CHECKS if check.level != "detected"} == set(BROKEN)
 
     async def test_two_defects(self) -> None:

@@ -164,7 +164,7 @@ class TestDoctorAsAProcess:
         assert "the application has started" in run.stderr
 
     def test_a_broken_store(self, app: Path) -> None:
-        """Exit status 1, and the rule in plain words."""
+        """For a broken store the exit status is 1, and the rule is printed in plain words."""
         run = finished("-m", "chatkit_clienttools", "doctor", "myapp.store:broken", cwd=app)
 
         assert 1 == run.returncode
@@ -198,7 +198,7 @@ class TestDoctorAsAProcess:
 @pytest.mark.usefixtures("app")
 class TestDoctor:
     def test_help(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Without arguments it says what it can do."""
+        """Without arguments the command says what it can do."""
         assert 0 == main([])
         assert "doctor" in capsys.readouterr().out
 
@@ -265,7 +265,7 @@ class TestDoctor:
         no_colour: str,
         marks: int,
     ) -> None:
-        """There is colour on a terminal only, and none if NO_COLOR is set."""
+        """The doctor's report has colours on a terminal only, and none if NO_COLOR is set."""
         monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
         monkeypatch.setenv("NO_COLOR", no_colour)
 
@@ -336,7 +336,7 @@ class TestDoctor:
             assert 0 == threads.submit(main, ["doctor", "myapp.store:good"]).result()
 
     def test_as_a_module(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is run as `python -m chatkit_clienttools`."""
+        """The command can also be run as `python -m chatkit_clienttools`."""
         monkeypatch.delitem(sys.modules, "chatkit_clienttools.__main__")
         monkeypatch.setattr(sys, "argv", ["chatkit_clienttools"])
 

@@ -268,7 +268,7 @@ class TestStoreContract:
 
 class TestCheckStore:
     async def test_progress(self) -> None:
-        """It is said before each check which one it is, and how many there are."""
+        """Before each check its number, the number of all checks and its name are reported."""
         told: list[tuple[int, int, str]] = []
 
         await check_store(PlainStore, progress=lambda *what: told.append(what))

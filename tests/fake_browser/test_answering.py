@@ -52,7 +52,7 @@ class TestAnswering:
         assert ["Done."] == browser.texts
 
     async def test_at_once_in_a_stream_that_breaks(self) -> None:
-        """The answer goes with it."""
+        """If a stream breaks, an answer that is being posted at once ends with it."""
 
         async def waits(thread: Any) -> AsyncIterator[Any]:
             await asyncio.Event().wait()
@@ -81,7 +81,7 @@ class TestAnswering:
             await browser.send("Go")
 
     async def test_twice(self) -> None:
-        """One execution, two posts, one after the other: plain ChatKit's stream breaks at the second."""
+        """With answering="twice" a call is executed once and posted twice; plain ChatKit breaks at the second post."""
         server = Server(asks(), nothing)
         browser = FakeBrowser(server, answering="twice")
 
@@ -92,7 +92,7 @@ class TestAnswering:
         assert [{}, {}] == server.answers
 
     async def test_twice_at_once(self) -> None:
-        """Both posts are under way together, and both come to their ends though one of them breaks."""
+        """With answering="twice at once" both posts are under way together, and both end though one breaks."""
         server = Server(asks(), nothing)
         browser = FakeBrowser(server, answering="twice at once")
 

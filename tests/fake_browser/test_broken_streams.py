@@ -83,7 +83,7 @@ class TestBrokenStreams:
             await FakeBrowser(Inventive()).send("Go")
 
     async def test_a_stream_that_ends_in_the_middle(self) -> None:
-        """Half an event is none."""
+        """A stream that ends in the middle of an event is broken."""
 
         class Short(Server):
             async def _process_streaming(self, request: Any, context: Any) -> AsyncGenerator[bytes, None]:
@@ -106,7 +106,7 @@ class TestBrokenStreams:
         assert "What had happened:\nsays      Go\nposts     threads.create" in str(caught.value)
 
     async def test_a_stream_without_events(self) -> None:
-        """ChatKit sends one at least, whatever it is asked for."""
+        """A stream without events is broken, because ChatKit sends at least one."""
 
         class Silent(Server):
             async def _process_streaming(self, request: Any, context: Any) -> AsyncGenerator[bytes, None]:
@@ -116,7 +116,7 @@ class TestBrokenStreams:
             await FakeBrowser(Silent()).send("Go")
 
     async def test_a_retry_of_what_is_gone(self) -> None:
-        """That is the one request which ChatKit answers without an event."""
+        """A retry of a message that is gone may be answered without an event, because ChatKit sends none."""
         browser = FakeBrowser(Server(nothing))
         await browser.send("Go")
 
@@ -147,7 +147,7 @@ class TestBrokenStreams:
 
     @pytest.mark.skipif(sys.version_info < (3, 11), reason="a task does not tell whether it was cancelled")
     async def test_a_cancellation_of_the_servers_own(self) -> None:
-        """It breaks the stream, and does not end the test's task."""
+        """A CancelledError that the server raises by itself breaks the stream, and does not end the test's task."""
 
         async def gives_up(thread: Any) -> AsyncIterator[Any]:
             raise asyncio.CancelledError
@@ -212,7 +212,7 @@ class TestLimits:
             await FakeBrowser(Server(trickles), time_limit=0.01).send("Go")
 
     async def test_a_server_that_asks_for_ever(self) -> None:
-        """One operation runs so many calls and no more; the next may run as many."""
+        """One operation runs at most `max_calls` calls, and the next one may run as many again."""
         a, b, c, d, e = (asks(item_id=f"tc_{n}") for n in range(5))
         browser = FakeBrowser(Server(a, b, nothing, c, d, e), max_calls=2)
         await browser.send("Go")
@@ -240,7 +240,7 @@ class TestLimits:
 
 class TestFrames:
     def test_events_come_in_pieces(self) -> None:
-        """However the bytes are cut, with either kind of line end, between comments."""
+        """Events are read however the bytes are cut, with either kind of line end, and between comments."""
         whole = b': ping\r\n\r\nevent: x\r\ndata: {"a":\r\ndata: "\xc3\xa4"}\r\n\r\ndata: 2\n\n'
         frames = Frames()
 
@@ -250,7 +250,7 @@ class TestFrames:
         assert ['{"a":\n"ä"}', "2"] == found
 
     def test_half_an_event_is_an_error(self) -> None:
-        """What is left at the end was cut off."""
+        """Bytes that end in the middle of an event are an error."""
         frames = Frames()
         frames.fed(b"data: 1\n")
 

@@ -49,7 +49,7 @@ class TestConversation:
         assert [[7]] == server.answers
 
     async def test_one_function_can_handle_all(self) -> None:
-        """As `onClientTool` does."""
+        """One function can handle every client tool, as `onClientTool` does."""
         server = Server(asks(n=7), nothing)
 
         await FakeBrowser(server, handlers=lambda name, params: [name, params]).send("Go")
@@ -64,7 +64,7 @@ class TestConversation:
             await browser.send("Go")
 
     async def test_an_observer_is_told_of_each_step(self) -> None:
-        """Each step, while it happens, with what it is about."""
+        """An observer is told of each step while it happens, with what the step is about."""
         told: list[tuple[str, Any]] = []
         browser = FakeBrowser(Server(asks(n=7), says("Done.")), observer=lambda kind, what: told.append((kind, what)))
 
@@ -120,7 +120,7 @@ class TestReceipts:
         assert [{"_receipt": "r1", "result": "shown"}] * 2 == server.answers
 
     async def test_a_page_without_receipts_touches_nothing(self) -> None:
-        """It passes params as they are, answers bare, and executes what comes again."""
+        """A page without receipts passes params as they are, answers bare, and executes what comes again."""
         server = Server(asks(item_id="tc_1", _receipt="r1"), asks(item_id="tc_2", _receipt="r1"), nothing)
         browser = FakeBrowser(server, handlers={"shows": lambda params: "shown"}, receipts=False)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class TestDrop:
     async def test_the_server_does_not_notice(self) -> None:
-        """It rests at its `yield`, and neither goes on nor is cancelled."""
+        """A server whose response is dropped rests at its `yield`, and neither goes on nor is cancelled."""
         reached = []
 
         async def body(thread: Any) -> AsyncIterator[Any]:
@@ -39,7 +39,7 @@ class TestDrop:
         assert ["shows"] == [delivery.name for delivery in browser.delivered]
 
     async def test_the_request_can_be_posted_again(self) -> None:
-        """As ChatKit.js does when a stream breaks."""
+        """A request whose response was dropped can be posted again, as ChatKit.js does when a stream breaks."""
         server = Server(asks(), nothing, nothing)
         browser = FakeBrowser(server, answering="when told")
         await browser.send("Go")
@@ -80,7 +80,7 @@ class TestItsEnd:
         assert ([], ["its end"]) == (before, reached)
 
     async def test_a_tab_ends_what_all_tabs_have_dropped(self) -> None:
-        """They are one browser; and there is nothing left to do when it is ended again."""
+        """Closing one tab ends the responses that all tabs have dropped; closing another one then does nothing."""
         reached: list[str] = []
         browser = FakeBrowser(Server(self.noting(reached)))
         browser.drop(after=4)
@@ -164,7 +164,7 @@ class TestWhatIsLeft:
         assert [True] == ended
 
     async def test_a_client_for_a_server_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is closed though no response came."""
+        """The HTTP client is closed even if no response came."""
         clients = []
 
         def kept(wire: OverHttp) -> Any:

@@ -102,7 +102,7 @@ class TestErrorsOfHandlers:
 
     @pytest.mark.parametrize("is_async", [True, False])
     async def test_a_handler_that_does_not_return(self, is_async: bool) -> None:
-        """It has the time that an event may take; one that is not async is found out when it has returned at last."""
+        """A handler that exceeds the time limit fails the test; one that is not async does so once it has returned."""
 
         async def waits(params: Any) -> None:
             await asyncio.Event().wait()
@@ -142,12 +142,12 @@ class TestErrorsOfHandlers:
 class TestMistakesOfATest:
     @pytest.mark.parametrize("options", [{"headers": {}}, {"cookies": {"a": "b"}}])
     def test_headers_and_cookies_are_for_http(self, options: Any) -> None:
-        """In process they would be left out in silence."""
+        """Headers and cookies are refused for a server in process, which would not see them."""
         with pytest.raises(UsageError, match="neither headers nor cookies"):
             FakeBrowser(Server(), **options)
 
     def test_a_context_is_for_a_server_in_process(self) -> None:
-        """Over HTTP it would be left out in silence."""
+        """A context is refused for a server over HTTP, which makes its own."""
         with pytest.raises(UsageError, match="makes the context itself"):
             FakeBrowser("http://127.0.0.1/chatkit", context="ada")
 
@@ -176,7 +176,7 @@ class TestMistakesOfATest:
         assert [] == browser.calls
 
     async def test_handlers_that_do_not_say_what_they_take(self) -> None:
-        """Some functions written in C: they are called."""
+        """A handler whose signature cannot be read, like some that are written in C, is called with the params."""
         server = Server(asks(n=7), nothing)
 
         await FakeBrowser(server, handlers={"shows": dict}).send("Go")
@@ -184,7 +184,7 @@ class TestMistakesOfATest:
         assert [{"n": 7}] == server.answers
 
     async def test_an_answer_to_nothing(self) -> None:
-        """There has to be a call that is answered."""
+        """A page to which no call has come cannot answer."""
         with pytest.raises(UsageError, match="0 have arrived on this page"):
             await FakeBrowser(PlainServer(PlainStore())).answer()
 
@@ -196,8 +196,8 @@ class TestMistakesOfATest:
             (lambda page: page.repost(), "Nothing was posted on this page yet"),
         ],
     )
-    async def test_nothing_was_said_yet(self, does: Any, says: str) -> None:
-        """There has to be something that is acted upon."""
+    async def test_a_page_without_history_has_nothing_to_act_upon(self, does: Any, says: str) -> None:
+        """A page cannot retry, fill in or repost before there is something to act upon."""
         with pytest.raises(UsageError, match=rf"{says}.*: send\(\) first"):
             await does(FakeBrowser(Server()))
 

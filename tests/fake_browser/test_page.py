@@ -46,7 +46,7 @@ class TestPage:
         assert ({"n": 1}, {"n": 1}) == (shown, browser.items[-1]["output"])
 
     async def test_a_reload_shows_the_whole_thread(self) -> None:
-        """All pages of it, over the wire, so nothing hidden."""
+        """A reload shows the whole thread, page by page over the wire, without hidden items."""
 
         async def thirty(thread: Any) -> AsyncIterator[Any]:
             yield done(HiddenContextItem, thread, "h_1", content="x")
@@ -64,7 +64,7 @@ class TestPage:
         assert [str(n) for n in range(30)] == browser.texts
 
     async def test_a_reload_can_resume(self) -> None:
-        """It sends the action that our client code sends, and runs what comes."""
+        """A reload that resumes sends the action of our client code, and runs the call that comes."""
         server = Server(nothing, asks(), nothing)
         browser = FakeBrowser(server)
         await browser.send("Go")
@@ -139,7 +139,7 @@ class TestPage:
 
     @pytest.mark.skipif(not hasattr(chatkit.types, "StructuredInputItem"), reason="this ChatKit has no forms")
     async def test_a_form(self) -> None:
-        """One answer, several, and none."""
+        """Each question of a form can be given one answer, several, or none."""
         questions = [{"id": f"q{n}", "type": "freeform", "question": "?"} for n in (1, 2, 3)]
         form = streams(lambda thread: done(chatkit.types.StructuredInputItem, thread, "f_1", inputs=questions))
         browser = FakeBrowser(Server(form, nothing))
@@ -169,7 +169,7 @@ class TestPage:
         assert ["Oh"] == [error["message"] for error in browser.errors]
 
     async def test_items_change_as_events_say(self) -> None:
-        """Added, updated, replaced, removed."""
+        """A page adds, updates, replaces and removes its items as the events say."""
 
         def update(item_id: str, **fields: Any) -> ThreadItemUpdatedEvent:
             return ThreadItemUpdatedEvent.model_validate({"item_id": item_id, "update": fields})

@@ -36,7 +36,7 @@ class TestStop:
         assert [0, 0, 0] == counts
 
     async def test_the_server_is_cancelled_where_it_waits(self) -> None:
-        """As by a web server; what it would have sent is not seen, and what it sent is not acted upon."""
+        """Stop cancels the server where it waits, as a web server does, and calls that had arrived are not executed."""
         reached = []
 
         async def body(thread: Any) -> AsyncIterator[Any]:
@@ -75,7 +75,7 @@ class TestStop:
         assert ["begun"] == cleaned
 
     async def test_after_so_many_events(self) -> None:
-        """The event after them is not seen."""
+        """A Stop after a number of events lets the page see no later event."""
         browser = FakeBrowser(Server(says("Hello")))
         browser.stop(at=2)
 
@@ -85,7 +85,7 @@ class TestStop:
         assert "stops     after 2 events" in str(browser.transcript)
 
     async def test_while_the_server_works(self) -> None:
-        """Another task presses Stop while nothing comes."""
+        """Another task can press Stop while the server works and sends nothing."""
         server, browser, sending = await waiting_for_ever()
 
         browser.stop()
@@ -132,7 +132,7 @@ class TestStop:
 
     @pytest.mark.parametrize(("how", "at"), [("stop", "notice"), ("stop", 100), ("drop", 100)])
     async def test_a_cut_that_is_never_reached_fails_the_test(self, how: str, at: Any) -> None:
-        """It did not try what it was written for; the error has the events that came, and the cut is gone."""
+        """A stop or drop that is never reached fails the test, lists the events that came, and is then gone."""
         browser = FakeBrowser(Server(asks(), says("One", "msg_1"), says("Two", "msg_2")))
         getattr(browser, how)(at)
 
@@ -214,7 +214,7 @@ class TestStop:
             await asyncio.gather(browser.answer(), browser.post("threads.custom_action", action=action))
 
     async def test_it_may_be_set_while_a_tool_is_executed(self) -> None:
-        """Between two responses, that is the next one."""
+        """A Stop that is set while a tool is executed applies to the next response."""
 
         def shows(params: Any) -> None:
             browser.stop(at=1)
@@ -226,7 +226,7 @@ class TestStop:
         assert ([], True) == (browser.texts, str(browser.transcript).endswith("stops     after 1 events"))
 
     async def test_it_may_be_pressed_twice(self) -> None:
-        """By somebody who is impatient."""
+        """Pressing Stop twice cancels the server once."""
         server, browser, sending = await waiting_for_ever()
 
         browser.stop()
@@ -244,7 +244,7 @@ class TestStop:
             browser.drop(3)
 
     async def test_a_function_that_fails(self) -> None:
-        """It is told that it was the function, and for which event."""
+        """If the function of `stop(at=...)` raises, the error says so, and for which event."""
         browser = FakeBrowser(Server(nothing))
         browser.stop(at=lambda event: event["item"] == "x")
 
@@ -252,7 +252,7 @@ class TestStop:
             await browser.send("Go")
 
     async def test_a_function_is_asked_once_for_each_event(self) -> None:
-        """It may count."""
+        """The function of `stop(at=...)` is called once for each event, so that it may count them."""
         asked: list[str] = []
 
         def second(event: Any) -> bool:
@@ -267,7 +267,7 @@ class TestStop:
         assert ["thread.created", "thread.item.done"] == asked
 
     async def test_the_page_may_answer_all_the_same(self) -> None:
-        """What had arrived can be executed afterwards."""
+        """A call that had arrived before Stop can be executed afterwards."""
         server = Server(asks(), nothing)
         browser = FakeBrowser(server)
         browser.stop(at=4)

@@ -130,7 +130,7 @@ class TestFile:
         """)
 
     def test_eight_mebibytes_are_the_most(self, node: Node) -> None:
-        """As much is sent as the server takes by default."""
+        """`clientFile` refuses a file whose data URL is longer than 8 MiB, the most the server takes by default."""
         assert ["data:", "RangeError: the file is too large: 6291456 bytes"] == node(f"""
             {MADE}
             {THROWN}

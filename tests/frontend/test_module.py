@@ -43,7 +43,7 @@ class TestPath:
         assert frontend.path().with_suffix(".d.ts").is_file()
 
     def test_the_module_has_no_dependencies(self) -> None:
-        """It imports nothing, so that any page can load it from anywhere."""
+        """The client module imports nothing, so that any page can load it from anywhere."""
         assert "import " not in frontend.path().read_text("utf-8")
 
     def test_the_types_name_every_export(self, node: Node) -> None:
@@ -59,7 +59,7 @@ class TestTime:
     """A call whose params say how much time it has, as `_expires_in`."""
 
     def test_a_handler_does_not_see_the_stamps(self, node: Node) -> None:
-        """Neither the receipt nor the time is among the params of a handler; the call that was delivered keeps them."""
+        """The receipt and the time are taken out of a handler's params, and stay in the call that was delivered."""
         assert [{"at": 1}, True] == node("""
             const call = delivered("call_1", "pick", { at: 1, _expires_at: Date.now() + 9000, _expires_in: 9000 });
             const { result } = await withReceipts({ pick: (params) => params })(call);
@@ -215,7 +215,7 @@ class TestHandler:
         """)
 
     def test_it_may_be_async(self, node: Node) -> None:
-        """A promise is waited for."""
+        """A handler may return a promise, which is awaited."""
         assert {"_receipt": "call_1", "result": 42} == node("""
             return await withReceipts(async () => 42)(delivered("call_1"));
         """)
@@ -251,7 +251,7 @@ class TestHandler:
         ],
     )
     def test_wrong_options_are_refused(self, node: Node, options: str, message: str) -> None:
-        """A wrong option is said at once, too."""
+        """Wrong options of `withReceipts` are refused at once with a TypeError."""
         assert f"TypeError: {message}" == node(f"""
             try {{ withReceipts(() => 1, {options}); }} catch (error) {{ return String(error); }}
         """)
@@ -307,7 +307,7 @@ class TestErrors:
         ],
     )
     def test_whatever_is_thrown_is_an_answer(self, node: Node, thrown: str, message: str) -> None:
-        """It never throws or rejects: anything that is thrown becomes a sentence."""
+        """Whatever a handler throws or rejects with is answered as an error with a sentence, and never thrown."""
         assert [{"_receipt": "call_1", "error": message}] * 2 == node(f"""
             const thrown = {thrown};
             const throws = withReceipts(() => {{ throw thrown; }}, {{ onError, storage: null }});
@@ -370,7 +370,7 @@ class TestErrors:
         ],
     )
     def test_whatever_is_delivered_is_answered(self, node: Node, call: str, answer: object) -> None:
-        """It never throws or rejects, whatever it is called with."""
+        """A function made by `withReceipts` never throws or rejects, whatever it is called with."""
         assert answer == node(f"""
             return await withReceipts((call) => call.params, {{ onError }})({call});
         """)
@@ -417,7 +417,7 @@ class TestErrors:
 
 class TestOnce:
     def test_a_second_delivery_is_answered_from_memory(self, node: Node) -> None:
-        """One receipt is executed once."""
+        """A receipt is executed once, and each further delivery of it is answered from memory."""
         assert [[{"_receipt": "call_1", "result": 1}] * 3, 1] == node("""
             const pick = withReceipts(() => calls.push(1));
             const answers = [];
@@ -504,7 +504,7 @@ class TestOnce:
         """)
 
     def test_a_call_being_executed_is_never_forgotten(self, node: Node) -> None:
-        """However many receipts are answered meanwhile, a delivery of the running one waits for it."""
+        """A call being executed is never forgotten, however many receipts are answered meanwhile."""
         assert [{"_receipt": "slow", "result": "once"}] * 2 == node("""
             let finish;
             const slow = new Promise((resolve) => { finish = resolve; });
@@ -540,7 +540,7 @@ class TestStorage:
         """)
 
     def test_what_is_somebody_elses_is_left_alone(self, node: Node) -> None:
-        """Only keys that begin with our prefix are ever removed."""
+        """Only keys of the storage that begin with our prefix are ever removed."""
         assert ["theirs", None] == node("""
             const storage = new FakeStorage();
             storage.setItem("theirs", "theirs");
@@ -633,7 +633,7 @@ class TestStorage:
         """)
 
     def test_an_answer_too_big_is_remembered_by_the_page_alone(self, node: Node) -> None:
-        """It does not fit, and the others stay where they are."""
+        """An answer too big for the storage is remembered by the page alone, and removes no other answer."""
         assert [True, False, {"_receipt": "call_2", "result": 500}] == node("""
             const storage = new FakeStorage(400);
             const pick = withReceipts(() => calls.push(1) === 1 ? "small" : "x".repeat(500), { storage });

@@ -851,13 +851,13 @@ class TestItems:
         assert pending(A).arguments == after.items[0].arguments
 
     def test_a_stranger_gets_a_receipt_when_it_is_sent_again(self) -> None:
-        """Its receipt is made of the only id that it has."""
+        """The receipt of a call that nobody planned is made of the provider's id, the only id that it has."""
         [item] = CANCEL.decide(thread(plan(), stranger()), Resumed(ME)).items
 
         assert {"of": "f", RECEIPT: receipt_for(THREAD, "provider's f")} == item.arguments
 
     def test_without_receipts_a_call_goes_out_as_it_is(self) -> None:
-        """Its arguments are those of the plan."""
+        """Without receipts the arguments of a released call are those of the plan."""
         [item] = BARE.decide(thread(plan(A)), Resumed(ME)).items
 
         assert {"of": "a"} == item.arguments
@@ -881,7 +881,7 @@ class TestItems:
         assert pending(A).model_copy(update={"status": "completed", "output": stored}) == item
 
     def test_without_receipts_an_answer_is_stored_as_it_came(self) -> None:
-        """Whatever it holds is the application's."""
+        """Without receipts an answer is stored as it came, even if it has a `_receipt` of its own."""
         posted = {RECEIPT: "theirs", "result": 1}
 
         [item] = BARE.decide(thread(plan(A), pending(A, receipt=False)), Answered(posted, ME)).items
@@ -904,7 +904,7 @@ class TestTime:
         ids=["the first time", "once more", "when it is over", "no limit", "a limit that is gone"],
     )
     def test_a_call_that_is_released(self, released: PlannedCall, expires_at: float | None) -> None:
-        """It begins with the first release; a later one goes on with it, unless it is over by then."""
+        """The time of a call begins with its first release, and begins anew only if it is over by a later one."""
         after = CANCEL.decide(thread(plan(released, B)), Resumed(ME))
 
         assert [expires_at, None] == [each.expires_at for each in after.plan.calls]
@@ -956,8 +956,8 @@ class TestSendingAgain:
         ],
         ids=["an older answer", "no last answer", "nothing is pending", "another event", "an answer recorded just now"],
     )
-    def test_anything_else(self, before: Thread, event: Event) -> None:
-        """Nothing is streamed for it."""
+    def test_nothing_else_is_sent_again(self, before: Thread, event: Event) -> None:
+        """Nothing is streamed again unless the last answer is repeated while a call is pending."""
         assert self.shown(CANCEL, before, event) is None
 
     def test_without_receipts(self) -> None:
@@ -1025,7 +1025,7 @@ class TestWhatThePlanRemembers:
         assert mark == CANCEL.decide(before, Ended(ME, 0, (A,))).plan.mark
 
     def test_a_body_without_calls_leaves_no_mark(self) -> None:
-        """There is nothing to look for."""
+        """A body that has asked for no calls leaves no mark in the plan, as there is nothing to look for."""
         assert "old" == CANCEL.decide(thread(plan(mark="old"), text("m")), Ended(ME, 0)).plan.mark
 
 
@@ -1043,7 +1043,7 @@ class TestIds:
         ids=["of a planned call", "of a planned call, further back", "of an item", "of an item that had to go"],
     )
     def test_an_item_id_that_is_taken(self, before: Thread) -> None:
-        """The call's own id is used in its place."""
+        """A new call whose item id is taken gets its own id in place of that one."""
         planned = CANCEL.decide(before, Ended(ME, 0, (A,))).plan.calls[-1]
 
         assert (A.id, A.call_id) == (planned.item_id, planned.call_id)
@@ -1060,7 +1060,7 @@ class TestIds:
         assert (A.item_id, A.id) == (planned.item_id, planned.call_id)
 
     def test_two_new_calls_under_one_id(self) -> None:
-        """The first has it, the second gets its own."""
+        """Of two new calls under one item id the first one keeps it, and the second one gets its own id."""
         twin = gets("b", base_item_id=A.base_item_id, call_id=A.call_id)
 
         first, second = CANCEL.decide(thread(plan()), Ended(ME, 0, (A, twin))).plan.calls
@@ -1068,7 +1068,7 @@ class TestIds:
         assert (A.item_id, A.call_id, B.id, B.id) == (first.item_id, first.call_id, second.item_id, second.call_id)
 
     def test_ids_that_are_free_are_kept(self) -> None:
-        """Nothing else of a call changes."""
+        """New calls whose ids are free are planned as they are."""
         assert [A, B] == list(CANCEL.decide(thread(plan()), Ended(ME, 0, (A, B))).plan.calls)
 
 
@@ -1076,7 +1076,7 @@ class TestRecorded:
     """An event is decided again if another worker comes in between: the plan may hold already what it asks for."""
 
     def test_what_a_body_has_asked_for_is_not_asked_for_twice(self) -> None:
-        """Everything else of its end is decided again."""
+        """If the end of a body is decided again, its calls are not asked for twice."""
         assert Ended(ME, 3) == recorded(Ended(ME, 3, (A, B)))
 
     def test_an_answer_that_is_recorded_is_not_recorded_in_the_next_call(self) -> None:

@@ -92,7 +92,7 @@ def test_what_must_not_be_written(check: Any, known: ThreadItem, item: ThreadIte
 
 @pytest.mark.parametrize("item", [PENDING, message("m")])
 def test_what_may_enter_a_thread(item: ThreadItem) -> None:
-    """A pending call, and whatever is no call."""
+    """A pending call, and any item that is not a call, may be added to a thread."""
     check_new(THREAD, item)
 
 
@@ -123,8 +123,8 @@ def test_what_says_the_same(known: ThreadItem | None, item: ThreadItem, *, is_sa
 
 
 class TestErrors:
-    def test_a_violation(self) -> None:
-        """It carries its data, and its sentence is made of them."""
+    def test_a_violation_carries_its_data(self) -> None:
+        """A violation carries its data, from the thread to the cure."""
         error = violation(THREAD, PENDING, "pending", "gone", "Do not.")
 
         assert (THREAD, "tc_a", "provider's a", "pending", "gone", "Do not.") == (
@@ -143,8 +143,8 @@ class TestErrors:
 
         assert f"A call changes once, from pending to completed: {cure}" == error.cure
 
-    def test_a_second_pending_call(self) -> None:
-        """It names the call that is in the way, and how to queue."""
+    def test_the_error_for_a_second_pending_call(self) -> None:
+        """The error for a second pending call names the call that is in the way, and says how to queue."""
         error = second_pending(THREAD, PENDING, pending(gets("b")))
 
         assert ("no item", "pending", "tc_a") == (error.was, error.becomes, error.item_id)

@@ -110,7 +110,7 @@ class TestDocument:
         assert () == Body(by="me", until=1.0, sees=0).holds
 
     def test_the_format_is_pinned(self) -> None:
-        """This is the format of version 2: documents like this one are in people's databases."""
+        """The text of a plan of version 2 is pinned, because documents like it are in people's databases."""
         document = (
             '{"version":2,"finished":4,"answers":3,"told":2,"last":"call_0","turn":"msg_0","mark":"tc_0",'
             '"removed":["tc_x"],"body":{"by":"run","until":9.5,"sees":2,"holds":["call_2"]},"lease":"worker",'
@@ -311,8 +311,8 @@ class TestCalls:
     CALLS = (gets("a"), shows("b"), stops("c"))
 
     @pytest.mark.parametrize("calls", [Calls(CALLS), read(*plan(*CALLS).to_text().split("\n")).calls])
-    def test_they_are_a_sequence(self, calls: Calls) -> None:
-        """They can be counted, counted off, sliced and searched, whether they are text or not."""
+    def test_calls_are_a_sequence(self, calls: Calls) -> None:
+        """The calls of a plan can be counted, indexed, sliced and searched, whether they are text or not."""
         assert 3 == len(calls)
         assert list(self.CALLS) == list(calls)
         assert (gets("a"), stops("c"), [shows("b"), stops("c")]) == (calls[0], calls[-1], list(calls[1:]))
@@ -374,7 +374,7 @@ class TestCalls:
         assert ["tc_a", "tc_b", "tc_c"] == ids(calls)
 
     def test_calls_are_added(self) -> None:
-        """At the end, or before a place."""
+        """Calls are added at the end of the others, or before a place among them."""
         calls = Calls(self.CALLS)
 
         assert ["tc_a", "tc_b", "tc_c", "tc_y", "tc_z"] == ids(calls.adding([gets("y"), gets("z")]))
@@ -389,13 +389,13 @@ class TestPosition:
         """Calls that were made, and that were read."""
         return [Calls(calls), read(*plan(*calls).to_text().split("\n")).calls]
 
-    def test_of_a_call_by_its_item(self) -> None:
-        """Neither its own id nor the provider's counts."""
+    def test_only_the_id_of_its_item_finds_a_call(self) -> None:
+        """An item belongs to a call by the item's id: neither the call's own id nor the provider's counts."""
         for calls in self.both(gets("a"), gets("b")):
             assert [0, 1, None, None] == [calls.position(x) for x in ("tc_a", "tc_b", own_id("a"), "provider's a")]
 
-    def test_of_another_attempt(self) -> None:
-        """Only the item of the present attempt belongs to a call: those before had to go."""
+    def test_only_the_present_attempt_finds_a_call(self) -> None:
+        """Only the item of the present attempt belongs to a call: those of earlier attempts had to go."""
         for calls in self.both(gets("a"), gets("b", attempt=3)):
             found = [calls.position(item_id) for item_id in ("tc_b", "tc_b-2", "tc_b-3", "tc_b-4", "tc_a-3")]
 
@@ -439,7 +439,7 @@ class TestBody:
         assert is_alive is body(until=until).is_alive(NOW)
 
     def test_its_times_are_pinned(self) -> None:
-        """Workers of one deployment have to agree on them."""
+        """The times of a body are pinned, because workers of one deployment have to agree on them."""
         assert (120.0, 5.0) == (BODY_SECONDS, CLOCK_SKEW_SECONDS)
 
 
@@ -451,7 +451,7 @@ class TestPlan:
                 setattr(cast("Any", value), field, "x")
 
     def test_a_new_attempt_is_the_call_under_another_item(self) -> None:
-        """Only the item's id differs; what the receipt carries and what the provider knows stays."""
+        """A new attempt of a call differs only in the item's id; its own id and the provider's stay."""
         first = gets("a")
         second = first.new_attempt()
         third = second.new_attempt()
@@ -467,7 +467,7 @@ class TestPlan:
         assert ("x",) == plan().removing("x").removed
 
     def test_an_item_that_is_removed_again_counts_as_new(self) -> None:
-        """It is named once, and is not forgotten before those that had to go earlier."""
+        """An item that is removed again is remembered once, as the newest of the removed ones."""
         before = plan(removed=tuple(f"tc_{n}" for n in range(REMOVED_KEPT)))
 
         assert (*before.removed[1:], "tc_0") == before.removing("tc_0").removed
@@ -492,8 +492,8 @@ class TestPlan:
             plan(gets("a"), lease="x"),
         ],
     )
-    def test_anything_else_is(self, other: Plan) -> None:
-        """Every other difference has to be written."""
+    def test_every_other_difference_is_written(self, other: Plan) -> None:
+        """Every difference between two plans but their writers has to be written."""
         assert not other.is_same_as(plan(gets("a")))
 
     def test_what_a_call_does_not_say(self) -> None:

@@ -84,7 +84,7 @@ def test_a_final_state_is_final(state: State) -> None:
 
 
 def test_the_table_cannot_be_changed() -> None:
-    """Neither the table nor a row of it can be assigned to."""
+    """The table of transitions cannot be changed, and no row of it can."""
     before = table()
 
     with pytest.raises(TypeError, match="does not support item assignment"):
@@ -113,10 +113,10 @@ def test_every_state_can_be_reached() -> None:
 
 
 def test_the_states_are_called_what_users_read() -> None:
-    """Their texts are in logs, metrics and support pages: they are part of the contract."""
+    """The texts of the states are part of the contract, because they are in logs, metrics and support pages."""
     assert ["queued", "pending", "completed", "failed", "cancelled"] == [state.value for state in State]
 
 
 def test_the_changes_are_called_what_the_diagram_says() -> None:
-    """Their texts are in the documentation's table."""
+    """The texts of the changes are those in the documentation's table."""
     assert ["release", "answer", "fail", "cancel", "withdraw", "send again"] == [change.value for change in Change]

@@ -114,7 +114,7 @@ class TestReading:
         assert (THREAD, NOW, frozenset({"m0"})) == (found.id, found.now, found.gone)
 
     def test_an_empty_thread(self) -> None:
-        """There is no newest item and no message."""
+        """An empty thread has no newest item and no message."""
         found = Thread.read(THREAD, plan(), [], NOW, frozenset())
 
         assert ((), None, None) == (found.items, found.newest, found.message)
@@ -138,8 +138,8 @@ class TestAnswers:
             (plan(A, answers=3, told=3), [done(A)], 4, True),
         ],
     )
-    def test_they_are_counted(self, planned: Plan, items: list[Any], answers: int, *, has_news: bool) -> None:
-        """Those of the calls that have left the plan, and of the settled calls in it, if the model wants them."""
+    def test_wanted_answers_are_counted(self, planned: Plan, items: list[Any], answers: int, *, has_news: bool) -> None:
+        """Answers count if the model wants them: those of settled calls in the plan, and of calls that have left it."""
         found = thread(planned, *items)
 
         assert (answers, has_news) == (found.answers, found.has_news)
@@ -229,7 +229,7 @@ class TestStrays:
         assert found is found.without_strays()
 
     def test_what_had_to_go_goes_now(self) -> None:
-        """Its deletion was cut off, or it was written late; it is not remembered twice."""
+        """A pending item that had to go before is removed now, and is not remembered twice."""
         found = thread(plan(A, removed=("tc_z",)), pending(call("z")), pending(A)).without_strays()
 
         assert ((pending(A),), ("tc_z",), ["a pending"]) == (found.items, found.plan.removed, states(found, policy()))
@@ -241,7 +241,7 @@ class TestStrays:
         assert found is found.without_strays()
 
     def test_of_several_strangers_the_newest_stays(self) -> None:
-        """The page has been given that one last."""
+        """Of several pending calls that nobody planned the newest stays, because the page was given that one last."""
         found = thread(plan(), stranger("e"), stranger("f")).without_strays()
 
         assert ((stranger("f"),), ("tc_e",)) == (found.items, found.plan.removed)
@@ -255,22 +255,22 @@ class TestStrays:
         assert ((stranger(),), ("tc_a",)) == (found.items, found.plan.removed)
 
     def test_of_two_planned_calls_the_older_waits_for_the_newer(self) -> None:
-        """It is not taken for answered because the newer one comes later in the plan: it goes out again after that."""
+        """Of two pending calls of the plan the older one does not count as answered: it waits for the newer one."""
         found = thread(plan(A, B, D), pending(A), pending(B)).without_strays()
 
         assert ["b pending", "a-2 queued", "d queued"] == states(found, policy())
         assert (0, ("tc_a",)) == (found.answers, found.plan.removed)
 
     def test_of_three_planned_calls_the_older_ones_keep_their_order(self) -> None:
-        """They go out again in the order of the plan."""
+        """Of three pending calls of the plan the two older ones wait for the newest, in the order of the plan."""
         found = thread(plan(A, B, D), pending(A), pending(B), pending(D)).without_strays()
 
         assert ["d pending", "a-2 queued", "b-2 queued"] == states(found, policy())
 
 
 class TestWithdrawing:
-    def test_a_planned_call(self) -> None:
-        """Its item goes, and is remembered; the call waits in its place for a new attempt."""
+    def test_withdrawing_a_planned_call(self) -> None:
+        """A planned call that is withdrawn waits in its place for a new attempt; its item goes, and is remembered."""
         before = thread(plan(A, B), done(call("z")), pending(A))
 
         found = before.withdrawing(before.items[0])
@@ -287,16 +287,16 @@ class TestWithdrawing:
         assert ["a-3 queued"] == states(found, policy())
         assert ((), ("tc_a-2",)) == (found.items, found.plan.removed)
 
-    def test_a_call_that_nobody_planned(self) -> None:
-        """Only its item goes."""
+    def test_withdrawing_a_call_that_nobody_planned(self) -> None:
+        """Withdrawing a call that nobody planned removes its item, and leaves the calls of the plan alone."""
         before = thread(plan(B), done(A), stranger(), adopts=False)
 
         found = before.withdrawing(before.items[0])
 
         assert (["b queued"], ("tc_f",)) == (states(found, policy()), found.plan.removed)
 
-    def test_a_call_before_one_that_was_answered(self) -> None:
-        """It waits behind that one: in its old place it would count as finished, and be lost."""
+    def test_withdrawing_a_call_before_one_that_was_answered(self) -> None:
+        """A call withdrawn before an answered one waits behind that, because it would count as finished before it."""
         before = thread(plan(A, B, D), pending(A), done(B), adopts=False)
 
         found = before.withdrawing(before.items[1])
@@ -345,8 +345,8 @@ class TestHaving:
 
 
 class TestReleasing:
-    def test_the_item(self) -> None:
-        """It is what ChatKit's own slot would have made, under the ids of the plan."""
+    def test_releasing_a_call_adds_its_item(self) -> None:
+        """A released call's item is what ChatKit's own slot would have made, under the ids of the plan."""
         found = thread(plan(A)).releasing(A, {"n": 1})
 
         item = found.items[0]
@@ -383,7 +383,7 @@ class TestAtRest:
     """The plan as it is kept: finished calls leave it."""
 
     def test_finished_calls_leave(self) -> None:
-        """They are counted, as are their answers; the last one's id, message and item are remembered."""
+        """Finished calls leave the plan, which counts them and their answers and remembers the last one."""
         planned = plan(A, shows("c", turn="msg_3"), B, finished=2, answers=1, last="x", turn="msg_1", mark="m")
 
         found = thread(planned, done(A), done(C), pending(B)).at_rest
@@ -391,7 +391,7 @@ class TestAtRest:
         assert plan(B, finished=4, answers=2, last=C.id, turn="msg_3", mark="tc_c") == found
 
     def test_if_none_has_finished_nothing_changes(self) -> None:
-        """The counts, and what is remembered, stay."""
+        """If no call has finished, the plan keeps its counts and what it remembers."""
         planned = plan(A, B, finished=2, answers=1, told=1, last="x", turn="msg_1", mark="m")
 
         assert planned == thread(planned, pending(A)).at_rest
@@ -408,7 +408,7 @@ class TestAtRest:
         ids=["nothing is left", "nothing was left", "an answer is to be told", "a body is at work", "a call waits"],
     )
     def test_when_a_plan_is_over(self, planned: Plan, items: list[Any], finished: int) -> None:
-        """Its calls are counted until nothing is left to do and to tell; then the count starts anew."""
+        """Finished calls count until there is nothing left to do and to tell the model; then the count starts anew."""
         assert finished == thread(planned, *items).at_rest.finished
 
     @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ class TestAtRest:
         ids=["at work", "its time is over", "its clock is ahead"],
     )
     def test_the_body_of_a_dead_worker_leaves(self, until: float, *, is_kept: bool) -> None:
-        """It would keep the plan from being over for ever."""
+        """The body of a dead worker leaves the plan, which would otherwise never be over."""
         at_work = body(until=until)
 
         assert (at_work if is_kept else None) == thread(plan(A, body=at_work), pending(A)).at_rest.body
@@ -439,7 +439,7 @@ class TestAtRest:
         assert (found.answers, A.id) == (found.without_finished().answers, found.without_finished().plan.last)
 
     def test_a_thread_without_finished_calls_stays(self) -> None:
-        """There is nothing to drop: it is the same value."""
+        """Dropping the finished calls of a thread that has none gives the same value."""
         found = thread(plan(A, B), pending(A))
 
         assert found is found.without_finished()
@@ -456,20 +456,20 @@ class TestWrites:
         assert [] == self.BEFORE.planning(told=7).writes_after(self.BEFORE)
 
     def test_an_item_that_is_gone_is_deleted(self) -> None:
-        """It is deleted under its id."""
+        """An item that is gone from the thread is deleted from the store."""
         after = self.BEFORE.withdrawing(self.BEFORE.items[0])
 
         assert [Write("delete", pending(A))] == after.writes_after(self.BEFORE)
 
     def test_an_item_that_is_new_is_added(self) -> None:
-        """It is added as it will be stored."""
+        """An item that is new in the thread is added to the store as it is."""
         before = thread(plan(A))
         after = before.releasing(A, {})
 
         assert [Write("add", after.items[0])] == after.writes_after(before)
 
     def test_an_item_that_has_changed_is_completed(self) -> None:
-        """Nothing else ever changes in an item."""
+        """An item that has changed is written as completed, because nothing else ever changes in an item."""
         after = self.BEFORE.completing(done(A))
 
         assert [Write("complete", done(A))] == after.writes_after(self.BEFORE)
@@ -502,7 +502,7 @@ class TestTransitions:
         ] == list(transitions(before, after, policy().has_failed))
 
     def test_a_call_that_was_sent_again(self) -> None:
-        """It stays pending, and is named by its new attempt."""
+        """A call that was sent again stays pending, and is announced under its new attempt."""
         before = thread(plan(A, B), pending(A))
         withdrawn = before.withdrawing(before.items[0])
         after = withdrawn.releasing(withdrawn.plan.calls[0], {})
@@ -510,8 +510,8 @@ class TestTransitions:
         expected = Transition(A.new_attempt(), 0, State.PENDING, State.PENDING, Change.SEND_AGAIN, RELEASED)
         assert [expected] == list(transitions(before, after, policy().has_failed))
 
-    def test_new_calls(self) -> None:
-        """They are announced without a previous state, all of them before the first is released."""
+    def test_new_calls_are_announced_before_a_release(self) -> None:
+        """New calls are announced without a previous state, all of them before the first one is released."""
         before = thread(plan(A, finished=1), done(A))
         after = before.planning(calls=before.plan.calls.adding([B, C])).releasing(B, {})
 
@@ -519,8 +519,8 @@ class TestTransitions:
             before, after, policy()
         )
 
-    def test_a_cancelled_call(self) -> None:
-        """It is gone from the plan, and was not finished."""
+    def test_calls_that_are_gone_are_cancelled(self) -> None:
+        """A call that is gone from the plan without an answer is announced as cancelled."""
         before = thread(plan(A, B, C), pending(A))
         after = before.withdrawing(before.items[0]).planning(calls=plan().calls)
 
@@ -529,21 +529,21 @@ class TestTransitions:
         )
 
     def test_a_finished_call_that_leaves_the_plan(self) -> None:
-        """Nothing has happened to it."""
+        """A finished call that leaves the plan is not announced, because nothing has happened to it."""
         before = thread(plan(A, B), done(A))
 
         assert [] == changes(before, before.without_finished(), policy())
 
     @pytest.mark.parametrize(("output", "becomes"), [(7, "completed"), ("no number", "failed")])
     def test_a_call_that_was_answered_and_has_left_the_plan(self, output: Any, becomes: str) -> None:
-        """Its item says what has become of it: it was not cancelled."""
+        """A call that was answered and has left the plan is announced as its item says, and not as cancelled."""
         before = thread(plan(A, B), pending(A))
         after = before.completing(done(A, output)).without_finished()
 
         assert [f"a 0: pending -> {becomes}"] == changes(before, after, policy())
 
     def test_a_call_that_has_left_with_its_item_pending_is_cancelled(self) -> None:
-        """Only an answer finishes a call."""
+        """A call that leaves the plan with its item pending is cancelled, because only an answer finishes a call."""
         before = thread(plan(A, B), pending(A))
 
         assert ["a 0: pending -> cancelled"] == changes(before, before.planning(calls=plan(B).calls), policy())
@@ -584,7 +584,7 @@ class TestTransitions:
             list(transitions(before, after, policy().has_failed))
 
     def test_an_item_that_nobody_planned_is_not_announced(self) -> None:
-        """It is no call of ours."""
+        """An item that nobody planned is not announced when it goes, because it is no call of ours."""
         before = thread(plan(A), pending(A), stranger(), adopts=False)
         after = replace(before, items=before.items[1:])
 

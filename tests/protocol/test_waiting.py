@@ -760,14 +760,14 @@ class TestTheStateOfARun:
 
         assert after.at_rest.state is None
 
-    def test_a_message_drops_it(self) -> None:
-        """A message drops it: it does not know the message."""
+    def test_a_message_drops_the_state(self) -> None:
+        """A message drops the state of a run, which does not know the message."""
         before = thread(plan(A, tools=(T,), state="s"), pending(A), message("m"))
 
         assert CANCEL.decide(before, Wrote("m", by=ME)).at_rest.state is None
 
-    def test_a_form_drops_it(self) -> None:
-        """What was filled in drops it: it does not know that."""
+    def test_a_form_drops_the_state(self) -> None:
+        """A form that is filled in drops the state of a run, which does not know the form's answers."""
         before = thread(plan(tools=(waits(ONE, had(A)),), state="s"), done(A))
 
         assert CANCEL.decide(before, FilledIn(by=ME)).at_rest.state is None
@@ -891,7 +891,7 @@ class TestThreads:
         assert ([ONE], ["tc_a"]) == ([item.id for item in reached.outputs], [item.id for item in reached.items])
 
     def test_a_plan_with_a_tool_is_not_over(self) -> None:
-        """As long as a tool waits, the calls that were answered count."""
+        """While a tool waits the plan is not over, and the calls that were answered count."""
         answered = thread(plan(A, tools=(T,)), done(A))
 
         assert (1, 1) == (answered.at_rest.finished, len(answered.at_rest.tools))

@@ -229,8 +229,8 @@ class TestItIsNotLost:
 
 
 class TestNobodySeesIt:
-    async def test_in_a_run(self, store: Store[Any]) -> None:
-        """Neither `respond`'s thread nor the AgentContext's has the key, in the first run or in a later one."""
+    async def test_no_run_sees_the_plan(self, store: Store[Any]) -> None:
+        """The plan's key is not in `respond`'s thread or the AgentContext's, in the first run or in a later one."""
         seen: list[dict[str, Any]] = []
 
         async def looks(server: Any, context: Any) -> AsyncIterator[Any]:

@@ -211,7 +211,7 @@ class TestTheWord:
         assert [{"_receipt": "INV-77", "paid": True}] == await outputs(chat)
 
     async def test_an_answer_may_use_it_too(self) -> None:
-        """Where no receipt went out, nothing is taken apart."""
+        """An answer to a call without a receipt is stored as it is, even if it has a `_receipt` of its own."""
         _, chat = scripted(PlainStore(), asks(anything()), says("done"))
         await chat.say("go")
 

@@ -49,7 +49,7 @@ async def test_a_document_that_cannot_be_read_says_so() -> None:
 
 
 def test_the_error_of_a_damaged_document_is_one_line() -> None:
-    """Neither the id nor the reason can break the line of the log."""
+    """The error of a damaged document is one line, whatever its id and the reason hold."""
     damaged = DamagedDocumentError("Item", FORGED, f"metadata.{FORGED}: wrong")
 
     assert re.match(rf"Item {SHOWN} is stored, but cannot be read: metadata\.{SHOWN}: wrong\.", str(damaged))

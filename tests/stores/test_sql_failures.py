@@ -357,7 +357,7 @@ class TestAway:
         ],
     )
     async def test_a_database_that_is_not_there(self, url: str) -> None:
-        """It is an error that names what was tried and where, and never the password."""
+        """The error for a database that is not there names what was tried and where, and never the password."""
         store = SQLStore[Any].from_url(url, time_limit=2)
         for attempt in (store.create_schema(), store.load_thread("thr", None), store.save_thread(thread(), None)):
             with pytest.raises(StoreUnavailableError, match=r"Could not .* in postgresql\+asyncpg://.*/chat") as away:

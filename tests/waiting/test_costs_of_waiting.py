@@ -87,7 +87,7 @@ def make(request: pytest.FixtureRequest) -> Any:
 
 class TestOperations:
     async def test_an_answer_after_which_the_tool_asks_again(self, make: Any) -> None:
-        """Such an answer costs at most nine operations, all counted."""
+        """An answer after which the tool asks again costs at most nine operations of the store."""
         measured = await costs(make, 10)
 
         assert max(cost.total() for cost in measured) <= LIMIT

@@ -229,7 +229,7 @@ class TestFailureErrorFunction:
         assert ("output", "It went wrong: ValueError") == page.seen_by_model[-1]
 
     async def test_of_a_failed_answer(self, store: Store[Any]) -> None:
-        """It gets a CallFailedError that the body does not catch."""
+        """failure_error_function= is given the CallFailedError of a failed answer that the body does not catch."""
         page = self.page(store, failure_error_function=text_for_the_model)
 
         await page.say()
@@ -238,7 +238,7 @@ class TestFailureErrorFunction:
         assert ("output", "It went wrong: CallFailedError") == page.seen_by_model[-1]
 
     async def test_within_the_run(self, store: Store[Any]) -> None:
-        """It makes the text of an error before the first ask as well, once."""
+        """failure_error_function= makes the text of an error before the first ask as well, once."""
         texts: list[str] = []
 
         def text(ctx: RunContextWrapper[Any], error: Exception) -> str:

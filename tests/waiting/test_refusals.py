@@ -139,7 +139,7 @@ class TestTools:
         assert NO_TOOL_THAT_WAITS == await refusal_on(page, log)
 
     async def test_a_tool_that_cannot_ask_needs_no_receipts(self) -> None:
-        """Such a tool does not turn receipts on: what it enqueues has no `_receipt` in its params."""
+        """A tool that cannot ask does not turn receipts on: the params of what it enqueues have no `_receipt`."""
 
         async def enqueues(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
             sequencer.enqueue(ctx, animation(state="start"))

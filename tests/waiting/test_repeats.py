@@ -300,8 +300,8 @@ class TestAnAnswerWhileTheModelRuns:
         assert ("output", "Ada, Grace") == page.seen_by_model[-1]
 
     @pytest.mark.fails
-    async def test_that_run_fails(self, store: Store[Any]) -> None:
-        """If that run fails, the tool goes on all the same: a repeat of the answer brings what it asks for next."""
+    async def test_the_run_for_a_message_fails(self, store: Store[Any]) -> None:
+        """If the run for a message fails, the tool goes on: a repeated answer brings what it asks for next."""
         page, began, may_end = self.page(store, RuntimeError("away"), speaks("Good."))
 
         await page.say("go")

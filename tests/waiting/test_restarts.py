@@ -192,7 +192,7 @@ class TestDeathBetweenTheAnswerAndTheWaking:
 
     @pytest.mark.fails
     async def test_a_message_with_keep(self, store: Store[Any]) -> None:
-        """With "keep" a message then wakes the tool, which asks on; the model answers the message meanwhile."""
+        """With "keep" a message wakes a tool that a dead worker did not wake, and the model answers it meanwhile."""
         page = Waiting(
             store, [[calls("twice")], speaks("Patience."), speaks("Good.")], tool(twice), on_user_message="keep"
         )

@@ -126,7 +126,7 @@ class TestCounts:
 
     @pytest.mark.parametrize(("server", "at_most"), [(Ours, 2300), (OursWaits, 4700), (Plain, 600)])
     async def test_bytes(self, server: type[Ours], at_most: int) -> None:
-        """A request writes no more than a known number of bytes of JSON, threads and plans included."""
+        """On average a request writes no more than a known number of bytes of JSON, threads and plans included."""
         counted = await counts.operations(server)
 
         assert 0 < counted["bytes_written"] <= at_most

@@ -95,7 +95,7 @@ suite: $(READY)
 	$(PYTEST) $(PARALLEL) $(TESTS)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
-SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend site test_api.py test_bench.py test_typescript.py)
+SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend site test_api.py test_bench.py test_package_page.py test_typescript.py)
 # the stores and the pure core are tried with the oldest and the newest ChatKit: what changes in between is what a server meets
 BETWEEN = $(SUBSET) $(addprefix --ignore=tests/,protocol stores)
 

@@ -20,6 +20,7 @@ from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.otel import instrument
 from chatkit_clienttools.stores import MemoryStore
+from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.merak import calls, selection, speaks
 from tests.helpers.waiting import Ctx, Waiting, animation, choose, stop, tool
 
@@ -275,6 +276,9 @@ class TestOutcomes:
 
         assert "unchecked_answer" == otel.error_type_of(event)
 
+    @pytest.mark.skipif(
+        CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before we are asked"
+    )
     async def test_a_cancelled_call(self, watched: Watched) -> None:
         """A call that the user's message cancels at the browser is a span without an error; the rest was never sent."""
 
@@ -291,6 +295,9 @@ class TestOutcomes:
         assert "cancelled" == (span.attributes or {})["chatkit_clienttools.outcome"]
         assert ("UNSET", (0, 2)) == (span.status.status_code.name, watched.seconds(span))
 
+    @pytest.mark.skipif(
+        CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before we are asked"
+    )
     async def test_a_required_call(self, watched: Watched) -> None:
         """A required call that waits while the user's message is answered is sent again, and is one span."""
 
@@ -368,10 +375,17 @@ class TestMetrics:
 
     async def test_no_call_stays_open(self, watched: Watched) -> None:
         """A call that was answered, has failed or was cancelled is not open any more, also one that was never sent."""
-        page = watched.page(tool(enqueues), tool(chooses), steps=[[calls("chooses")], speaks("Oh.")])
+        steps = [
+            [calls("chooses")],
+            speaks("Oh."),
+            [calls("enqueues")],
+            speaks("Done."),
+            [calls("chooses")],
+            speaks("Bye."),
+        ]
+        page = watched.page(tool(enqueues), tool(chooses), steps=steps)
         await page.say()
         await page.fail()
-        page.server.model.extend([[calls("enqueues")], speaks("Done."), [calls("chooses")], speaks("Bye.")])
         await page.say("go on")
         await page.answer()
         await page.answer()

@@ -34,7 +34,8 @@ def _passes(release: str, suite: list[str]) -> bool:
         passed = _run([*PIP, "install", "--quiet", *pins, f"openai-chatkit=={release}"], output) and _run(
             [sys.executable, "-m", "pytest", *suite], output
         )
-    outcome = log.read_text("utf-8").strip().rpartition("\n")[2].strip("= ")
+    said = log.read_text("utf-8").splitlines()
+    outcome = next((line.strip("= ") for line in reversed(said) if line.startswith("==")), said[-1])
     print(f"{release:8}{'ok    ' if passed else 'FAILED'}  {outcome}", flush=True)
     if not passed:
         print(f"{'':8}{log.relative_to(ROOT)}", flush=True)

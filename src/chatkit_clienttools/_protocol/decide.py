@@ -155,13 +155,13 @@ class Tool(Protocol):
 class Policy:
     """The rules of one sequencer."""
 
-    tool: Callable[[str], Tool] = field(repr=False)
+    tool: Callable[[str], Tool]
     keeps: bool
     """Whether calls stay open when the user writes."""
     aborts: bool
     """Whether a call that fails cancels those behind it."""
     receipts: bool
-    taken: Callable[[str, Any], Any] = field(default=lambda _, output: output, repr=False)
+    taken: Callable[[str, Any], Any] = field(default=lambda _, output: output)
     """What is stored of an answer to a tool: the answer, or why it was refused."""
 
     def decide(self, thread: Thread, event: Event) -> Thread:  # noqa: C901, PLR0911  one for each event

@@ -154,7 +154,7 @@ class Calls(Sequence[PlannedCall]):
 
     def keeping(self, keep: Callable[[PlannedCall], bool]) -> Calls:
         """Return the calls for which `keep` is true."""
-        return Calls([call for call in self if keep(call)], self._thread_id)
+        return Calls([call for call in self if keep(call)])
 
     def replacing(self, position: int, call: PlannedCall, *, at: int) -> Calls:
         """Return the calls without the one at a place, and with another one, which then is at the place `at`."""
@@ -333,6 +333,6 @@ def _parsed(model: type[Any], line: str, thread_id: str) -> Any:
         return model.model_validate_json(line)
     except ValidationError as error:
         # name the first damaged field without its value: a plan holds what users did
-        first = error.errors(include_input=False, include_url=False)[0]
+        first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise DamagedPlanError(thread_id, f"{where}: {first['msg']}" if where else first["msg"]) from None

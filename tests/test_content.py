@@ -266,17 +266,19 @@ class TestWhoGetsTheBytes:
         assert gone == other.shown()[-1]
         assert gone == page.shown()[-1]
 
-    async def test_outside_of_a_request(self) -> None:
-        """Without a request nobody knows the store: the error says how to convert an item then."""
+    async def test_outside_of_a_request(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Without a request nobody knows the store: the log says once how to convert an item then."""
         page = Page(enqueues(image))
         await page.answer(await page.chat.say("Look"), IMAGE)
         item = next(each for each in await page.chat.items() if each.type == "client_tool_call")
         converter = ClientToolConverter(page.sequencer)
 
-        with pytest.raises(UsageError, match=r"await with_content\(store, item, context\)"):
-            await converter.to_agent_input(item)
-
         read: Any
+        for _ in range(2):
+            [_, read] = await converter.to_agent_input(item)
+
+        assert '"[image 1]"\n[image that is gone]' == read["output"]
+        assert 1 == sum("await with_content(store, item, context)" in message for message in caplog.messages)
         [_, read] = await converter.to_agent_input(await with_content(page.store, item, None))
         assert SHOWN in read["output"]
 

@@ -13,10 +13,8 @@ from openai.types.responses.response_input_item_param import FunctionCallOutput
 from ._protocol.outputs import output_in
 from ._step.lookup import current_body, current_run
 from .content import is_content, loaded
-from .errors import UsageError
 from .media import ClientImage
 from .news import News, as_answers, call_id_of, marks_in, renamed, that_hold, waiting_in, with_outputs
-from .observe import log_and_return
 from .receipts import ASKED, answer_of, unstamped
 from .store import newest_items
 from .tools import is_error_report
@@ -241,15 +239,16 @@ class ClientToolConverter(ThreadItemConverter):
             return await self.resolve(media)
         run = current_run()
         if run is None:
-            raise log_and_return(UsageError(_NO_REQUEST))
+            self._sequencer.rules.warn_once(_NO_REQUEST)  # no error: any page can make up such a reference
+            return None
         url = await loaded(run.store, thread_id, media.reference, run.context)
         return url if url and media.could_be(url) else None
 
 
 _NO_REQUEST = (
     "An image or a file of this thread is kept by a MediaStore, and to_agent_input() was called outside of a request "
-    "to a ClientToolServer: first give each client tool call to `await with_content(store, item, context)` of "
-    "chatkit_clienttools.content"
+    "to a ClientToolServer: the model reads that it is gone. First give each client tool call to `await "
+    "with_content(store, item, context)` of chatkit_clienttools.content"
 )
 
 

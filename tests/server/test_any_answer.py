@@ -71,9 +71,13 @@ def damaged(draw: st.DrawFn) -> bytes:
 FOUND = {"_receipt": RECEIPT, "result": {"title": "a", "image": {"reference": "made up"}}}
 """What the fuzzer found: with a reference that nobody looks up, each run of the thread raised."""
 
+LIKE_A_CONTENT = {"_receipt": RECEIPT, "result": {"reference": f"content:{'0' * 32}:data:image/png;base64"}}
+"""What a later search found: a reference that looks like one of a `MediaStore`."""
+
 
 @SHORT
 @example([posted(FOUND)])
+@example([posted(LIKE_A_CONTENT)])
 @given(st.lists(answers.map(posted), min_size=1, max_size=3))
 def test_any_json(bodies: list[bytes]) -> None:
     """Any JSON, and what JSON does not allow as NaN, is an answer or a failed call, and the conversation goes on."""

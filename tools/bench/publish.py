@@ -37,7 +37,10 @@ def table(taken: Taken) -> str:
         figure = f"**{ratio.value:.2f}**" if each.is_missed else f"{ratio.value:.2f}"
         cells = (each.name, each.against, f"{each.goal:.2f}", figure, report.spread(ratio), report.CLOCKS[each.by])
         lines.append(f"| {' | '.join((*cells, *amounts))} |")
+    missed = sum(each.is_missed for each in taken.results)
     lines += [
+        "",
+        f"{missed} of these {len(taken.results)} goals are missed: those in bold.",
         "",
         "| conversation | requests | model runs | reads | writes | bytes written per request | SQLite | PostgreSQL |",
     ]

@@ -274,8 +274,8 @@ class TestWhoGetsTheBytes:
         converter = ClientToolConverter(page.sequencer)
 
         read: Any
-        for _ in range(2):
-            [_, read] = await converter.to_agent_input(item)
+        await converter.to_agent_input(item)
+        [_, read] = await converter.to_agent_input(item)
 
         assert '"[image 1]"\n[image that is gone]' == read["output"]
         assert 1 == sum("await with_content(store, item, context)" in message for message in caplog.messages)

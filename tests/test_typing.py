@@ -195,20 +195,27 @@ async def waits(ctx: RunContextWrapper[MyContext], query: str) -> str:
     assert_type(await sequencer.ask(ctx, filtered(kind="team")), list[str])
     assert_type(await sequencer.ask(ctx, animation(state="start")), None)
     assert_type(await sequencer.ask(ctx, anything(whatever=1)), Any)
-    assert_type(await sequencer.ask(ctx, ClientToolCall(name="by_hand", arguments={})), Any)
     assert_type(await sequencer.step(ctx, search, query, limit=3), list[str])
     assert_type(await sequencer.step(ctx, count, [query]), int)
     assert_type(await sequencer.step(ctx.context, Index().find, query), Choice | None)
     assert_type(await sequencer.step(ctx, asyncio.sleep, 0), None)
 
-    await sequencer.ask(ctx, choose)  # type: ignore[call-overload]
+    await sequencer.ask(ctx, ClientToolCall(name="by_hand", arguments={}))  # type: ignore[arg-type]
+    await sequencer.ask(ctx, choose)  # type: ignore[arg-type]
     await sequencer.ask(ctx, choose(kind="teams"))  # type: ignore[arg-type]
-    await sequencer.ask(choose(kind="team"))  # type: ignore[call-overload]
+    await sequencer.ask(choose(kind="team"))  # type: ignore[call-arg, arg-type]
+    wrong: int = await sequencer.ask(ctx, choose(kind="team"))  # type: ignore[assignment, arg-type, unused-ignore]
     await sequencer.step(ctx, search, 3)  # type: ignore[call-overload]
     await sequencer.step(ctx, search, wrong=3)  # type: ignore[call-overload]
     await sequencer.step(ctx, search(query))  # type: ignore[call-overload]
     name: int = (await sequencer.ask(ctx, choose(kind="team"))).name  # type: ignore[assignment]
-    return str(name)
+    return str(name) + str(wrong)
+
+
+@sequencer.function_tool
+async def returns_another_type(ctx: RunContextWrapper[MyContext]) -> str:
+    """The type of an answer is checked where it is returned, too."""
+    return await sequencer.ask(ctx, choose(kind="team"))  # type: ignore[return-value, arg-type, unused-ignore]
 
 
 assert_type(waits, FunctionTool)

@@ -25,6 +25,8 @@ ErrorT = TypeVar("ErrorT", bound="UsageError")
 
 EventT = TypeVar("EventT")
 
+HERE = Path(__file__).parent
+
 logger = logging.getLogger("chatkit_clienttools")
 
 
@@ -165,6 +167,11 @@ def in_words(error: Exception, thread_id: str | None) -> BaseStreamError:
 
 
 def place_of(error: BaseException) -> str:
-    """Say in which line an error was raised, in brackets; nothing if it never was."""
-    last = traceback.extract_tb(error.__traceback__)[-1:]
+    """Say in which line an error was raised, in brackets; nothing if it never was.
+
+    That is the line of the application which called us, if the error is one of ours.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if HERE not in Path(frame.filename).parents]
+    last = (theirs or frames)[-1:]
     return "".join(f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in last)

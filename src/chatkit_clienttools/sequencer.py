@@ -208,11 +208,7 @@ class ClientToolSequencer:
             )
         return decorate if function is None else decorate(function)
 
-    @overload
-    async def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: Call[R]) -> R: ...
-    @overload
-    async def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: ClientToolCall) -> Any: ...
-    async def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: ClientToolCall) -> Any:
+    async def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: Call[R]) -> R:
         """Ask the browser, and wait for its answer: return it as the tool's result type.
 
         The body of the tool ends here if there is no answer yet, and begins again from the top when it has come, in
@@ -224,7 +220,8 @@ class ClientToolSequencer:
         """
         context = agent_context_of(ctx)
         self._check("ask()", call)
-        return await self._replay(context).ask(ctx, context, call)
+        answer: R = await self._replay(context).ask(ctx, context, call)
+        return answer
 
     @overload
     async def step(

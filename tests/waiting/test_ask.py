@@ -12,6 +12,7 @@ from agents import RunContextWrapper
 from chatkit.agents import AgentContext, ClientToolCall
 from pydantic import BaseModel
 
+from chatkit_clienttools import ClientTool
 from chatkit_clienttools.errors import CallCancelledError, StepFailedError
 from tests.helpers.merak import calls, speaks
 from tests.helpers.waiting import Choice, Waiting, animation, choose, chooses, stop, tool
@@ -72,7 +73,7 @@ class TestAsk:
         answers: list[Any] = []
 
         async def both(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            call: ClientToolCall = animation(state="start")
+            call: Any = animation(state="start")
             answers[:] = [await sequencer.ask(ctx, call)]
             answers.append(await sequencer.ask(ctx, choose(people=[])))
             return "done"
@@ -522,8 +523,8 @@ class TestOtherArguments:
         """A call of ChatKit's own class can be asked for: the answer comes as its tool declares it."""
 
         async def by_hand(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            answer = await sequencer.ask(ctx, ClientToolCall(name="choose_agent", arguments={"people": ["Ada"]}))
-            return repr(answer)
+            call: Any = ClientToolCall(name="choose_agent", arguments={"people": ["Ada"]})
+            return repr(await sequencer.ask(ctx, call))
 
         page = Waiting(store, [[calls("by_hand")], speaks("Good.")], tool(by_hand))
 
@@ -600,7 +601,7 @@ class TestUnusualAnswers:
         """An answer that counts as false is an answer: the tool goes on with it."""
 
         async def passes_on(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            return repr([await sequencer.ask(ctx, ClientToolCall(name="undeclared", arguments={})) for _ in range(2)])
+            return repr([await sequencer.ask(ctx, ClientTool("undeclared")()) for _ in range(2)])
 
         page = Waiting(store, [[calls("passes_on")], speaks("Good.")], tool(passes_on))
 

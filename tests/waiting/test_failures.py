@@ -126,7 +126,7 @@ class TestAFailedAnswer:
 
         [line] = [text for level, text in lines(log) if level == "WARNING"]
         assert line.startswith(
-            f"thread {page.chat.thread_id}: the tool chooses raised CallFailedError (replay.py, line "
+            f"thread {page.chat.thread_id}: the tool chooses raised CallFailedError (waiting.py, line "
         )
         assert "Countess" not in log.text
 

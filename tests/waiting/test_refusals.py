@@ -183,6 +183,28 @@ class TestTools:
 
 
 class TestBodies:
+    @pytest.mark.parametrize("waits_before", [False, True])
+    @pytest.mark.parametrize("forgotten", ["ask", "step"])
+    async def test_a_forgotten_await(
+        self, forgotten: str, log: pytest.LogCaptureFixture, *, waits_before: bool
+    ) -> None:
+        """A function that returns `ask(...)` or `step(...)` without `await` is told so, and nothing goes out for it."""
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> Any:
+            if waits_before:
+                await sequencer.ask(ctx, animation(state="stop"))
+            if forgotten == "ask":
+                return sequencer.ask(ctx, animation(state="start"))
+            return sequencer.step(ctx, asyncio.sleep, 0)
+
+        page = page_with(tool(asks))
+        reply = await page.say()
+        if waits_before:
+            reply = await page.answer()
+
+        assert f"The tool asks returns a coroutine: write `await` before {forgotten}(...)" == refusal_in(log)
+        assert [] == reply.calls
+
     async def test_two_at_once(self, log: pytest.LogCaptureFixture) -> None:
         """Two asks at once are refused: which of them comes first would be another thing each time."""
 

@@ -8,6 +8,7 @@ has come to its end, the SDK invokes the tool, which returns what is known alrea
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -79,9 +80,20 @@ class GatedTool:
             if running is not None and running.tool is self:
                 return await running.go(args, kwargs)
             with transaction(self.name, current_queue()):
-                return await self.function(*args, **kwargs)
+                return await self.call(args, kwargs)
 
         return body
+
+    async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function; what it returns has to be more than the promise of a result."""
+        result = await self.function(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            result.close()
+            forgotten = result.__qualname__.rpartition(".")[2]
+            raise log_and_return(
+                UsageError(f"The tool {self.name} returns a coroutine: write `await` before {forgotten}(...)")
+            )
+        return result
 
     async def _gate(self, ctx: RunContextWrapper[Any], params: Any, call_id: str) -> bool:
         """Say whether the tool waits: the Agents SDK asks before it invokes it."""

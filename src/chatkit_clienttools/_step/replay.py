@@ -114,7 +114,7 @@ class Replay:
         self.has_run = True
         try:
             with transaction(self.tool.name, self._within.queue):
-                self._result = await self.tool.function(*args, **kwargs)
+                self._result = await self.tool.call(args, kwargs)
                 self._check_that_it_may_return()
         except Exception as error:  # noqa: BLE001  it is raised again where the Agents SDK expects it
             self._error = self._error or error

@@ -65,8 +65,30 @@ def serve(host: str, port: int, workers: int) -> None:
             timeout_graceful_shutdown=1,
             timeout_worker_healthcheck=STARTING,  # or a worker that is slow to start is killed, again and again
         )
-        Multiprocess(config, sockets=[listening]).run()  # it starts a worker that was killed again, even the only one
+        Supervisor(config, sockets=[listening]).run()  # it starts a worker that was killed again, even the only one
         print()  # after ^C
+
+
+class Supervisor(Multiprocess):
+    """Starts a dead worker again at once, also one that dies while it is asked whether it is well.
+
+    uvicorn keeps the worker's end of their pipe open. So it would wait for an answer of the dead, as long as a start may
+    take.
+    """
+
+    def init_processes(self) -> None:
+        """Start the workers."""
+        super().init_processes()
+        self._let_go()
+
+    def keep_subprocess_alive(self) -> None:
+        """Start the dead ones again."""
+        super().keep_subprocess_alive()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for process in self.processes:
+            process.child_conn.close()
 
 
 async def _try_out() -> None:

@@ -8,11 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
+from queue import Queue
 from typing import TYPE_CHECKING
 
 import pytest
+import uvicorn
+import uvicorn.supervisors.multiprocess
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -92,6 +97,36 @@ def test_it_serves_until_ctrl_c() -> None:
 
 
 @pytest.mark.long
+def test_a_worker_that_dies_while_it_is_asked_is_not_waited_for() -> None:
+    """A worker that is killed before it has said that it is well counts as dead at once, not after a minute."""
+    handlers = {each: signal.getsignal(each) for each in uvicorn.supervisors.multiprocess.SIGNALS}
+    supervisor = __main__.Supervisor(uvicorn.Config("examples.site:application", factory=True, workers=1), sockets=[])
+    supervisor.init_processes()
+    [worker] = supervisor.processes
+    pid = worker.process.pid
+    assert pid
+    try:
+        os.kill(pid, signal.SIGSTOP)  # so it cannot answer
+        asked: Queue[float] = Queue()
+
+        def ask() -> None:
+            began = time.monotonic()
+            worker.ping(timeout=60)
+            asked.put(time.monotonic() - began)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        os.kill(pid, signal.SIGKILL)
+
+        assert asked.get(timeout=30) < 30
+        asking.join()
+    finally:
+        worker.process.kill()
+        worker.process.join()
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+
+
 def test_a_demo_is_played_in_the_terminal() -> None:
     """Merak is played on plain ChatKit and with the library, side by side in 100 columns, without colour in a pipe."""
     played = ran("--play", "merak_search")

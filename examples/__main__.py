@@ -72,8 +72,8 @@ def serve(host: str, port: int, workers: int) -> None:
 class Supervisor(Multiprocess):
     """Starts a dead worker again at once, also one that dies while it is asked whether it is well.
 
-    uvicorn keeps the worker's end of their pipe open. So it would wait for an answer of the dead, as long as a start may
-    take.
+    uvicorn keeps the worker's end of their pipe open. So it would wait for an answer of the dead: as long as a start
+    may take.
     """
 
     def init_processes(self) -> None:

@@ -204,7 +204,7 @@ async def waits(ctx: RunContextWrapper[MyContext], query: str) -> str:
     await sequencer.ask(ctx, choose)  # type: ignore[arg-type]
     await sequencer.ask(ctx, choose(kind="teams"))  # type: ignore[arg-type]
     await sequencer.ask(choose(kind="team"))  # type: ignore[call-arg, arg-type]
-    wrong: int = await sequencer.ask(ctx, choose(kind="team"))  # type: ignore[assignment, arg-type, unused-ignore]
+    wrong: int = await sequencer.ask(ctx, choose(kind="team"))  # type: ignore[arg-type]
     await sequencer.step(ctx, search, 3)  # type: ignore[call-overload]
     await sequencer.step(ctx, search, wrong=3)  # type: ignore[call-overload]
     await sequencer.step(ctx, search(query))  # type: ignore[call-overload]
@@ -215,7 +215,7 @@ async def waits(ctx: RunContextWrapper[MyContext], query: str) -> str:
 @sequencer.function_tool
 async def returns_another_type(ctx: RunContextWrapper[MyContext]) -> str:
     """The type of an answer is checked where it is returned, too."""
-    return await sequencer.ask(ctx, choose(kind="team"))  # type: ignore[return-value, arg-type, unused-ignore]
+    return await sequencer.ask(ctx, choose(kind="team"))  # type: ignore[arg-type]
 
 
 assert_type(waits, FunctionTool)

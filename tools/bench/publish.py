@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent.parent.parent / "docs"
 BEGIN, END = "<!-- written by tools/bench/publish.py: begin -->\n", "<!-- written by tools/bench/publish.py: end -->\n"
 
-HEIGHT, LEFT, WIDTH, RIGHT = 22, 620, 300, 140
+HEIGHT, LEFT, WIDTH, RIGHT = 22, 800, 300, 140
+LEGEND = (
+    "Dashed line: the goal. Green: the goal lies within the spread of the figure, or is reached. Red: it is missed."
+)
 """Of the picture: a row, the place for names, the place for bars (three times the goal), the place for figures."""
 
 
@@ -65,11 +68,12 @@ def picture(results: Sequence[Result]) -> str:
             f'<rect x="{LEFT}" y="{top}" width="{min(part, 3) * WIDTH / 3:.1f}" height="14" fill="{color}"/>'
             f'<text x="{LEFT + WIDTH + 8}" y="{top + 11}">{each.ratio.value:.2f} (goal {each.goal:g})</text>'
         )
-    height = HEIGHT * len(results) + 12
+    height = HEIGHT * (len(results) + 1) + 12
+    legend = f'<text x="{LEFT - 8}" y="{height - 8}" text-anchor="end">{LEGEND}</text>'
     size = f'viewBox="0 0 {LEFT + WIDTH + RIGHT} {height}"'
-    line = f'<path d="M{goal} 2V{height - 2}" stroke="#888" stroke-dasharray="3"/>'
-    style = "<style>text{font:11px sans-serif;fill:#777}</style>"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{"".join(bars)}{line}</svg>\n'
+    line = f'<path d="M{goal} 2V{height - HEIGHT}" stroke="#888" stroke-dasharray="3"/>'
+    style = "<style>text{font:11px sans-serif;fill:#808080}</style>"
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{"".join(bars)}{line}{legend}</svg>\n'
 
 
 def main(arguments: list[str]) -> None:

@@ -22,6 +22,7 @@ from chatkit_clienttools._protocol.decide import (
     recorded,
 )
 from chatkit_clienttools._protocol.plan import BODY_SECONDS, Body, Plan
+from chatkit_clienttools.answers import EXPIRED, refusal
 from chatkit_clienttools.receipts import RECEIPT, receipt_for, unstamped
 from tests.protocol.values import (
     ME,
@@ -1108,6 +1109,16 @@ def test_a_body_claimed_in_an_attempt_that_was_overtaken_is_given_back(event: Ev
     found = thread(plan(S, answers=1, body=body(ME, sees=1, holds=[S])), message("m"))
 
     assert KEEP.decide(found.planning(body=None), event) == KEEP.decide(found, event)
+
+
+def test_what_is_stored_of_an_expired_call() -> None:
+    """A call whose time is over is answered by a sentence of ours, which says so."""
+    overdue = gets("a", expires_at=NOW - 1)
+
+    item = CANCEL.decide(thread(plan(overdue), pending(overdue)), Expired()).item(overdue)
+
+    assert item is not None
+    assert refusal(EXPIRED) == item.output
 
 
 def test_an_answer_is_stored_as_its_tool_wants_it() -> None:

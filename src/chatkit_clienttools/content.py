@@ -9,7 +9,7 @@ gets nothing that is not there already.
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, runtime_checkable
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from chatkit.types import ClientToolCallItem
 from typing_extensions import TypeVar
 
 from .errors import LifecycleViolationError, UsageError
-from .store import StoreWrapper, find_item, missing_methods
+from .store import StoreWrapper, find_item, problem_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -84,7 +84,7 @@ class MediaStore(StoreWrapper[TContext], Generic[TContext]):
     ) -> None:
         super().__init__(inner)
         kept_in = inner if content is None else content
-        problem = _problem_with(kept_in)
+        problem = problem_with(kept_in, METHODS)
         if problem:
             cure = "MediaStore(store, sequencer, FolderContent(path))"
             raise UsageError(f"MediaStore needs a ContentStore, and {problem}: {cure}")
@@ -149,16 +149,18 @@ class MediaStore(StoreWrapper[TContext], Generic[TContext]):
         if not tool.takes_media or tool.problem_with(item.output) is not None:
             return item, {}
         _, media = tool.media_in(item.output)
-        large = {each.data_url for each in media if each.data_url and len(each.data_url) >= self._min_bytes}
+        large = {each.data_url: each.data for each in media if each.data_url and len(each.data_url) >= self._min_bytes}
         kept: dict[str, bytes] = {}
 
         def referred_to(value: dict[str, Any]) -> dict[str, Any]:
             url = value.get("data_url")
-            head, _, encoded = url.partition(",") if isinstance(url, str) and url in large else ("", "", "")
-            if not head or len(head) > MAX_HEAD:
+            if not isinstance(url, str) or url not in large:
+                return value
+            head = url.partition(",")[0]
+            if len(head) > MAX_HEAD:
                 return value
             content_id = uuid4().hex
-            kept[content_id] = b64decode(encoded)
+            kept[content_id] = large[url]
             rest = {name: each for name, each in value.items() if name != "data_url"}
             return {**rest, "reference": f"content:{content_id}:{head}"}
 
@@ -166,14 +168,6 @@ class MediaStore(StoreWrapper[TContext], Generic[TContext]):
         if tool.problem_with(output) is not None:  # a type of the application's own that takes no references
             return item, {}
         return item.model_copy(update={"output": output}), kept
-
-
-def _problem_with(content: object) -> str | None:
-    """Why something cannot keep contents; None if it can."""
-    if isinstance(content, type):
-        return f"{content.__name__} is a class"
-    missing = missing_methods(content, METHODS)
-    return f"{type(content).__name__} has no {', '.join(missing)}" if missing else None
 
 
 class _Reference(NamedTuple):
@@ -195,6 +189,8 @@ def is_content(reference: str | None) -> bool:
 async def with_content(store: object, item: ClientToolCallItem, context: object) -> ClientToolCallItem:
     """Return an item with all that a `MediaStore` has taken out of its answer; what is gone stays a reference."""
     urls: dict[str, str] = {}
+    if not hasattr(store, "load_media"):  # no MediaStore: each answer of a tool that waited comes by here
+        return item
     for media in [each for each in _objects(item.output) if _reference_in(each)]:
         if url := await loaded(store, item.thread_id, media["reference"], context):
             urls[media["reference"]] = url

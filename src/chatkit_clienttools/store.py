@@ -199,10 +199,17 @@ def _copied(value: TValue) -> TValue:
 
 def refuse_what_is_no_store(store: object, who_wants: str) -> None:
     """Raise `UsageError` for a class where a store is needed, and for what lacks a method of a store."""
-    if isinstance(store, type):
-        raise UsageError(f"{who_wants} a store, and {store.__name__} is a class: {store.__name__}(...)")
-    if missing := missing_methods(store):
-        raise UsageError(f"{who_wants} a store, and {type(store).__name__} has no {', '.join(missing)}")
+    if problem := problem_with(store):
+        cure = f": {store.__name__}(...)" if isinstance(store, type) else ""
+        raise UsageError(f"{who_wants} a store, and {problem}{cure}")
+
+
+def problem_with(thing: object, methods: Collection[str] = METHODS) -> str | None:
+    """Why something does not have the methods of a store, or others; None if it has."""
+    if isinstance(thing, type):
+        return f"{thing.__name__} is a class"
+    missing = missing_methods(thing, methods)
+    return f"{type(thing).__name__} has no {', '.join(missing)}" if missing else None
 
 
 def missing_methods(thing: object, methods: Collection[str] = METHODS) -> list[str]:

@@ -30,6 +30,7 @@ from chatkit_clienttools.errors import SchemaVersionError, UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement
+    from sqlalchemy.schema import SchemaItem
 
     Key = str | BindParameter[str]
     """A key, or where one will be put into a statement that is compiled before."""
@@ -70,16 +71,12 @@ class Tables:
             Column("document", Text, nullable=False),
             Index(f"{prefix}threads_in_order", "owner", "seq", unique=True),
         )
-        self.items = Table(
-            f"{prefix}items",
-            self.metadata,
-            Column("owner", Text, primary_key=True),
-            Column("thread_id", Text, primary_key=True),
+        self.items = self._of_thread(
+            "items",
             Column("id", Text, primary_key=True),
             Column("seq", BigInteger, nullable=False),
             Column("call_status", Text),  # of client tool calls only
             Column("document", Text, nullable=False),
-            self._belongs_to_thread(),
             Index(f"{prefix}items_in_order", "owner", "thread_id", "seq", unique=True),
         )
         is_pending = self.items.c.call_status == "pending"
@@ -91,14 +88,10 @@ class Tables:
             postgresql_where=is_pending,
             sqlite_where=is_pending,
         )
-        self.plans = Table(
-            f"{prefix}plans",
-            self.metadata,
-            Column("owner", Text, primary_key=True),
-            Column("thread_id", Text, primary_key=True),
+        self.plans = self._of_thread(
+            "plans",
             Column("revision", BigInteger, nullable=False),
             Column("document", Text, nullable=False),
-            self._belongs_to_thread(),
         )
         self.attachments = Table(
             f"{prefix}attachments",
@@ -109,15 +102,10 @@ class Tables:
             Column("document", Text, nullable=False),
             Index(f"{prefix}attachments_of_thread", "owner", "thread_id"),
         )
-
-        self.contents = Table(
-            f"{prefix}contents",
-            self.metadata,
-            Column("owner", Text, primary_key=True),
-            Column("thread_id", Text, primary_key=True),
+        self.contents = self._of_thread(
+            "contents",
             Column("id", Text, primary_key=True),
             Column("data", LargeBinary, nullable=False),
-            self._belongs_to_thread(),
         )
 
     def check_version(self, found: int | None) -> None:
@@ -134,9 +122,15 @@ class Tables:
                 "other workers have, or give this one tables of its own: SQLStore(..., prefix=...)."
             )
 
-    def _belongs_to_thread(self) -> ForeignKeyConstraint:
-        return ForeignKeyConstraint(
-            ["owner", "thread_id"], [self.threads.c.owner, self.threads.c.id], ondelete="CASCADE"
+    def _of_thread(self, name: str, *parts: SchemaItem) -> Table:
+        """Make a table whose rows belong to a thread, and go with it."""
+        return Table(
+            f"{self.prefix}{name}",
+            self.metadata,
+            Column("owner", Text, primary_key=True),
+            Column("thread_id", Text, primary_key=True),
+            *parts,
+            ForeignKeyConstraint(["owner", "thread_id"], [self.threads.c.owner, self.threads.c.id], ondelete="CASCADE"),
         )
 
 

@@ -358,7 +358,8 @@ class TestRefusals:
 
         assert isinstance(error, InvalidArgumentsError)
         assert "anything" in str(error)
-        assert "Unable to serialize unknown type" in str(error)
+        assert "x: not JSON (Unable to serialize unknown type: <class 'object'>)" in str(error)
+        assert error.for_the_log.endswith("wrong arguments: x (not JSON)")
 
     async def test_not_a_number(self) -> None:
         """NaN is not JSON."""
@@ -515,13 +516,14 @@ class TestRefusals:
         """Without `ctx`, or in a run without an AgentContext, the developer hears of it, and of the right cure."""
         sequencer = ClientToolSequencer(TOOLS)
 
-        for wrong in (anything(), RunContextWrapper(context=None)):
+        for wrong in (anything(), print, RunContextWrapper(context=None)):
             with pytest.raises(UsageError):
                 sequencer.enqueue(wrong)  # type: ignore[arg-type, type-var]  # pyright: ignore[reportArgumentType]
 
-        assert ["ERROR", "ERROR"] == [record.levelname for record in caplog.records]
+        assert ["ERROR"] * 3 == [record.levelname for record in caplog.records]
         assert "`ctx` comes first" in caplog.messages[0]
-        assert "run the agent with `context=AgentContext(" in caplog.messages[1]
+        assert "`ctx` comes first, as in enqueue(ctx, ...), ask(ctx, ...) and step(ctx, ...)" in caplog.messages[1]
+        assert "run the agent with `context=AgentContext(" in caplog.messages[2]
 
     async def test_an_unknown_tool_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
         """A call by a name that the sequencer was not given is released, and warned about once."""
@@ -562,8 +564,9 @@ class TestRefusals:
             ClientToolSequencer(ClientTool("x"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         with pytest.raises(UsageError, match="takes client tools, not 'x'"):
             ClientToolSequencer(["x"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
-        with pytest.raises(UsageError, match="is a type, or None"):
-            ClientTool("x", result="none")
+        for wrong in ("none", {"a": str}, [str], 3):
+            with pytest.raises(UsageError, match=r"^The result of client tool 'x' is a type that pydantic can check"):
+                ClientTool("x", result=wrong)
         with pytest.raises(UsageError, match=r"^on_user_message must be one of 'cancel', 'keep', not 'drop'$"):
             ClientToolSequencer(on_user_message="drop")  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=r"^on_failure must be one of 'continue', 'abort', not 'stop'$"):

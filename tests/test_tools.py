@@ -243,7 +243,7 @@ class TestWrongArguments:
         [
             (Animation, {"state": SECRET, "speed": SECRET}, "state (literal_error), speed (float_parsing)"),
             (Quoting, {"name": SECRET}, "name (value_error)"),
-            (Loose, {"anything": object()}, "anything"),
+            (Loose, {"anything": object()}, "anything (not JSON)"),
         ],
         ids=["wrong", "a validator that quotes", "not JSON"],
     )
@@ -339,7 +339,7 @@ class TestAnswers:
 
     def test_a_text_is_not_a_type(self) -> None:
         """`result="NodeSelection"` would be a type that nothing fits: it is refused at once."""
-        with pytest.raises(UsageError, match=r"The result of client tool 'x' is a type, .*; not 'NodeSelection'"):
+        with pytest.raises(UsageError, match=r"The result of client tool 'x' is a type .*; not 'NodeSelection'"):
             ClientTool("x", result="NodeSelection")
 
     @pytest.mark.parametrize("result", [None, Any])

@@ -114,6 +114,27 @@ class TestAToolThatRaises:
 
         assert [] == caplog.records
 
+    async def test_outside_of_a_server_no_thread_is_named(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The line about a tool that raises where no request is served begins with the tool."""
+        with pytest.raises(RuntimeError), transaction("search", None):
+            raise RuntimeError
+
+        assert caplog.messages[0].startswith("the tool search raised RuntimeError (test_transactions.py, line ")
+
+    async def test_one_that_returns_a_coroutine_is_refused(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A function that is not async and returns what it ought to await is refused; the log says what to write."""
+        sequencer = ClientToolSequencer(TOOLS)
+
+        @sequencer.function_tool
+        def search(ctx: Ctx) -> Any:
+            """Ask, and forget to wait."""
+            return sequencer.ask(ctx, anything(n=1))
+
+        chat = talking_to(sequencer, [[calls("search")], speaks("sorry")], search)
+
+        assert [] == await released(chat)
+        assert "The tool search returns a coroutine: write `async def search`, and `await` inside" in caplog.messages
+
     async def test_beyond_the_limit_nothing_is_half_queued(self) -> None:
         """A tool that enqueues in a loop, and runs into `max_queued`, leaves none of its calls."""
         sequencer = ClientToolSequencer(TOOLS, max_queued=3)

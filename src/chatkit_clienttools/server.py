@@ -111,6 +111,9 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         _check_sequencer(cls)
         for name in PARAMETERS:
             _check_method(cls, name)
+        if inspect.iscoroutinefunction(cls.agent_context):
+            where = f"{cls.__name__}.agent_context"
+            raise UsageError(f"{where} is async, and nobody awaits it: `def agent_context(self, thread, context)`")
 
     # whatever store is assigned, and whenever: it keeps plans
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientEffectEvent
-from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, RootModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import ParamSpec
 from typing_extensions import TypeVar as DefaultTypeVar
@@ -65,7 +65,9 @@ class _Declared(Generic[P]):
             kinds = [f"{each['loc'][0] if each['loc'] else 'value'} ({each['type']})" for each in error.errors()]
             raise self._refusal(_problems(error), kinds) from None
         except PydanticSerializationError as error:  # a field that takes anything has got what is not JSON
-            raise self._refusal(_not_json(fields) or [f"value: not JSON ({error})"]) from None
+            problems = _not_json(fields) or {"value": f"not JSON ({error})"}
+            said = [f"{name}: {problem}" for name, problem in problems.items()]
+            raise self._refusal(said, [f"{name} (not JSON)" for name in problems]) from None
 
     def _by_name(self, what: str) -> InvalidArgumentsError:
         fields = {} if self._model is None else getattr(self._model, "model_fields", {})
@@ -165,10 +167,6 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
         expires_after: timedelta | None = None,
     ) -> None:
         super().__init__(name, arguments)
-        if isinstance(result, str):
-            raise UsageError(
-                f"The result of client tool {name!r} is a type, or None if no answer is wanted; not {result!r}"
-            )
         if not _may_be_time(expires_after):
             raise UsageError(
                 f"The time that the browser has for client tool {name!r} is a timedelta of more than nothing, "
@@ -177,7 +175,7 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
         self.answer_wanted = result is not None
         self.required = required
         self.expires_after = expires_after
-        self._answer: TypeAdapter[Any] = TypeAdapter(Any if result is None else result)
+        self._answer = _adapter_of_answers(name, Any if result is None else result)
 
     def __call__(self, /, *args: P.args, **arguments: P.kwargs) -> Call[R_co]:
         """Return a call of this tool; raise `InvalidArgumentsError` if its arguments are wrong."""
@@ -319,7 +317,8 @@ def _without_a_context(ctx: object, inner: object) -> str:
             f"The agent run that this tool belongs to has no context: {run}, and an agent inside a tool with "
             "`Runner.run(agent, ..., context=ctx.context)`"
         )
-    cure = "`ctx` comes first, as in enqueue(ctx, ...)" if isinstance(ctx, ClientToolCall) else run
+    is_call = isinstance(ctx, ClientToolCall) or callable(ctx)
+    cure = "`ctx` comes first, as in enqueue(ctx, ...), ask(ctx, ...) and step(ctx, ...)" if is_call else run
     found = type(ctx if inner is None else inner).__name__
     return f"A RunContextWrapper[AgentContext] or an AgentContext is needed, not a {found}: {cure}"
 
@@ -327,6 +326,21 @@ def _without_a_context(ctx: object, inner: object) -> str:
 def is_error_report(answer: object) -> bool:
     """Whether an answer says that the browser's handler failed."""
     return isinstance(answer, dict) and answer.keys() == {"error"} and isinstance(answer["error"], str)
+
+
+def _adapter_of_answers(name: str, result: Any) -> TypeAdapter[Any]:
+    """Return what checks the answers of a tool, or say that what was declared is no type."""
+    problem = ""
+    # pydantic takes a text for a name, a function for what it returns, and fails in its own way at a dictionary
+    if not isinstance(result, (str, dict)):
+        try:
+            return TypeAdapter(result)
+        except PydanticSchemaGenerationError as error:
+            problem = f" ({error.message.split('. ')[0]})"
+    raise UsageError(
+        f"The result of client tool {name!r} is a type that pydantic can check, or None if no answer is wanted; "
+        f"not {result!r}{problem}"
+    )
 
 
 def _may_be_time(value: object) -> bool:
@@ -344,14 +358,14 @@ def _strict_about_names(name: str, model: Callable[P, BaseModel]) -> Callable[..
     return type(model.__name__, (model,), {**said, "model_config": ConfigDict(extra="forbid")})
 
 
-def _not_json(fields: Mapping[str, object]) -> list[str]:
-    """Say for each field that is not JSON why."""
-    problems = []
+def _not_json(fields: Mapping[str, object]) -> dict[str, str]:
+    """Say of each field that is not JSON why."""
+    problems = {}
     for name, value in fields.items():
         try:
             to_json(value, inf_nan_mode="strings")
         except PydanticSerializationError as error:
-            problems.append(f"{name}: not JSON ({error})")
+            problems[name] = f"not JSON ({error})"
     return problems
 
 

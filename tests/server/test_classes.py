@@ -86,6 +86,7 @@ class TestMethods:
                 ["cannot be called", "`async def respond(self, thread, input_user_message, context)`"],
             ),
             ("action", no_yield_in_action, ["Mine.action has no `yield`", "it yields events"]),
+            ("agent_context", no_yield, ["Mine.agent_context is async", "`def agent_context(self, thread, context)`"]),
             (
                 "action",
                 action_like_respond,

@@ -225,8 +225,8 @@ def transaction(tool: str, queue: Queue | None) -> Iterator[None]:
             taken_back = queue.take_back(invocation) if queue else 0
             if isinstance(error, Exception) or (taken_back and not is_suspension(error)):
                 dropped = f"; {taken_back} client tool calls of it are dropped" if taken_back else ""
-                thread, kind = queue.thread if queue else None, type(error).__name__
-                logger.warning("thread %s: the tool %s raised %s%s%s", thread, tool, kind, dropped, place_of(error))
+                thread, kind = f"thread {queue.thread}: " if queue else "", type(error).__name__
+                logger.warning("%sthe tool %s raised %s%s%s", thread, tool, kind, dropped, place_of(error))
                 logger.debug("where that was", exc_info=error)
             raise
 
@@ -237,19 +237,21 @@ def _refuse(constant: str) -> None:
 
 def _measured(call: ClientToolCall) -> tuple[ClientToolCall, int]:
     """Take the call as it is now, and its size, or refuse it: later it has to be JSON, for ChatKit too."""
-    problems = [problem for problem in map(_json_problem, call.arguments.items()) if problem]
+    found = {name: _json_problem(value) for name, value in call.arguments.items()}
+    problems = {name: problem for name, problem in found.items() if problem}
     if problems:
-        raise log_and_return(InvalidArgumentsError(call.name, problems)) from None
+        said = [f"{name}: not JSON ({problem})" for name, problem in problems.items()]
+        kinds = [f"{name} (not JSON)" for name in problems]
+        raise log_and_return(InvalidArgumentsError(call.name, said, kinds=kinds)) from None
     taken = ClientToolCall(name=call.name, arguments=json.loads(to_json(call.arguments)))
     return taken, len(taken.model_dump_json().encode())
 
 
-def _json_problem(field: tuple[str, object]) -> str | None:
+def _json_problem(value: object) -> str | None:
     """Why an argument cannot be sent; None if it can. Whatever ChatKit could store goes, but NaN and infinity."""
-    name, value = field
     try:
         json.loads(to_json(value), parse_constant=_refuse)
         from_json(to_json([[[[value]]]]))  # pydantic reads no deep nesting, and the value is inside a call, in a page
     except (TypeError, ValueError, RecursionError) as error:
-        return f"{name}: not JSON ({error})"
+        return str(error) or type(error).__name__
     return None

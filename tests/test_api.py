@@ -33,7 +33,7 @@ def test_a_change_of_a_signature_is_seen() -> None:
     assert "chatkit_clienttools.ClientToolSequencer: class" in lines
     assert "chatkit_clienttools.ClientToolSequencer(0: tools: Iterable[ClientTool[..., Any]] = ())" in lines
     assert "chatkit_clienttools.ClientToolSequencer(max_queued: int = 64)" in lines
-    assert "chatkit_clienttools.ClientToolSequencer.step #1: async function -> T" in lines
+    assert "chatkit_clienttools.ClientToolSequencer.step #1: function -> Coroutine[Any, Any, T]" in lines
     assert "chatkit_clienttools.ClientToolSequencer.enqueue(1: *calls: ClientToolCall)" in lines
     assert "chatkit_clienttools.LifecycleEvent.reason: str | None = None" in lines
     assert "chatkit_clienttools.errors.CallFailedError.report: attribute" in lines

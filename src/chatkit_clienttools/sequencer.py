@@ -30,7 +30,7 @@ from .receipts import STAMPS
 from .tools import Call, ClientTool, agent_context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
     from contextlib import AbstractAsyncContextManager
 
     from agents import Agent, RunContextWrapper, RunResultStreaming
@@ -208,7 +208,8 @@ class ClientToolSequencer:
             )
         return decorate if function is None else decorate(function)
 
-    async def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: Call[R]) -> R:
+    # no `async def`: a coroutine that nobody awaits is found when the tool returns
+    def ask(self, ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: Call[R]) -> Coroutine[Any, Any, R]:
         """Ask the browser, and wait for its answer: return it as the tool's result type.
 
         The body of the tool ends here if there is no answer yet, and begins again from the top when it has come, in
@@ -220,42 +221,43 @@ class ClientToolSequencer:
         """
         context = agent_context_of(ctx)
         self._check("ask()", call)
-        answer: R = await self._replay(context).ask(ctx, context, call)
-        return answer
+        running = self._replay(context)
+        return running.to_be_awaited("ask(...)", running.ask(ctx, context, call))
 
     @overload
-    async def step(
+    def step(
         self,
         ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],
         function: Callable[P, Awaitable[T]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> T: ...
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
-    async def step(
+    def step(
         self,
         ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],
         function: Callable[P, T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> T: ...
-    async def step(
+    ) -> Coroutine[Any, Any, T]: ...
+    def step(
         self,
         ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],
         function: Callable[..., Any],
         /,
         *args: Any,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Call a function once, however often the body of the tool runs, and return its result.
 
         The result is kept as JSON, by the type that the function says it returns: also the first time, so that you see
         at once what comes back. A function that is not async runs in a thread. If it raises, `step` raises
         `StepFailedError`, each time.
         """
-        return await self._replay(agent_context_of(ctx)).step(ctx, function, args, kwargs)
+        running = self._replay(agent_context_of(ctx))
+        return running.to_be_awaited("step(...)", running.step(ctx, function, args, kwargs))
 
     def run_streamed(
         self, agent: Agent[TAgentContext], history: Any, *, context: TAgentContext, **options: Any

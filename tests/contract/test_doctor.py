@@ -284,6 +284,15 @@ class TestDoctor:
         rules = ("other_users_see_nothing", "other_users_change_nothing", "other_users_see_no_attachments")
         assert [f"BROKEN {rule}" for rule in rules] == broken
 
+    def test_a_broken_store_without_a_context(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """If a rule is broken and no context was given, the last line says that the store got None, and the option."""
+        assert 1 == main(["doctor", "myapp.store:broken"])
+        without = capsys.readouterr().err
+        assert 1 == main(["doctor", "myapp.store:broken", "--context", "myapp.store:alice"])
+
+        assert without.rstrip().endswith("if it looks at that, give one with --context module:factory")
+        assert "--context" not in capsys.readouterr().err
+
     def test_a_context_that_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A context that cannot be made is one clear line, too."""
         assert 2 == main(["doctor", "myapp.store:good", "--context", "myapp.store:fails"])

@@ -205,6 +205,24 @@ class TestBodies:
         assert f"The tool asks returns a coroutine: write `await` before {forgotten}(...)" == refusal_in(log)
         assert [] == reply.calls
 
+    @pytest.mark.parametrize("forgotten", ["ask", "step"])
+    async def test_a_forgotten_await_in_the_middle(self, forgotten: str, log: pytest.LogCaptureFixture) -> None:
+        """A function that goes on after `ask(...)` or `step(...)` without `await` is told so, and nothing is done."""
+        done: list[str] = []
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> Any:
+            if forgotten == "ask":
+                _ = sequencer.ask(ctx, animation(state="start"))
+            else:
+                _ = sequencer.step(ctx, done.append, "step")
+            return "ok"
+
+        page = page_with(tool(asks))
+        reply = await page.say()
+
+        assert f"The tool asks has called {forgotten}(...) without waiting: write `await` before it" == refusal_in(log)
+        assert ([], []) == (reply.calls, done)
+
     async def test_two_at_once(self, log: pytest.LogCaptureFixture) -> None:
         """Two asks at once are refused: which of them comes first would be another thing each time."""
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from . import Commands
 
+NO_CONTEXT = "doctor: the store got None as its context; if it looks at that, give one with --context module:factory"
+
 
 def add_to(commands: Commands) -> None:
     """Add the command to the parser."""
@@ -75,6 +77,8 @@ def run(options: Namespace) -> int:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     text = report.to_text(only_broken=options.only_broken, colour=colour)
     print(json.dumps(report.to_json(), indent=2) if options.json else text)  # noqa: T201
+    if not (report.ok or options.context):
+        print(NO_CONTEXT, file=sys.stderr)  # noqa: T201
     return OK if report.ok else WRONG
 
 

@@ -15,7 +15,7 @@ import inspect
 import json
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from chatkit.types import ThreadItemAddedEvent, ThreadItemUpdatedEvent, WorkflowItem
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -38,13 +38,15 @@ from chatkit_clienttools.receipts import answer_of, new_ask_id
 from .queued import Suspended, is_suspension, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 
     from chatkit.agents import AgentContext, ClientToolCall
     from chatkit.types import ClientToolCallItem, ThreadStreamEvent
 
     from .body import RunningBody
     from .gated import GatedTool
+
+T = TypeVar("T")
 
 CODE_HAS_CHANGED = "The code of this tool has changed while it waited."
 """What the model is told of a tool whose body does something else on replay."""
@@ -89,6 +91,8 @@ class Replay:
         self._is_nested = is_nested
         self._journal = list(waiting.journal)
         self._position = 0
+        self._called: list[tuple[str, Coroutine[Any, Any, Any]]] = []
+        """Each `ask(...)` and `step(...)` of the body, which has to await it."""
         self._is_busy = False
         self._is_cut_off = False
         self._cancelled = 0
@@ -126,10 +130,21 @@ class Replay:
         self._come_to_the_end()
         return None
 
+    def to_be_awaited(self, name: str, called: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Return an `ask(...)` or `step(...)` as it is, and see at the end that the body has awaited it."""
+        self._called.append((name, called))
+        return called
+
     def _check_that_it_may_return(self) -> None:
         """Raise if the body has returned though it waits, or has asked for less than before, or was refused."""
         if self._error is not None:
             raise self._error
+        forgotten = [each for each in self._called if inspect.getcoroutinestate(each[1]) == inspect.CORO_CREATED]
+        for _, called in forgotten:
+            called.close()
+        if forgotten:
+            problem = f"has called {forgotten[0][0]} without waiting: write `await` before it"
+            raise log_and_return(UsageError(f"The tool {self.tool.name} {problem}"))
         if self.is_waiting:
             raise log_and_return(UsageError(f"The tool {self.tool.name} {_SWALLOWED}"))
         if self._position < len(self.waiting.journal):

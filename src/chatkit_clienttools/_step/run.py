@@ -189,9 +189,10 @@ class Run:
         leaves_nothing = body.is_silent and not body.queue.calls and not body.waiting and not body.keeps_state
         if leaves_nothing and self.rules.gated and self.posted is not Posted.OTHER:
             self.rules.warn_once(
-                "thread %s: a run has ended without an answer. It may be that the model has called a tool that may "
-                "wait with arguments that are no JSON object, which ends a run since openai-agents 0.19. Then run the "
-                "agent with `sequencer.run_streamed(agent, history, context=...)`, in the place of "
+                "thread %s: a run has ended without an answer. Perhaps `respond` returns if there is no user message: "
+                "after an answer of the browser it is called without one, and runs the agent. Or the model has called "
+                "a tool that may wait with arguments that are no JSON object, which ends a run since openai-agents "
+                "0.19: then use `sequencer.run_streamed(agent, history, context=...)` in the place of "
                 "`Runner.run_streamed`",
                 self.shown,
             )

@@ -534,6 +534,22 @@ class TestTransitions:
 
         assert [] == changes(before, before.without_finished(), policy())
 
+    def test_a_finished_call_out_of_sight_that_leaves_the_plan(self) -> None:
+        """A call is finished if a later one has an item, and leaves the plan unannounced, its own item seen or not."""
+        before = thread(plan(A, B, C), pending(B))
+
+        assert [] == changes(before, before.planning(calls=plan(B, C).calls), policy())
+
+    def test_since_when_a_new_call_has_waited_that_is_released_at_once(self) -> None:
+        """A new call that goes out in the same step has waited since it was asked for."""
+        before = thread(plan())
+        after = before.planning(calls=plan(A).calls).releasing(A, {})
+
+        assert [
+            Transition(A, 0, State.QUEUED),
+            Transition(A, 0, State.PENDING, State.QUEUED, Change.RELEASE, ASKED),
+        ] == list(transitions(before, after, policy().has_failed))
+
     @pytest.mark.parametrize(("output", "becomes"), [(7, "completed"), ("no number", "failed")])
     def test_a_call_that_was_answered_and_has_left_the_plan(self, output: Any, becomes: str) -> None:
         """A call that was answered and has left the plan is announced as its item says, and not as cancelled."""

@@ -18,6 +18,9 @@ from .errors import ClientToolError, ThreadUnavailableError, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from chatkit.types import ClientToolCallItem
+
+    from ._protocol.plan import PlannedCall, Trace
     from ._protocol.states import State
     from .errors import UsageError
 
@@ -85,6 +88,28 @@ class ToolObserver(Protocol):
         ...
 
 
+class Tracer(Protocol):
+    """What makes spans: besides the events it gets what an observer does not, the contents of a call among it."""
+
+    def here(self) -> str | None:
+        """The request that is under way, as a W3C traceparent; None if nobody traces it."""
+        ...
+
+    def of_call(
+        self, call: PlannedCall, item: ClientToolCallItem | None, trace: Trace | None, /
+    ) -> Callable[[LifecycleEvent], None]:
+        """Return what is told of a step of a call."""
+        ...
+
+    def of_tool(self, trace: Trace | None, /) -> Callable[[ToolEvent], None]:
+        """Return what is told of a tool that has returned."""
+        ...
+
+    def of_plan(self, thread_id: str, /) -> Callable[[Trace], None]:
+        """Return what is told of a plan in which no call is open any more, and no tool waits."""
+        ...
+
+
 def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
     """Log the event as one line, and tell the observers; one that raises does no harm."""
     fields: dict[str, Any] = {
@@ -107,7 +132,7 @@ def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
         event.waited_ms,
         extra=fields,
     )
-    _tell(event, observers)
+    tell(event, observers)
 
 
 def announce_tool(event: ToolEvent, observers: Iterable[ToolObserver]) -> None:
@@ -122,10 +147,11 @@ def announce_tool(event: ToolEvent, observers: Iterable[ToolObserver]) -> None:
         event.waited_ms,
         extra=vars(event),
     )
-    _tell(event, observers)
+    tell(event, observers)
 
 
-def _tell(event: EventT, observers: Iterable[Callable[[EventT], None]]) -> None:
+def tell(event: EventT, observers: Iterable[Callable[[EventT], None]]) -> None:
+    """Tell the observers; one that raises does no harm."""
     for observer in observers:
         try:
             observer(event)

@@ -104,7 +104,7 @@ class TestDocument:
 
     def test_what_a_document_need_not_say(self) -> None:
         """A plan is empty, and a body holds nothing, unless they say otherwise."""
-        empty: tuple[Any, ...] = (2, [], 0, 0, 0, None, None, None, (), (), None, None, None, "")
+        empty: tuple[Any, ...] = (2, [], 0, 0, 0, None, None, None, (), (), None, None, None, None, "")
 
         assert empty == tuple(list(value) if name == "calls" else value for name, value in Plan())
         assert () == Body(by="me", until=1.0, sees=0).holds

@@ -251,6 +251,19 @@ class Body(_Frozen):
         return now < self.until <= now + BODY_SECONDS + CLOCK_SKEW_SECONDS
 
 
+class Trace(_Frozen):
+    """Which requests the spans of a plan belong to, each as a W3C traceparent; kept only if somebody traces."""
+
+    began: float
+    """When its first call, or tool, was asked for, in seconds since the epoch."""
+    asked: str | None = None
+    """The request in which that was."""
+    item: str | None = None
+    """The item that was released last."""
+    released: str | None = None
+    """The request that released it."""
+
+
 class Plan(_Frozen):
     """What a thread still has to do."""
 
@@ -276,6 +289,7 @@ class Plan(_Frozen):
     """The tools that wait, in the order in which the model called them."""
     state: str | None = None
     """The Agents SDK's state of the run in which they were called, if the application wants it kept."""
+    trace: Trace | None = None
     body: Body | None = None
     lease: str | None = None
     """The worker whose step is writing items at this moment."""

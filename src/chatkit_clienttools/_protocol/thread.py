@@ -13,7 +13,7 @@ from chatkit.types import ClientToolCallItem, SDKHiddenContextItem
 from chatkit_clienttools.receipts import id_in_receipt, unstamped
 
 from .outputs import Output, item_of
-from .plan import Entry, Plan, PlannedCall, WaitingTool
+from .plan import Entry, Plan, PlannedCall, Trace, WaitingTool
 from .states import Change, State, change_between
 
 if TYPE_CHECKING:
@@ -229,6 +229,17 @@ class Thread:
         call = calls[place].released(self.now, expires_after)
         return self if call is calls[place] else self.planning(calls=calls.replacing(place, call, at=place))
 
+    def traced(self, before: Thread, request: str | None) -> Thread:
+        """Return this thread with the request that began its plan, and the one that released its pending call."""
+        asked = (*self.plan.calls[self.settled : self.settled + 1], *self.tools)
+        if self is before or not asked:
+            return self
+        trace = self.plan.trace or Trace(began=min(each.at for each in asked), asked=request)
+        item = self.pending_item
+        if item is not None and item is not before.pending_item:
+            trace = trace.model_copy(update={"item": item.id, "released": request})
+        return self if trace is self.plan.trace else self.planning(trace=trace)
+
     def with_outputs(self, before: str | None = None) -> Thread:
         """Return this thread with an item for each tool that has returned; a step may have died before it wrote one.
 
@@ -320,10 +331,12 @@ class Thread:
         finished = self.plan.finished + len(done)
         body = self.plan.body if self.plan.body and self.plan.body.is_alive(self.now) else None
         is_over = not calls and not self.tools and self.answers <= self.plan.told and body is None
+        tools = tuple(self._up_to_date(tool) for tool in self._without_item)
         return self.plan.but(
+            trace=self.plan.trace if calls or tools else None,
             body=body,
             calls=calls,
-            tools=tuple(self._up_to_date(tool) for tool in self._without_item),
+            tools=tools,
             finished=0 if is_over else finished,
             answers=self.answers,
             last=done[-1].id if done else self.plan.last,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from chatkit_clienttools._protocol.plan import Plan
-    from chatkit_clienttools.observe import Observer, ToolObserver
+    from chatkit_clienttools.observe import Observer, ToolObserver, Tracer
 
     from .gated import GatedTool
 
@@ -55,6 +55,8 @@ class Rules:
     """The tools that may wait, by name; None for a name that several have."""
     locks: ThreadLocks = field(default_factory=ThreadLocks)
     name: str = field(default_factory=lambda: uuid4().hex[:8])
+    tracer: Tracer | None = None
+    """What makes spans, if the sequencer is instrumented."""
     _warnings: set[str] = field(default_factory=set)
     _unknown: set[str] = field(default_factory=set)
 

@@ -20,7 +20,7 @@ from .requests import Posted
 from .step import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from chatkit.agents import AgentContext
     from chatkit.store import Store
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from chatkit_clienttools._protocol.decide import Event
     from chatkit_clienttools._protocol.plan import Plan, WaitingTool
     from chatkit_clienttools._protocol.thread import Thread
-    from chatkit_clienttools.observe import ToolState
+    from chatkit_clienttools.observe import ToolObserver, ToolState
 
     from .body import Events
     from .rules import Rules
@@ -219,9 +219,10 @@ class Run:
                 self._announce(tool, "waiting")
         elif any(write.item.id == tool.id for write in outcome.writes):
             self._returned_tool = tool.name
-            self._announce(tool, "returned")
+            tracer = self.rules.tracer
+            self._announce(tool, "returned", [tracer.of_tool(outcome.before.plan.trace)] if tracer else ())
 
-    def _announce(self, tool: WaitingTool, state: ToolState) -> None:
+    def _announce(self, tool: WaitingTool, state: ToolState, others: Iterable[ToolObserver] = ()) -> None:
         announce_tool(
             ToolEvent(
                 thread_id=str(self.thread_id),
@@ -231,7 +232,7 @@ class Run:
                 waits_for=next((entry.name for entry in reversed(tool.journal) if entry.kind == "ask"), ""),
                 waited_ms=max(0, round(1000 * (self.rules.clock() - tool.at))),
             ),
-            self.rules.tool_observers,
+            [*self.rules.tool_observers, *others],
         )
 
     # what the page wants to know

@@ -18,7 +18,7 @@ from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools._protocol.thread import Thread, Transition, Write, transitions
 from chatkit_clienttools.answers import has_expired
 from chatkit_clienttools.errors import ContendedPlanError, DamagedPlanError, LifecycleViolationError, printable
-from chatkit_clienttools.observe import LifecycleEvent, announce, logger
+from chatkit_clienttools.observe import LifecycleEvent, announce, logger, tell
 from chatkit_clienttools.receipts import answer_of
 from chatkit_clienttools.store import find_item, newest_items
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from chatkit.store import Store
     from chatkit.types import ThreadItem, ThreadMetadata
 
-    from chatkit_clienttools._protocol.plan import WaitingTool
+    from chatkit_clienttools._protocol.plan import Trace, WaitingTool
 
     from .plans import Found, PlanKeeper
     from .rules import Rules
@@ -179,15 +179,19 @@ class Steps:
         items = await self._items(stored, depth=depth)
         thread = await self._thread(stored.but(lease=None), items, check_turns=isinstance(event, Wrote))
         before = thread.adopting_stranger(lambda name: self._rules.tool(name).answer_wanted)
-        return _Draft(plans, stored, before, self._rules.policy.decide(before, event), metadata)
+        return _Draft(plans, stored, before, self._after(before, event), metadata)
 
     def _decided_after(self, known: _Draft, event: Event) -> _Draft:
         """Decide what the event makes of the thread as the step before has left it."""
         plan = known.after.at_rest
         newest = self.newest or known.after.newest
         before = replace(known.after, plan=plan, outputs=(), now=self._rules.clock(), newest=newest)
-        after = self._rules.policy.decide(before, event)
+        after = self._after(before, event)
         return _Draft(known.plans, plan, before, after, known.metadata, is_assumed=known.plans.compares)
+
+    def _after(self, before: Thread, event: Event) -> Thread:
+        after, tracer = self._rules.policy.decide(before, event), self._rules.tracer
+        return after if tracer is None else after.traced(before, tracer.here())
 
     # reading
 
@@ -319,10 +323,13 @@ class Steps:
         if changes is None:
             reached = draft.reached
             changes = list(transitions(draft.before, reached, self._rules.policy.has_failed))
+        trace, tracer = draft.before.plan.trace, self._rules.tracer
         for change in changes:
-            self._announce(change, reached)
+            self._announce(change, reached, trace)
+        if tracer and trace and draft.changes is not None and draft.after.at_rest.trace is None:
+            tell(trace, [tracer.of_plan(self._thread_id)])
 
-    def _announce(self, change: Transition, after: Thread) -> None:
+    def _announce(self, change: Transition, after: Thread, trace: Trace | None) -> None:
         waited = 0.0 if change.previous is None else after.now - change.since
         item, is_failed = after.item(change.call), change.state is State.FAILED
         event = LifecycleEvent(
@@ -337,7 +344,8 @@ class Steps:
             waited_ms=max(0, round(waited * 1000)),
             reason=self._rules.tool(item.name).why_it_failed(answer_of(item)) if item and is_failed else None,
         )
-        announce(event, self._rules.observers)
+        tracer = self._rules.tracer
+        announce(event, [*self._rules.observers, *([tracer.of_call(change.call, item, trace)] if tracer else ())])
 
 
 async def has_pending(rules: Rules, store: Store[Any], thread_id: str, context: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,13 +16,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tools import trace_picture
 
-from chatkit_clienttools import LifecycleEvent, otel
+from chatkit_clienttools import ClientTool, LifecycleEvent, otel
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.otel import instrument
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.merak import calls, selection, speaks
+from tests.helpers.stores import PlansStore, WatchedStore
 from tests.helpers.waiting import Ctx, Waiting, animation, choose, stop, tool
 
 if TYPE_CHECKING:
@@ -54,8 +56,8 @@ class Watched:
         self.traces, self.meters = TracerProvider(), MeterProvider([self.reader])
         self.traces.add_span_processor(SimpleSpanProcessor(self.spans))
 
-    def instrument(self, sequencer: ClientToolSequencer) -> None:
-        instrument(sequencer, tracer_provider=self.traces, meter_provider=self.meters)
+    def instrument(self, sequencer: ClientToolSequencer, **options: Any) -> None:
+        instrument(sequencer, tracer_provider=self.traces, meter_provider=self.meters, **options)
 
     def page(self, *makers: Any, steps: list[Any], **options: Any) -> Waiting:
         page = Waiting(MemoryStore(), steps, *makers, clock=self.clock, **options)
@@ -68,6 +70,15 @@ class Watched:
 
     def ours(self, begins: str = "execute_tool") -> list[ReadableSpan]:
         return [span for span in self.spans.get_finished_spans() if span.name.startswith(begins)]
+
+    def names(self) -> list[str]:
+        return [span.name for span in self.spans.get_finished_spans()]
+
+    def parent(self, span: ReadableSpan) -> str | None:
+        """The request that a span is a child of, in whose trace it is."""
+        contexts = [(each.context, each.name) for each in self.spans.get_finished_spans() if each.context]
+        names = {(context.trace_id, context.span_id): name for context, name in contexts}
+        return names[span.parent.trace_id, span.parent.span_id] if span.parent else None
 
     def links(self, span: ReadableSpan) -> dict[str, str]:
         """What a span is linked to, by the kind of the link."""
@@ -152,15 +163,14 @@ class TestSpanOfACall:
         assert (0, 2) == watched.seconds(span)
 
     async def test_the_links_of_the_span(self, watched: Watched) -> None:
-        """The span of a call is a trace of its own, linked to the requests that released and answered the call."""
+        """The span of a call is linked to the requests that released and answered the call."""
         await chosen(watched)
 
         [span] = watched.ours()
         assert {"released": "message", "answered": "answer"} == watched.links(span)
-        assert span.parent is None
 
     async def test_another_process_hears_the_answer(self, watched: Watched) -> None:
-        """A process that did not release the call makes the same span, with the link to its own request only."""
+        """A process that did not release the call makes the same span, linked to the request of the other process."""
         page = watched.page(tool(chooses), steps=[[calls("chooses")], speaks("Good.")])
         with watched.request("message"):
             await page.say()
@@ -171,8 +181,37 @@ class TestSpanOfACall:
             await page.answer({"name": "Ada"})
 
         [span] = watched.ours()
-        assert {"answered": "answer"} == watched.links(span)
+        assert {"released": "message", "answered": "answer"} == watched.links(span)
         assert (0, 2) == watched.seconds(span)
+        assert "message" == watched.parent(span)
+
+    async def test_a_process_without_traces_in_between(self, watched: Watched) -> None:
+        """A call that was released by a process without traces has no link to another request in its place."""
+        page = watched.page(tool(enqueues), steps=[[calls("enqueues")], speaks("Done.")])
+        with watched.request("message"):
+            await page.say()
+        page.restart()
+        with watched.request("answer 1"):
+            await page.answer()
+        page.restart()
+        watched.instrument(page.sequencer)
+        with watched.request("answer 2"):
+            await page.answer()
+
+        [span] = watched.ours()
+        assert ({"answered": "answer 2"}, "message") == (watched.links(span), watched.parent(span))
+
+    async def test_a_process_without_traces_before(self, watched: Watched) -> None:
+        """A call that was sent before anybody traced is a span too, linked to the request that answered it."""
+        page = Waiting(MemoryStore(), [[calls("chooses")], speaks("Good.")], tool(chooses), clock=watched.clock)
+        await page.say()
+        page.restart()
+        watched.instrument(page.sequencer)
+        with watched.request("answer"):
+            await page.answer({"name": "Ada"})
+
+        [span] = watched.ours()
+        assert ({"answered": "answer"}, None) == (watched.links(span), watched.parent(span))
 
     async def test_without_a_span_around_the_request(self, watched: Watched) -> None:
         """If nobody traces the requests there is nothing to link to, and the span is made all the same."""
@@ -181,7 +220,8 @@ class TestSpanOfACall:
         await page.answer({"name": "Ada"})
 
         [span] = watched.ours()
-        assert {} == watched.links(span)
+        assert ({}, None) == (watched.links(span), watched.parent(span))
+        assert ["execute_tool choose_agent", "client_tool_calls", "waiting_tool chooses"] == watched.names()
 
     async def test_one_for_each_call_of_a_queue(self, watched: Watched) -> None:
         """Each call of a queue is a span from its own release on: the time in the queue is not part of it."""
@@ -317,25 +357,29 @@ class TestOutcomes:
         assert 2 == (span.attributes or {})["chatkit_clienttools.attempt"]
         assert {0} == {value for _, value in watched.metrics()["chatkit_clienttools.open_calls {call}"]}
 
-    @pytest.mark.parametrize("reason", ["expired", "denied"])
-    async def test_outcomes_of_their_own(self, watched: Watched, reason: str) -> None:
-        """A call that has expired or was denied ends as failed, and is an outcome of its own and no error."""
-        page = watched.page(tool(chooses), steps=[])
+    async def test_an_expired_call(self, watched: Watched) -> None:
+        """A call whose time is over is an outcome of its own, and no error; expiries are counted."""
+        sign = ClientTool("sign", expires_after=timedelta(seconds=5))
 
-        for observer in page.sequencer.rules.observers:
-            observer(event_of(State.FAILED, reason=reason))
+        async def signs(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.enqueue(ctx, sign())
+            return "ok"
+
+        page = watched.page(tool(signs), steps=[[calls("signs")], speaks("Wait."), speaks("Oh.")], tools=[sign])
+        await page.say()
+        watched.clock.now += 6
+        await page.say("Well?")
 
         [span] = watched.ours()
         attributes = dict(span.attributes or {})
-        assert (reason, None) == (attributes["chatkit_clienttools.outcome"], attributes.get("error.type"))
-        assert "UNSET" == span.status.status_code.name
-        expiries = watched.metrics().get("chatkit_clienttools.expiries {call}")
-        assert ([({"gen_ai.tool.name": "animate"}, 1)] if reason == "expired" else None) == expiries
+        assert ("expired", None) == (attributes["chatkit_clienttools.outcome"], attributes.get("error.type"))
+        assert ("UNSET", (0, 6)) == (span.status.status_code.name, watched.seconds(span))
+        assert [({"gen_ai.tool.name": "sign"}, 1)] == watched.metrics()["chatkit_clienttools.expiries {call}"]
 
 
 class TestSpanOfATool:
     async def test_a_tool_that_waited(self, watched: Watched) -> None:
-        """A tool that waited is a span from the model's call to its return, linked to both requests."""
+        """A tool that waited is a span from the model's call to its return, linked to the request with the answer."""
         page = await chosen(watched)
 
         [span] = watched.ours("waiting_tool")
@@ -346,7 +390,195 @@ class TestSpanOfATool:
             "gen_ai.conversation.id": page.chat.thread_id,
         } == dict(span.attributes or {})
         assert (0, 2) == watched.seconds(span)
-        assert {"released": "message", "answered": "answer"} == watched.links(span)
+        assert ({"answered": "answer"}, "message") == (watched.links(span), watched.parent(span))
+
+
+class TestSpanOfAPlan:
+    async def test_calls_of_a_queue(self, watched: Watched) -> None:
+        """A plan is a span from the request for its first call to the end of its last one, in one trace with these."""
+        page = watched.page(tool(enqueues), steps=[[calls("enqueues")], speaks("Done.")])
+        with watched.request("message"):
+            await page.say()
+        for name in ("answer 1", "answer 2"):
+            watched.clock.now += 2
+            with watched.request(name):
+                await page.answer()
+
+        [plan] = watched.ours("client_tool_calls")
+        assert (0, 4) == watched.seconds(plan)
+        assert {"gen_ai.conversation.id": page.chat.thread_id} == dict(plan.attributes or {})
+        assert {"answered": "answer 2"} == watched.links(plan)
+        assert ["message"] * 3 == [watched.parent(span) for span in [plan, *watched.ours()]]
+
+    async def test_a_tool_that_asks_three_times(self, watched: Watched) -> None:
+        """The plan of a tool that waits is over when the tool has returned, whichever processes have woken it."""
+
+        async def thrice(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            return ", ".join([await chooses(sequencer, ctx) for _ in range(3)])
+
+        page = watched.page(tool(thrice), steps=[[calls("thrice")], speaks("Good.")])
+        with watched.request("message"):
+            await page.say()
+        for n in range(3):
+            watched.clock.now += 1
+            page.restart()
+            watched.instrument(page.sequencer)
+            with watched.request(f"answer {n}"):
+                await page.answer({"name": "Ada"})
+
+        spans = [*watched.ours(), *watched.ours("waiting_tool"), *watched.ours("client_tool_calls")]
+        assert [(0, 1), (1, 2), (2, 3), (0, 3), (0, 3)] == [watched.seconds(span) for span in spans]
+        assert ["message"] * 5 == [watched.parent(span) for span in spans]
+        assert ["message", "answer 0", "answer 1", None, None] == [watched.links(s).get("released") for s in spans]
+
+    async def test_the_next_plan(self, watched: Watched) -> None:
+        """What the model asks for once it has read the answers is a plan of its own."""
+        steps = [[calls("chooses")], [calls("chooses", call_id="call_2")], speaks("Good.")]
+        page = watched.page(tool(chooses), steps=steps)
+        with watched.request("message"):
+            await page.say()
+        for name in ("answer 1", "answer 2"):
+            watched.clock.now += 1
+            with watched.request(name):
+                await page.answer({"name": "Ada"})
+
+        plans = watched.ours("client_tool_calls")
+        assert [(0, 1), (1, 2)] == [watched.seconds(plan) for plan in plans]
+        assert ["message", "answer 1"] == [watched.parent(plan) for plan in plans]
+
+    @pytest.mark.skipif(
+        CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before we are asked"
+    )
+    async def test_a_plan_that_is_cancelled(self, watched: Watched) -> None:
+        """A plan whose calls the user's message cancels is over then."""
+        page = watched.page(tool(enqueues), steps=[[calls("enqueues")], speaks("Wait."), speaks("Well.")])
+        await page.say()
+        watched.clock.now += 2
+        await page.say("never mind")
+
+        assert [(0, 2)] == [watched.seconds(plan) for plan in watched.ours("client_tool_calls")]
+
+    async def test_a_store_that_fails(self, watched: Watched) -> None:
+        """A plan whose end could not be saved is a span once, when the answer is posted again."""
+        store = WatchedStore(PlansStore())
+        page = Waiting(store, [[calls("enqueues")], speaks("Done.")], tool(enqueues), clock=watched.clock)
+        watched.instrument(page.sequencer)
+        await page.say()
+        await page.answer()
+        done: list[str] = []
+
+        async def fails(name: str, args: Any) -> None:
+            if name == "save_plan" and "save_item" in done:
+                raise OSError("away")
+            done.append(name)
+
+        store.before = fails
+        await page.answer()
+        at_first = watched.names()
+        store.before = None
+        await page.answer()
+
+        assert ["execute_tool run_search_animation"] * 2 == at_first
+        assert [*at_first, "client_tool_calls"] == watched.names()
+
+    async def test_what_is_kept(self, watched: Watched) -> None:
+        """Only an instrumented sequencer keeps what spans need, for as long as calls are open, without a write more."""
+        counts = []
+        for is_traced in (False, True):
+            store = WatchedStore(PlansStore())
+            page = Waiting(store, [[calls("enqueues")], speaks("Done.")], tool(enqueues), clock=watched.clock)
+            if is_traced:
+                watched.instrument(page.sequencer)
+            await page.say()
+            during = await page.plan()
+            await page.answer()
+            await page.answer()
+            counts.append(store.counts)
+            assert (is_traced, False) == (during.trace is not None, (await page.plan()).trace is not None)
+
+        plain, traced = counts
+        assert plain == traced
+
+
+class TestContents:
+    async def shown(self, watched: Watched, contents: Any, name: str = "Ada") -> dict[str, Any]:
+        """What the span of an answered call shows of its contents."""
+        page = Waiting(MemoryStore(), [[calls("chooses")], speaks("Good.")], tool(chooses), clock=watched.clock)
+        watched.instrument(page.sequencer, contents=contents)
+        await page.say()
+        await page.answer({"name": name})
+        return contents_of(watched.ours())
+
+    async def test_none_by_default(self, watched: Watched) -> None:
+        """Unless it is asked for, a span shows nothing of the arguments and the answer."""
+        assert {} == await self.shown(watched, contents=False)
+
+    async def test_all(self, watched: Watched) -> None:
+        """With contents=True a span shows the arguments and the answer as JSON, without the receipt."""
+        shown = await self.shown(watched, contents=True)
+
+        assert {"arguments": f'{{"people":["{SECRET}"]}}', "result": '{"name":"Ada"}'} == shown
+
+    async def test_what_a_function_lets_through(self, watched: Watched) -> None:
+        """A function gets the tool, which of the two it is, and the value; None leaves it out."""
+        asked: list[Any] = []
+
+        def redact(tool: str, kind: str, value: Any) -> Any:
+            asked.append((tool, kind, value))
+            return {"people": len(value["people"])} if kind == "arguments" else None
+
+        shown = await self.shown(watched, redact)
+
+        assert {"arguments": '{"people":1}'} == shown
+        arguments = ("choose_agent", "arguments", {"people": [SECRET]})
+        assert [arguments, ("choose_agent", "result", {"name": "Ada"})] == asked
+
+    @pytest.mark.parametrize("answer", [ZeroDivisionError(SECRET), object()], ids=["it raises", "no JSON"])
+    async def test_a_function_that_fails(
+        self, watched: Watched, caplog: pytest.LogCaptureFixture, answer: object
+    ) -> None:
+        """If the function fails, the span is made without contents, and the log says so without quoting any."""
+
+        def redact(tool: str, kind: str, value: Any) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        shown = await self.shown(watched, redact)
+
+        assert {} == shown
+        assert 2 == sum("contents= of instrument() raised" in message for message in caplog.messages)
+        assert SECRET not in caplog.text
+
+    async def test_what_is_large(self, watched: Watched) -> None:
+        """Of a content that is too large for a span only its size is shown."""
+        shown = await self.shown(watched, contents=True, name="x" * otel.MAX_CONTENT)
+
+        assert f"[left out: {otel.MAX_CONTENT + 11:,} characters]" == shown["result"]
+
+    @pytest.mark.skipif(
+        CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before we are asked"
+    )
+    async def test_a_call_without_an_answer(self, watched: Watched) -> None:
+        """The span of a cancelled call shows its arguments, and no answer."""
+
+        async def selects(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.enqueue(ctx, selection())
+            return "ok"
+
+        page = Waiting(MemoryStore(), [[calls("selects")], speaks("Wait."), speaks("Oh.")], tool(selects))
+        watched.instrument(page.sequencer, contents=True)
+        await page.say()
+        await page.say("never mind")
+
+        assert {"arguments": "{}"} == contents_of(watched.ours())
+
+
+def contents_of(spans: list[ReadableSpan]) -> dict[str, Any]:
+    """What the only span shows of arguments and answers."""
+    [span] = spans
+    kinds = {kind: (span.attributes or {}).get(f"gen_ai.tool.call.{kind}") for kind in ("arguments", "result")}
+    return {kind: text for kind, text in kinds.items() if text is not None}
 
 
 class TestMetrics:
@@ -429,23 +661,6 @@ class TestInstrument:
 
         with pytest.raises(UsageError, match="once for each sequencer"):
             watched.instrument(page.sequencer)
-
-    async def test_few_requests_are_remembered(self, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Of calls that nobody answers only the newest requests are remembered; the others lack the link to theirs."""
-        monkeypatch.setattr(otel, "REMEMBERED", 2)
-        steps = [[calls("chooses")], [calls("chooses")], speaks("Good."), speaks("Good.")]
-        page = watched.page(tool(chooses), steps=steps)
-        asked = []
-        for _ in range(2):
-            page.chat.thread_id = None
-            with watched.request("message"):
-                await page.say()
-            asked.append((page.chat.thread_id, page.asked))
-        for page.chat.thread_id, call in asked:
-            with watched.request("answer"):
-                await page.answer({"name": "Ada"}, to=call)
-
-        assert [{"answered"}, {"released", "answered"}] == [set(watched.links(span)) for span in watched.ours()]
 
     def test_without_opentelemetry(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without opentelemetry-api the module says what to install."""

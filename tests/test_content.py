@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -76,6 +77,25 @@ class Counted(MemoryStore[Any]):
     def contents(self, thread_id: str = "thr") -> list[bytes]:
         threads = self._of(None).threads
         return [*threads[thread_id].contents.values()] if thread_id in threads else []
+
+
+class CutContents(Counted):
+    """A content store that lets a test act before a deletion."""
+
+    before: Callable[[str], Any] | None = None
+
+    async def delete_contents(self, thread_id: str, context: Any) -> None:
+        if self.before:
+            await self.before("delete_contents")
+        await super().delete_contents(thread_id, context)
+
+
+class StrictStore(PlainStore):
+    """A store that takes items only of threads that it has."""
+
+    async def save_item(self, thread_id: str, item: Any, context: Any) -> None:
+        await self.load_thread(thread_id, context)
+        await super().save_item(thread_id, item, context)
 
 
 class Page:
@@ -293,9 +313,9 @@ class TestWhoGetsTheBytes:
 
 
 class TestDeleting:
-    async def stored(self, inner: Any = None) -> tuple[MediaStore[Any], Counted]:
+    async def stored(self, inner: Any = None, contents: Any = None) -> tuple[MediaStore[Any], Counted]:
         """A store with a pending call of the tool `image`."""
-        contents = Counted()
+        contents = contents or Counted()
         store = MediaStore(inner or contents, ClientToolSequencer(TOOLS), contents, min_bytes=100)
         for each in {id(each): each for each in (contents, store)}.values():
             await each.save_thread(thread(), None)
@@ -369,6 +389,48 @@ class TestDeleting:
         await store.delete_thread("thr", None)
 
         assert [] == contents.contents()
+
+    @pytest.mark.parametrize("dies_at", ["delete_contents 1", "delete_thread 2", "delete_contents 3"])
+    async def test_a_deletion_that_is_cut_off(self, dies_at: str) -> None:
+        """A deletion that has failed halfway is done again; then nothing is left of the thread and its contents."""
+        inner, contents = WatchedStore(PlainStore()), CutContents()
+        store, _ = await self.stored(inner, contents)
+        await store.save_item("thr", answered(call(name="image"), IMAGE), None)
+        done: list[str] = []
+
+        async def dies(name: str, args: Any = None) -> None:
+            if name.startswith("delete_"):
+                done.append(name)
+                if dies_at == f"{name} {len(done)}":
+                    raise OSError("away")
+
+        inner.before = contents.before = dies
+        with pytest.raises(OSError, match="away"):
+            await store.delete_thread("thr", None)
+        inner.before = contents.before = None
+        await store.delete_thread("thr", None)
+
+        assert ([], []) == (contents.contents(), (await inner.load_threads(10, None, "asc", None)).data)
+
+    @pytest.mark.parametrize("crosses_at", ["delete_contents 1", "delete_thread 2", "delete_contents 3"])
+    async def test_an_answer_at_any_moment_of_a_deletion(self, crosses_at: str) -> None:
+        """An answer that crosses the deletion of its thread, wherever it does, leaves no content behind."""
+        inner, contents = WatchedStore(StrictStore()), CutContents()
+        store, _ = await self.stored(inner, contents)
+        done: list[str] = []
+
+        async def crosses(name: str, args: Any = None) -> None:
+            if name.startswith("delete_"):
+                done.append(name)
+                if crosses_at == f"{name} {len(done)}":
+                    inner.before = contents.before = None
+                    with suppress(NotFoundError):
+                        await store.save_item("thr", answered(call(name="image"), IMAGE), None)
+
+        inner.before = contents.before = crosses
+        await store.delete_thread("thr", None)
+
+        assert ([], crosses_at) == (contents.contents(), f"{done[-1]} {len(done)}")
 
     async def test_in_a_validating_store(self) -> None:
         """A ValidatingStore may be around it or in it; the call is completed once in both cases."""

@@ -14,7 +14,7 @@ from chatkit_clienttools._protocol.plan import Plan
 
 from . import awaited
 from .scenario import Scenario
-from .scenarios import CALLS, METADATA, SWEEP, TWO
+from .scenarios import CALLS, MEDIA, METADATA, SWEEP, TWO
 from .search import Search
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ def text_without_outputs(plan: Plan, to_text: Callable[[Plan], str] = Plan.to_te
     return to_text(plan.but(tools=tuple(tool.but(output=None) for tool in plan.tools)))
 
 
+async def item_before_content(store: Any, thread_id: str, item: Any, context: Any, write: Any) -> None:
+    """Stand for `MediaStore._write`: the item is written first, and then what it refers to."""
+    kept: dict[str, bytes] = {}
+    if getattr(item, "status", None) == "completed":
+        item, kept = store._taken_apart(item)
+    await write(item)
+    for content_id, data in kept.items():
+        await store._content.save_content(thread_id, content_id, data, context)
+
+
 @dataclass(frozen=True)
 class Ablation:
     """One safeguard, a scenario in which it is needed, and how it is taken away."""
@@ -103,6 +113,12 @@ class Ablation:
 
 
 ABLATIONS = [
+    Ablation(
+        "a content before its item",
+        MEDIA.but(crashes=1),
+        instead={"content.MediaStore._write": item_before_content},
+        finds="a content is missing",
+    ),
     Ablation(
         "receipts",
         Scenario(calls=CALLS[2], repeats=1),

@@ -19,7 +19,7 @@ from chatkit.types import ClientEffectEvent
 from chatkit_clienttools.errors import CallCancelledError, CallExpiredError, CallFailedError, StepFailedError
 
 from .gates import current
-from .scenario import TOOLS
+from .scenario import TOOLS, Drawn, answer_to
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -115,7 +115,8 @@ class Script:
             self.body.position += 1
             return False
         else:
-            bodies.is_told(label, answer, expected={"answer to": label} if TOOLS[name].answer_wanted else None)
+            told = answer.model_dump(exclude_unset=True) if isinstance(answer, Drawn) else answer
+            bodies.is_told(label, told, expected=answer_to(name, label) if TOOLS[name].answer_wanted else None)
             self.told.append(label)
         self.body.position += 1
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .scenario import answer_to
+
 RECEIPT = "_receipt"
 
 
@@ -37,7 +39,7 @@ class Browser:
         self.delivered.append(item["id"])
         if receipt is None or not self.remembers or receipt not in self.answers:
             self.executed.append(params["label"])
-            answer = self._run(params, receipt)
+            answer = self._run(item["name"], params, receipt)
             self.answers[receipt or item["id"]] = answer
         else:
             answer = self.answers[receipt]
@@ -68,10 +70,10 @@ class Browser:
         other.delivered, other.executed, other.answers = [*self.delivered], [*self.executed], {**self.answers}
         return other
 
-    def _run(self, params: dict[str, Any], receipt: str | None) -> Answer:
+    def _run(self, name: str, params: dict[str, Any], receipt: str | None) -> Answer:
         label = params["label"]
         if params["n"] in self.failing:
             outcome: dict[str, Any] = {"error": label}
             return Answer(label, outcome if receipt is None else {RECEIPT: receipt, **outcome})
-        outcome = {"answer to": label}
+        outcome = answer_to(name, label)
         return Answer(label, outcome if receipt is None else {RECEIPT: receipt, "result": outcome})

@@ -52,6 +52,9 @@ TOUCHED = {
     "add_thread_item": (set(), {"items"}),
     "save_item": (set(), {"items"}),
     "delete_thread_item": (set(), {"items"}),
+    "load_content": ({"contents", "plan"}, set()),
+    "save_content": (set(), {"contents"}),
+    "delete_content": (set(), {"contents"}),
     "save_plan": ({"items"}, {"plan"}),  # the model may run next, and what it sees is noted
     "emit": (set(), {"browser"}),
     "step": ({"items", "plan"}, {"steps"}),

@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 
     from .world import World
 
-READS = {"load_thread": "thread", "load_thread_items": "items", "load_item": "items", "load_plan": "plan"}
+READS = {
+    "load_thread": "thread",
+    "load_thread_items": "items",
+    "load_item": "items",
+    "load_plan": "plan",
+    "load_content": "contents",
+}
 """Which part of what a store holds an operation returns."""
 
-WRITES = ("save_thread", "add_thread_item", "save_item", "delete_thread_item", "save_plan")
+WRITES = (
+    *("save_thread", "add_thread_item", "save_item", "delete_thread_item", "save_plan"),
+    *("save_content", "delete_content"),
+)
 
 current: ContextVar[Request] = ContextVar("request")
 

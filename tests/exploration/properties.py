@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chatkit_clienttools.answers import has_expired
 
 from .browser import RECEIPT
-from .scenario import DEADLINE, TOOLS
+from .scenario import DEADLINE, TOOLS, picture_of
 from .stores import durable, read
 from .waiting import Bodies, is_awaited, outputs_in, request_of
 
@@ -141,6 +141,8 @@ class Monitor:
         self.seen: Any = None
         self.bodies = Bodies(self)
         self.times = Times()
+        self.was_hit = False
+        """Whether this goes on after a crash."""
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -162,6 +164,7 @@ class Monitor:
         other.beside = {**self.beside}
         other.bodies = self.bodies.after_all_died(other)
         other.times = self.times.copy()
+        other.was_hit = True
         return other
 
     # what it is told
@@ -209,6 +212,8 @@ class Monitor:
             for kind, text in self.times.check(calls, world):
                 raise Violation(kind, text)
             self._check_items(calls)
+            self._check_contents(calls, dict(world.durable.contents))
+        self._check_leftovers(world)
         done = {run.request.name for run in self.runs if run.completed and run.request.has_ended_well}
         self.promised |= done & self.asked.keys()
         self.bodies.committed(done)
@@ -262,6 +267,25 @@ class Monitor:
                 self._check_answer(call)
         self._check_order(calls)
 
+    def _check_contents(self, calls: list[Call], contents: dict[str, bytes]) -> None:
+        """Check that each answer with an image has a reference to it, and that it is there."""
+        for call in calls:
+            if call.name == "draws" and call.status == "completed":
+                reference = referred_to(call)
+                if reference not in contents:
+                    raise Violation("a content is missing", f"{call.label}: {reference}")
+                if contents[reference] != picture_of(call.label):
+                    raise Violation("a content of another answer", call.label)
+
+    def _check_leftovers(self, world: World) -> None:
+        """Check that nothing is kept that no item refers to, unless a request was hit."""
+        if world.live or any(r.disturbed or r.saw_store_fail for r in world.requests) or self.was_hit:
+            return
+        calls = [call for call in calls_in(world.durable.items) if call.name == "draws" and call.status == "completed"]
+        left = {content_id for content_id, _ in world.durable.contents} - {referred_to(call) for call in calls}
+        if left:
+            raise Violation("a content left over", ", ".join(left))
+
     def _check_answer(self, call: Call) -> None:
         output = call.output
         if has_expired(output):
@@ -269,7 +293,10 @@ class Monitor:
         if isinstance(output, dict) and RECEIPT in output and not self._are_stored_bare:
             output = {key: value for key, value in output.items() if key != RECEIPT}
             output = output.get("result", output)
-        expected = {"error": call.label} if call.n in self.scenario.failing else {"answer to": call.label}
+        if call.name == "draws" and self.scenario.around == "media":
+            output = {**output, "picture": None}  # the reference in it is looked at elsewhere
+        answer = {"answer to": call.label, **({"picture": None} if call.name == "draws" else {})}
+        expected = {"error": call.label} if call.n in self.scenario.failing else answer
         if output != expected:
             raise Violation("an answer under another call", f"{call.label} has {output}")
         if [other.label for other in self.final.values()].count(call.label) > 1:
@@ -357,6 +384,12 @@ class Monitor:
     def has_aborted(self) -> bool:
         """Whether a call has failed, and with it all that waited behind it, whoever asked for it."""
         return self.scenario.on_failure == "abort" and any(c.n in self.scenario.failing for c in self.final.values())
+
+
+def referred_to(call: Call) -> str:
+    """Return the id of the content that an answer with an image refers to."""
+    _, content_id, _ = call.output["picture"]["reference"].split(":", 2)
+    return str(content_id)
 
 
 def turn_of(label: str) -> str:

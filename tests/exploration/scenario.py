@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from chatkit_clienttools import ClientTool
+from chatkit_clienttools.media import ClientImage  # noqa: TC001  pydantic reads it
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,16 +18,39 @@ if TYPE_CHECKING:
 DEADLINE = 5.0
 """How many seconds the browser has for `waits`: less than the lease of a step."""
 
+
+class Drawn(BaseModel):
+    """An answer with an image."""
+
+    model_config = ConfigDict(extra="allow")
+
+    picture: ClientImage
+
+
 TOOLS: Mapping[str, ClientTool[..., Any]] = {
     "shows": ClientTool("shows", result=None),
     "stops": ClientTool("stops", result=None, required=True),
     "gets": ClientTool("gets"),
+    "draws": ClientTool("draws", result=Drawn),
     "picks": ClientTool("picks"),
     "plays": ClientTool("plays", result=None),
     "insists": ClientTool("insists", required=True),
     "waits": ClientTool("waits", expires_after=timedelta(seconds=DEADLINE)),
 }
 """The last four are asked for by tools that await them; the last one by the model, too."""
+
+
+def picture_of(label: str) -> bytes:
+    """The image in the answer to a call: each has its own."""
+    return b"\x89PNG\r\n\x1a\n" + label.encode()
+
+
+def answer_to(name: str, label: str) -> dict[str, Any]:
+    """What the browser answers to a call."""
+    answer: dict[str, Any] = {"answer to": label}
+    if name != "draws":
+        return answer
+    return {**answer, "picture": {"data_url": f"data:image/png;base64,{b64encode(picture_of(label)).decode()}"}}
 
 
 @dataclass(frozen=True)
@@ -40,7 +67,7 @@ class Scenario:
     receipts: bool = True
     locked: bool = False
     """Whether the workers share a lock."""
-    around: Literal["nothing", "validating", "late"] = "nothing"
+    around: Literal["nothing", "validating", "late", "media"] = "nothing"
     """What each worker has around the store."""
     on_user_message: Literal["cancel", "keep"] = "cancel"
     on_failure: Literal["continue", "abort"] = "continue"

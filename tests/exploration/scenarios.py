@@ -69,6 +69,21 @@ ALONG_THE_WAY = [
 ]
 """What users, browsers and models do, one thing after the other, with a crash at every point."""
 
+MEDIA = SWEEP.but(calls=("draws", "gets"), around="media")
+
+IMAGES = [
+    ("a crash", MEDIA.but(crashes=1, resumes=1)),
+    ("a crash, and the answer again", MEDIA.but(crashes=1, recovery="again")),
+    ("a store error", MEDIA.but(errors=1, resumes=1)),
+    ("the store is away", MEDIA.but(outages=1, resumes=1)),
+    ("a disconnect", MEDIA.but(cancels=1, resumes=1)),
+    ("a crash, and a retry", MEDIA.but(crashes=1, retries=1)),
+    ("a repeat at any moment", Scenario(calls=("draws", "gets"), around="media", repeats=1)),
+    ("two workers, a repeat", TWO.but(calls=("draws",), around="media", repeats=1)),
+    ("a tool that waits, a crash", MEDIA.but(calls=(), tools=("draws",), subject="waiting", crashes=1)),
+]
+"""A `MediaStore`: the image of an answer is written before the item that refers to it."""
+
 QUICK = [
     *crashes((1, 2, 3, 4), ("memory", METADATA), 1),
     *crashes((2,), ("dicts",), 1),
@@ -104,6 +119,7 @@ QUICK = [
     named(Scenario(calls=("waits", "gets"), deadlines=1, messages=1, opened=True), "time is over, and a message"),
     named(Scenario(calls=("waits",), deadlines=1, resumes=1, opened=True), "time is over, and a resume"),
     named(TWO.but(calls=("waits",), deadlines=1, expiries=1), "two workers, an answer when time is over"),
+    *(named(scenario, f"images beside the items: {name}") for name, scenario in IMAGES),
     *awaited.QUICK,
 ]
 

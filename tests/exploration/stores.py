@@ -7,9 +7,12 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chatkit_clienttools import StoreWrapper, ValidatingStore
+from chatkit_clienttools import ClientToolSequencer, StoreWrapper, ValidatingStore
+from chatkit_clienttools.content import MediaStore
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.stores import ClockStore, InsertStore, LiveStore, PlainStore, PlansStore
+
+from .scenario import TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,8 @@ class Durable(NamedTuple):
     thread: str
     items: tuple[str, ...]
     plan: str | None
+    contents: tuple[tuple[str, bytes], ...] = ()
+    """What a `MediaStore` keeps beside the items."""
 
 
 class MetadataMemory(MemoryStore[Any]):
@@ -113,6 +118,7 @@ AROUND: dict[str, Callable[[Store[Any]], Store[Any]]] = {
     "nothing": lambda store: store,
     "validating": ValidatingStore,
     "late": LateStore,
+    "media": lambda store: MediaStore(store, ClientToolSequencer(TOOLS.values()), min_bytes=1),
 }
 
 
@@ -121,7 +127,8 @@ def durable(store: Store[Any]) -> Durable:
     if isinstance(store, MemoryStore):
         (owned,) = store._owned.values()
         thread = owned.threads[THREAD]
-        return Durable(thread.document, tuple(thread.items.values()), _plan(thread.plan))
+        contents = tuple(sorted(thread.contents.items()))
+        return Durable(thread.document, tuple(thread.items.values()), _plan(thread.plan), contents)
     assert isinstance(store, PlainStore)
     items = tuple(item.model_dump_json() for item in store.items[THREAD].values())
     plan = _plan(store.plans.get(THREAD)) if isinstance(store, PlansStore) else None

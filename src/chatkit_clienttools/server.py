@@ -207,7 +207,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         for event in (*_removals(run), *self._status(run, thread)):
             yield event
         ended: Outcome | None = None
-        async for event in super()._process_events(thread, context, self._next_body(run, thread, context, stream)):
+        async for event in self._first_body(run, thread, context, stream):
             yield event
         while run.has_ended_well:
             ended = await run.end()
@@ -222,6 +222,21 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         status = await self._changed_status(run, thread, is_released=bool(releases), was_locked=was_locked)
         for event in (*_removals(run), *status, *releases):
             yield event
+
+    def _first_body(
+        self,
+        run: Run,
+        thread: ThreadMetadata,
+        context: TContext,
+        stream: Callable[[], AsyncIterator[ThreadStreamEvent]],
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        if run.runs_body:
+            return super()._process_events(thread, context, self._next_body(run, thread, context, stream))
+        return self._nothing(thread, context)
+
+    async def _nothing(self, thread: ThreadMetadata, context: TContext) -> AsyncGenerator[ThreadStreamEvent, None]:
+        """Begin the stream as ChatKit does, which would go on to look for changes of what nobody touches."""
+        yield StreamOptionsEvent(stream_options=self.get_stream_options(thread, context))
 
     async def _changed_status(
         self, run: Run, thread: ThreadMetadata, *, is_released: bool, was_locked: bool
@@ -263,8 +278,6 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         context: TContext,
         stream: Callable[[], AsyncIterator[ThreadStreamEvent]],
     ) -> Callable[[], AsyncIterator[ThreadStreamEvent]]:
-        if not run.runs_body:
-            return _nothing
         return run.next_body(
             thread,
             lambda: self.agent_context(thread, context),
@@ -342,11 +355,6 @@ def _check_method(server: type, name: str) -> None:
             f"{where} cannot be called as ChatKit calls it, with its arguments by position: "
             f"`async def {name}(self, {wanted})`"
         ) from None
-
-
-async def _nothing() -> AsyncGenerator[ThreadStreamEvent, None]:
-    return
-    yield
 
 
 def _what_became_of_it(begun: Outcome) -> str:

@@ -91,10 +91,16 @@ class PlanKeeper:
 
     async def load(self, *, with_thread: bool) -> Found:
         """Load the plan, and its thread if that is asked for or comes with it."""
-        thread = await self._store.load_thread(self._thread_id, context=self._context) if with_thread else None
+        thread = await self._load_thread() if with_thread else None
         plan = await self._plans.load_plan(self._thread_id, self._context)
         self.revision = plan.revision if plan else 0
         return Found(thread, plan)
+
+    async def _load_thread(self) -> ThreadMetadata:
+        thread = await self._store.load_thread(self._thread_id, context=self._context)
+        if thread is None:  # as some stores report that there is none
+            raise NotFoundError(f"Thread {printable(self._thread_id)} does not exist")
+        return thread
 
     async def save(self, document: str) -> bool:
         """Save the plan; False if somebody else has saved one since it was loaded."""
@@ -120,20 +126,17 @@ class _InMetadata(PlanKeeper):
     compares = False
 
     def __init__(self, adapter: PlansInMetadata[Any], thread_id: str, context: object) -> None:
-        super().__init__(adapter, adapter, thread_id, context)
-        self._inner = adapter.inner
+        super().__init__(adapter, adapter.inner, thread_id, context)
         self._thread: ThreadMetadata
 
     async def load(self, *, with_thread: bool) -> Found:  # noqa: ARG002  the plan comes with its thread
-        self._thread = thread = await self._inner.load_thread(self._thread_id, context=self._context)
-        if thread is None:  # as some stores report that there is none
-            raise NotFoundError(f"Thread {printable(self._thread_id)} does not exist")
+        self._thread = thread = await self._load_thread()
         self.revision = revision_in(thread)
         return Found(without_plan(thread), plan_in(thread))
 
     async def save(self, document: str) -> bool:
         self._thread = with_plan(self._thread, StoredPlan(self.revision + 1, document))
-        await self._inner.save_thread(self._thread, context=self._context)
+        await self._store.save_thread(self._thread, context=self._context)
         self.revision += 1
         return True
 

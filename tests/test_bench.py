@@ -133,7 +133,7 @@ class TestCounts:
 
     @pytest.mark.parametrize(
         ("server", "expected"),
-        [(Ours, (83, 60)), (OursWaits, (108, 70)), (Plain, (54, 49))],
+        [(Ours, (83, 48)), (OursWaits, (108, 58)), (Plain, (54, 37))],
         ids=["enqueued", "waiting", "plain"],
     )
     async def test_statements(

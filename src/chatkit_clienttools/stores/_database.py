@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic as _now
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, inspect, select, text
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from chatkit_clienttools.errors import StoreUnavailableError, UsageError
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ._schema import Tables
 
@@ -178,7 +179,7 @@ class Database:
         """Do something whose only change is one statement, which changes nothing but what it expects.
 
         On PostgreSQL that needs no transaction, which would be two more trips to the server and back. What is given up
-        on may still be done there, as after a commit whose answer is lost: that is why it has to compare.
+        on may still be done there, as on SQLite, whose thread cannot be cut off: that is why it has to compare.
         """
         await self._enter_loop()
         doing = self._do if self.is_postgres else self._write
@@ -274,35 +275,37 @@ class Database:
 
         return checked
 
-    @asynccontextmanager
-    async def _connected(self, isolation_level: str) -> AsyncGenerator[AsyncConnection, None]:
-        async with self._home().gate, self.engine.connect() as connection:
-            if self.is_own and not self.is_postgres:
-                yield connection  # it has the level already
-            else:
-                # said for each connection: the engine may be the application's, with a level of its own
-                yield await connection.execution_options(isolation_level=isolation_level)
-
     async def _do(self, work: Work[T]) -> T:
-        async with self._connected("AUTOCOMMIT") as connection:
-            return await self._run(connection, work)
+        return await self._in_connection(work, "AUTOCOMMIT")
 
     async def _write(self, work: Work[T]) -> T:
         if self.is_postgres:
-            async with self._connected("READ COMMITTED") as connection, connection.begin():
-                return await self._run(connection, work)
+            return await self._in_connection(partial(_committed, work), "READ COMMITTED")
         return await self._writers.write(work)
 
-    async def _run(self, connection: AsyncConnection, work: Work[T]) -> T:
-        """Do all of `work` at once: the driver of SQLite would go to its thread and back for every statement."""
-        proxied: Any = await connection.get_raw_connection()
-        driver = _driver_of(proxied)
-        if driver is None:
-            return await connection.run_sync(work)
-        in_thread = partial(_in_thread, cast("Connection", connection.sync_connection), proxied, driver, work)
-        running = asyncio.ensure_future(driver.execute(in_thread))
+    async def _in_connection(self, work: Work[T], isolation_level: str) -> T:
+        """Take a connection, do all of `work`, and give it back, in one greenlet: SQLAlchemy's own way has three."""
+        async with self._home().gate:
+            return await greenlet_spawn(self._connected, work, isolation_level)
+
+    def _connected(self, work: Work[T], isolation_level: str) -> T:
+        with self.engine.sync_engine.connect() as connection:
+            if self.is_postgres or not self.is_own:  # otherwise it has the level already
+                # said for each connection: the engine may be the application's, with a level of its own
+                connection.execution_options(isolation_level=isolation_level)
+            proxied: Any = connection.connection
+            driver = _driver_of(proxied)
+            if driver is None:
+                return work(connection)
+            # the driver of SQLite would go to its thread and back for every statement
+            done: T = await_only(self._whole(driver.execute(partial(_in_thread, connection, proxied, driver, work))))
+            return done
+
+    async def _whole(self, in_thread: Coroutine[Any, Any, T]) -> T:
+        """Wait for what is done in the thread of SQLite, in any case."""
+        running = asyncio.ensure_future(in_thread)
         try:
-            return cast("T", await asyncio.shield(running))
+            return await asyncio.shield(running)
         except asyncio.CancelledError:  # pragma: no cover  the step itself is cut off with its event loop only
             # what is in the thread cannot be cut off, and the connection is not to be touched before it has ended
             await asyncio.wait({running})
@@ -311,8 +314,7 @@ class Database:
 
     async def _create_schema(self) -> None:
         if not self.is_postgres and self.is_own:
-            async with self._connected("AUTOCOMMIT") as connection:
-                await self._write_ahead(connection)
+            await self._write_ahead()
         await self._write(self._make_tables)
         self._is_checked = True
 
@@ -327,13 +329,13 @@ class Database:
         if found is None:
             connection.execute(self._tables.schema.insert().values(id=1, version=VERSION))
 
-    async def _write_ahead(self, connection: AsyncConnection) -> None:
+    async def _write_ahead(self) -> None:
         """Switch the file to a write-ahead log; SQLite does not wait for others who do the same at this moment."""
         clock = asyncio.get_running_loop().time
         give_up = clock() + self._time_limit * BUSY_SHARE
         while True:
             try:
-                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                await self._do(_switch_to_write_ahead)
             except OperationalError:
                 if clock() > give_up:  # pragma: no cover  whether others do it at this moment is up to chance
                     raise
@@ -367,9 +369,7 @@ class Database:
 
     async def _open_lock_file(self) -> AsyncEngine:
         """Open the database beside the database: nothing is ever written to it, it is only locked."""
-        async with self._connected("AUTOCOMMIT") as connection:
-            files = await connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'")
-            file = files.scalar_one()
+        file = await self._do(_file_of)
         return create_async_engine(
             URL.create(_DRIVERS["sqlite"], database=f"{file}-lock"),
             poolclass=NullPool,
@@ -391,6 +391,21 @@ def _driver_of(proxied: Any) -> _Driver | None:
     execute, connection = getattr(aiosqlite, "_execute", None), getattr(aiosqlite, "_conn", None)
     is_known = asyncio.iscoroutinefunction(execute) and isinstance(connection, sqlite3.Connection)
     return _Driver(execute, connection) if execute and connection and is_known else None
+
+
+def _committed(work: Work[T], connection: Connection) -> T:
+    """Do `work` in a transaction."""
+    with connection.begin():
+        return work(connection)
+
+
+def _switch_to_write_ahead(connection: Connection) -> None:
+    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+
+def _file_of(connection: Connection) -> str:
+    file: str = connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar_one()
+    return file
 
 
 def _in_thread(connection: Connection, proxied: Any, driver: _Driver, work: Work[T]) -> T:

@@ -214,7 +214,10 @@ class SQLStore(Store[TContext], Generic[TContext]):
         def work(connection: Connection) -> None:
             self._write_item(connection, self._of(context), key, item, document)
 
-        await self._database.write(f"save item {item.id} of thread {thread_id}", work)
+        # a call is added where none is pending, or completed where it is as it was seen: one statement, either way
+        is_call = isinstance(item, ClientToolCallItem)
+        doing = self._database.compare_and_set if is_call else self._database.write
+        await doing(f"save item {item.id} of thread {thread_id}", work)
 
     async def save_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         await self.add_thread_item(thread_id, item, context)

@@ -18,7 +18,8 @@ from tools import trace_picture
 
 from chatkit_clienttools import ClientTool, LifecycleEvent, otel
 from chatkit_clienttools._protocol.states import State
-from chatkit_clienttools.errors import UsageError
+from chatkit_clienttools.answers import DENIED
+from chatkit_clienttools.errors import CallFailedError, UsageError
 from chatkit_clienttools.otel import instrument
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
@@ -375,6 +376,27 @@ class TestOutcomes:
         assert ("expired", None) == (attributes["chatkit_clienttools.outcome"], attributes.get("error.type"))
         assert ("UNSET", (0, 6)) == (span.status.status_code.name, watched.seconds(span))
         assert [({"gen_ai.tool.name": "sign"}, 1)] == watched.metrics()["chatkit_clienttools.expiries {call}"]
+
+    async def test_a_denied_call(self, watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+        """A user who declines is an outcome and no error; the tool gets the reason "denied", and no notice is shown."""
+
+        async def insists(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            try:
+                return await chooses(sequencer, ctx)
+            except CallFailedError as error:
+                return f"{error.reason}, {error.report}"
+
+        page = watched.page(tool(insists), steps=[[calls("insists")], speaks("As you like.")])
+        await page.say()
+        reply = await page.fail(DENIED)
+
+        [span] = watched.ours()
+        attributes = dict(span.attributes or {})
+        assert ("denied", None) == (attributes["chatkit_clienttools.outcome"], attributes.get("error.type"))
+        assert "UNSET" == span.status.status_code.name
+        assert ("output", "denied, None") in page.seen_by_model
+        assert "notice" not in reply.types
+        assert 1 == sum("failed, denied" in message for message in caplog.messages)
 
 
 class TestSpanOfATool:

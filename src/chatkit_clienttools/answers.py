@@ -19,6 +19,12 @@ MAX_DEPTH = 100
 EXPIRED = "expired: the browser did not answer in time"
 """What is stored for an answer that did not come in time; a page that keeps the time itself answers the same."""
 
+DENIED = "denied: the user declined"
+"""What a page answers for a user who does not want what the call asks for: that is no error of the page."""
+
+OUTCOMES = {EXPIRED: "expired", DENIED: "denied"}
+"""The outcomes that are answers of their own, and how they are called."""
+
 _REFUSED = "the browser's answer was refused: "
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 _NOT_FINITE = "it holds a number that is not finite"
@@ -50,11 +56,11 @@ def refusal(reason: str, receipt: str | None = None) -> Refusal:
 
 
 def reason_in(answer: object) -> str | None:
-    """Return why an answer was refused, or "expired"; None if the browser has answered, and that was taken."""
+    """Return why an answer was refused, or "expired", or "denied"; None if it was taken, whatever it says."""
     error = answer.get("error") if isinstance(answer, dict) and answer.keys() <= {RECEIPT, "error"} else None
-    if error == EXPIRED:
-        return "expired"
-    return error if isinstance(error, str) and _OURS.fullmatch(error) else None
+    if not isinstance(error, str):
+        return None
+    return OUTCOMES.get(error) or (error if _OURS.fullmatch(error) else None)
 
 
 def has_expired(answer: object) -> bool:

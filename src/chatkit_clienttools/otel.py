@@ -25,6 +25,7 @@ except ImportError as error:
 
 from . import __version__
 from ._protocol.states import State
+from .answers import OUTCOMES
 from .errors import UsageError
 from .observe import logger, place_of
 from .receipts import answer_of
@@ -46,9 +47,6 @@ MAX_CONTENT = 32 * 1024
 
 SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 86400)
 """The boundaries of histograms: a page answers in milliseconds, a person in minutes, or the next day."""
-
-NO_ERRORS = frozenset({"denied", "expired"})
-"""The reasons for which a call ends as failed that are outcomes of their own."""
 
 ERROR_TYPES = {
     "the answer does not fit": "invalid_answer",
@@ -259,12 +257,12 @@ def outcome_attributes(event: LifecycleEvent) -> dict[str, str]:
 
 def is_error(event: LifecycleEvent) -> bool:
     """Whether a call has failed; that it has expired, or was denied, is an outcome and no error."""
-    return event.state is State.FAILED and event.reason not in NO_ERRORS
+    return event.state is State.FAILED and event.reason not in OUTCOMES.values()
 
 
 def outcome_of(event: LifecycleEvent) -> str:
     """Say how a call has ended: completed, failed, cancelled, expired or denied."""
-    return event.reason if event.reason in NO_ERRORS else event.state.value
+    return event.reason if event.reason is not None and event.reason in OUTCOMES.values() else event.state.value
 
 
 def error_type_of(event: LifecycleEvent) -> str:

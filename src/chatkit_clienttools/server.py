@@ -30,7 +30,7 @@ from ._step.plans import with_plans
 from ._step.requests import Posted, kind_of, read_request, setting, stepwise
 from ._step.run import Run
 from ._step.step import has_pending
-from .answers import has_expired, reason_in
+from .answers import OUTCOMES, reason_in
 from .errors import UsageError, printable
 from .observe import in_words, logger
 from .sequencer import ClientToolSequencer
@@ -373,7 +373,7 @@ def _removals(run: Run) -> list[ThreadStreamEvent]:
 def _notices(outcome: Outcome) -> list[ThreadStreamEvent]:
     """Tell the user of an answer that was refused."""
     calls = [write.item for write in outcome.writes if isinstance(write.item, ClientToolCallItem)]
-    reasons = filter(None, (reason_in(call.output) for call in calls if not has_expired(call.output)))
+    reasons = [reason for call in calls if (reason := reason_in(call.output)) and reason not in OUTCOMES.values()]
     return [NoticeEvent(level="warning", message=f"{reason[0].upper()}{reason[1:]}.") for reason in reasons]
 
 

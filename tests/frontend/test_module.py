@@ -10,7 +10,7 @@ from agents import RunContextWrapper  # noqa: TC002  the SDK looks at the annota
 from chatkit.agents import AgentContext  # noqa: TC002  the SDK looks at the annotations
 
 from chatkit_clienttools import ClientToolSequencer, frontend
-from chatkit_clienttools.answers import EXPIRED
+from chatkit_clienttools.answers import DENIED, EXPIRED
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, SequencedServer, calls, selection, speaks
@@ -51,8 +51,10 @@ class TestPath:
         exported = node('return Object.keys(await import("./client-tools.mjs"))')
         types = frontend.path().with_suffix(".d.ts").read_text("utf-8")
 
-        assert ["RESUME", "cancelRunning", "clientFile", "clientImage", "resumeOnLoad", "withReceipts"] == exported
-        assert [] == [name for name in exported if f"export function {name}" not in types and f"{name}:" not in types]
+        functions = ["cancelRunning", "clientFile", "clientImage", "resumeOnLoad", "withReceipts"]
+        assert ["Denied", "RESUME", *functions] == exported
+        forms = ("export function {}", "export class {} ", "export const {}:")
+        assert [] == [name for name in exported if not any(form.format(name) in types for form in forms)]
 
 
 class TestTime:
@@ -128,6 +130,25 @@ class TestTime:
     def test_the_text_is_the_servers(self) -> None:
         """Page and server say the same of a call that has expired."""
         assert f'"{EXPIRED}"' in frontend.path().read_text("utf-8")
+
+
+class TestDenied:
+    def test_the_user_declines(self, node: Node) -> None:
+        """A handler that throws Denied has no error: it is answered as denied, also after a reload, with no report."""
+        assert [DENIED, DENIED, 0] == node("""
+            const storage = new FakeStorage();
+            const { Denied } = await import("./client-tools.mjs");
+            const told = [];
+            const options = { storage, onError: (error) => told.push(error) };
+            const call = delivered("call_1", "pick");
+            const first = await withReceipts(() => { throw new Denied(); }, options)(call);
+            const again = await (await reloaded()).withReceipts(() => 1, options)(call);
+            return [first.error, again.error, told.length];
+        """)
+
+    def test_the_text_is_the_servers(self) -> None:
+        """Page and server say the same of a call that was denied."""
+        assert f'"{DENIED}"' in frontend.path().read_text("utf-8")
 
 
 class TestCancelRunning:

@@ -48,6 +48,11 @@ export function withReceipts<Handlers extends object & ClientToolHandlersOf<Hand
   options?: ReceiptOptions,
 ): OnClientTool;
 
+/** What a handler throws when the user does not want what the call asks for: that is no error of the page. */
+export class Denied extends Error {
+  constructor();
+}
+
 /** Abort whatever handlers run on this page; their calls are answered as failed, and not remembered. */
 export function cancelRunning(): void;
 

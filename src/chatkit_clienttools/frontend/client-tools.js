@@ -22,10 +22,22 @@ const REMEMBERED = 256;
 /** The answers to calls that have ended before their handler has: the server knows the first one. */
 const EXPIRED = "expired: the browser did not answer in time";
 const CANCELLED = "cancelled on this page";
+const DENIED = "denied: the user declined";
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** The action that puts a thread with an unanswered call back in motion: `chatkit.sendCustomAction(RESUME)`. */
 export const RESUME = Object.freeze({ type: "chatkit_clienttools.resume", payload: Object.freeze({}) });
+
+/**
+ * What a handler throws when the user does not want what the call asks for: `throw new Denied()`. The call has failed
+ * with the reason "denied", which is told apart from an error of the page; `onError` is not told of it.
+ */
+export class Denied extends Error {
+  constructor() {
+    super(DENIED);
+    this.name = "Denied";
+  }
+}
 
 /**
  * Make ChatKit's `onClientTool` of one function for all tools, or of an object with one function for each.
@@ -51,7 +63,7 @@ export function withReceipts(handler, options = {}) {
       const answer = run(withoutStamps(call), { signal: controller.signal });
       return `{"result":${json(await unlessAborted(answer, controller.signal))}}`;
     } catch (error) {
-      tell(onError, error, call);
+      if (!(error instanceof Denied)) tell(onError, error, call);
       return `{"error":${json(messageOf(error))}}`;
     } finally {
       done();

@@ -26,6 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from chatkit_clienttools import StoreWrapper, ValidatingStore
 from chatkit_clienttools._step.plans import StoredPlan, plans_of
 from chatkit_clienttools.errors import LifecycleViolationError, UsageError
+from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import at
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
 
@@ -643,6 +644,69 @@ class TestAtOnce:
         assert ([], [call("tc_2")]) == before
         assert [call("tc_1")] == await items_of(store, "thr_1")
         assert [{}] == [dict(locks) for locks in store._locks._by_loop.values()]
+
+
+class TestAroundOurOwnStores:
+    @pytest.mark.parametrize("mode", ["strict", "observe"])
+    async def test_a_store_that_keeps_the_lifecycle_itself_is_not_asked_first(
+        self, mode: Literal["strict", "observe"]
+    ) -> None:
+        """Around a MemoryStore a strict one reads nothing before it writes; one that observes has to see for itself."""
+        inner = MemoryStore[Any]()
+        store = ValidatingStore(inner, mode=mode)
+        await store.save_thread(thread(), None)
+        reads = Reads(inner)
+
+        await store.add_thread_item("thr_1", call(), None)
+
+        assert {"strict": 0, "observe": 2}[mode] == reads.count
+
+    async def test_a_store_that_is_derived_from_one_is_asked(self) -> None:
+        """What derives from a MemoryStore may do anything: there the lifecycle is checked."""
+
+        class Derived(MemoryStore[Any]):
+            pass
+
+        inner = Derived()
+        store = ValidatingStore(inner)
+        await store.save_thread(thread(), None)
+        reads = Reads(inner)
+
+        await store.add_thread_item("thr_1", call(), None)
+
+        assert 2 == reads.count
+
+    async def test_its_own_rules_hold(self) -> None:
+        """A second pending call, and a second answer, are refused and change nothing around a MemoryStore too."""
+        inner = MemoryStore[Any]()
+        store = ValidatingStore(inner)
+        await store.save_thread(thread(), None)
+        await store.add_thread_item("thr_1", call(), None)
+
+        with pytest.raises(LifecycleViolationError):
+            await store.add_thread_item("thr_1", call("tc_2"), None)
+        await store.save_item("thr_1", answered(), None)
+        with pytest.raises(LifecycleViolationError):
+            await store.save_item("thr_1", answered(output="another"), None)
+
+        assert answered() == (await inner.load_thread_items("thr_1", None, 5, "asc", None)).data[0]
+        assert 1 == len((await inner.load_thread_items("thr_1", None, 5, "asc", None)).data)
+
+
+class Reads:
+    """Counts what is read of a store's items."""
+
+    def __init__(self, store: Store[Any]) -> None:
+        self.count = 0
+        for name in ("load_item", "load_thread_items"):
+            setattr(store, name, self._counting(getattr(store, name)))
+
+    def _counting(self, method: Any) -> Any:
+        def counting(*args: Any, **options: Any) -> Any:
+            self.count += 1
+            return method(*args, **options)
+
+        return counting
 
 
 class TestPlans:

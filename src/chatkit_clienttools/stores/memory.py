@@ -101,6 +101,9 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         time_limit: How many seconds to wait for a `thread_lock`.
     """
 
+    _holds_lifecycle = True
+    """A `ValidatingStore` around it has nothing to look up: it would only look for what is looked for here."""
+
     def __init__(self, *, owner: Callable[[TContext], object] | None = None, time_limit: float = 10.0) -> None:
         self._owner = owner
         self._owned: dict[str, _Owned] = {}

@@ -76,6 +76,9 @@ class SQLStore(Store[TContext], Generic[TContext]):
         prefix: What the names of the tables begin with.
     """
 
+    _holds_lifecycle = True
+    """A `ValidatingStore` around it has nothing to look up: it would only look for what is looked for here."""
+
     def __init__(
         self,
         engine: AsyncEngine,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
+from typing import TYPE_CHECKING
 
 import pytest
 from tools.bench import counts, publish, report, shares
+from tools.bench.__main__ import main
 from tools.bench.bench import Bench, Result, Row, measured
 from tools.bench.conversations import Ours, OursWaits, Plain
 from tools.bench.figures import Cost, Pair, Ratio, parts_of, ratio_of
 from tools.bench.rows import ROWS
 from tools.bench.timing import in_turns
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.no_cover
 
@@ -169,7 +175,42 @@ class TestPublishing:
         assert owner == shares.owner_of(files)
 
 
+class TestTheWholeBench:
+    @pytest.mark.parametrize(("goal", "expected"), [(1.4, 0), (1.0, 0), (0.9, 1)])
+    def test_it_fails_if_a_goal_is_missed(self, goal: float, expected: int, tmp_path: Path) -> None:
+        """The exit code is 1 if every part of a row's measurements misses the goal, and 0 if one part reaches it."""
+
+        async def measure(_bench: Bench) -> list[Pair]:
+            return pairs(1.0, 1.1, 1.2, 1.3, 1.4)
+
+        row = Row("a row", "another", goal, measure, by="wall")
+
+        try:
+            code = main(["--only", "a row", "--json", str(tmp_path / "bench.json")], [row])
+        finally:
+            logging.disable(logging.NOTSET)
+
+        assert expected == code
+        assert [bool(expected)] == [
+            each.is_missed for each in report.read((tmp_path / "bench.json").read_text()).results
+        ]
+
+
 class TestRows:
+    @pytest.mark.parametrize("items", ["10", "10,000"])
+    def test_an_answer_has_its_goal_in_every_plan(self, items: str) -> None:
+        """Plans of 3, 20 and 60 calls, threads of 10 and of 10,000 items: each may take 0.20 of plain ChatKit."""
+        goals = {row.name: row.goal for row in ROWS if row.against.startswith("plain ChatKit's answer")}
+
+        for calls in (3, 20, 60):
+            assert 0.2 == goals[f"an answer that releases the next call: plan of {calls}, thread of {items} items"]
+
+    def test_an_answer_may_not_grow(self) -> None:
+        """A plan of 60 calls and a thread of 10,000 items cost at most 1.2 times what 3 calls and 10 items cost."""
+        [goal] = [row.goal for row in ROWS if row.against == "the same: plan of 3, thread of 10 items"]
+
+        assert 1.2 == goal
+
     def test_a_row_is_named_once(self) -> None:
         """What is measured against what tells the rows apart, whatever "the same" stands for."""
         rows = [(row.name, row.against, row.measure) for row in ROWS]

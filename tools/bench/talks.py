@@ -30,6 +30,14 @@ async def an_answer(bench: Bench, *, calls: int, items: int) -> list[Pair]:
     return await in_turns(releasing.answer, alone.answer, bench.times(100), warm_up=min(3, bench.times(3)))
 
 
+async def the_longest(bench: Bench) -> list[Pair]:
+    """An answer in a plan of 60 calls and a thread of 10,000 items, and one in a plan of 3 and a thread of 10."""
+    longest, shortest = Releasing(60), Releasing(3)
+    await longest.fill(10_000)
+    await shortest.fill(10)
+    return await in_turns(longest.answer, shortest.answer, bench.times(300), warm_up=min(3, bench.times(3)))
+
+
 class Side:
     """A page with a thread that has items in it already."""
 
@@ -162,6 +170,12 @@ ROWS = [
         for items in (10, 10_000)
         for calls in (3, 20, 60)
     ],
+    Row(
+        "an answer that releases the next call: plan of 60, thread of 10,000 items",
+        "the same: plan of 3, thread of 10 items",
+        1.2,
+        the_longest,
+    ),
     Row("a conversation with 3 calls", "plain ChatKit, a model run for each call", 0.30, against_plain),
     Row("the same", "pydantic-ai's deferred tools, all 3 in one round trip", 1.0, against_pydantic_ai),
     Row("the same", "LangGraph's interrupt, memory saver", 1.5, against_langgraph),

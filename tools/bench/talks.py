@@ -27,7 +27,9 @@ async def an_answer(bench: Bench, *, calls: int, items: int) -> list[Pair]:
     releasing, alone = Releasing(calls), Alone()
     for side in (releasing, alone):
         await side.fill(items)
-    return await in_turns(releasing.answer, alone.answer, bench.times(100), warm_up=min(3, bench.times(3)))
+    return await in_turns(
+        releasing.second_answer, alone.second_answer, bench.times(100), warm_up=min(3, bench.times(3))
+    )
 
 
 async def the_longest(bench: Bench) -> list[Pair]:
@@ -35,7 +37,9 @@ async def the_longest(bench: Bench) -> list[Pair]:
     longest, shortest = Releasing(60), Releasing(3)
     await longest.fill(10_000)
     await shortest.fill(10)
-    return await in_turns(longest.answer, shortest.answer, bench.times(300), warm_up=min(3, bench.times(3)))
+    return await in_turns(
+        longest.second_answer, shortest.second_answer, bench.times(200), warm_up=min(3, bench.times(3))
+    )
 
 
 class Side:
@@ -52,6 +56,18 @@ class Side:
         for n in range(items):
             item = HiddenContextItem(id=f"h_{n}", thread_id="thread_1", created_at=datetime.now(), content="x")  # noqa: DTZ005
             await self.store.add_thread_item("thread_1", item, None)
+
+    async def answer(self) -> Cost:
+        """Answer a call."""
+        raise NotImplementedError
+
+    async def second_answer(self) -> Cost:
+        """Answer two calls, and say what the second one took: both sides then come from their own work.
+
+        Otherwise ours, which is short, would mostly pay for the caches of the processor that the other side has filled.
+        """
+        await self.answer()
+        return await self.answer()
 
     async def exchanged(self) -> Cost:
         """Answer the pending call; the page's own work is not measured."""

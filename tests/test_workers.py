@@ -308,6 +308,30 @@ async def until_stuck(one: Worker, two: Worker, stuck: asyncio.Event) -> asyncio
 
 
 @pytest.mark.parametrize("make", STORES)
+async def test_a_death_after_the_first_item_loses_no_later_call(make: Any, clock: Clock) -> None:
+    """A worker that dies right after it has written the first of three calls has written the plan of the others."""
+    one, two = workers(make(), asks(anything(n=1), anything(n=2), anything(n=3)), says("done"), clock=clock)
+
+    async def die(name: str, args: tuple[Any, ...]) -> None:
+        if name == "add_thread_item" and args[1].type == "client_tool_call":
+            one.store.before = die_too
+            raise Died
+
+    async def die_too(name: str, args: tuple[Any, ...]) -> None:
+        raise Died
+
+    one.store.after = die
+    with pytest.raises(Died):
+        await one.chat.say("go")
+    on_one_thread(one, two)
+    replies = [await two.chat.answer() for _ in range(3)]
+
+    assert [("anything", "completed")] * 3 == await two.chat.calls()
+    assert [[], [], []] == [reply.errors for reply in replies]
+    assert ["done"] == replies[-1].texts
+
+
+@pytest.mark.parametrize("make", STORES)
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_death_at_any_store_operation_loses_nothing(make: Any, when: str, clock: Clock) -> None:
     """Whatever operation a worker dies at, a new one goes on: no call is stuck, at most one is pending."""

@@ -57,7 +57,11 @@ def test_the_command_is_installed() -> None:
     assert main is command.load()
 
 
-@pytest.mark.parametrize("command", [["chatkit-clienttools"], ["python", "-m", "chatkit_clienttools"]])
+@pytest.mark.parametrize(
+    "command",
+    [["chatkit-clienttools"], pytest.param(["python", "-m", "chatkit_clienttools"], marks=pytest.mark.long)],
+    ids=["installed", "as a module"],
+)
 def test_the_command_says_its_version(command: list[str]) -> None:
     """The command prints its name and the version of the package, whichever way it is called."""
     program = [str(Path(sys.executable).parent / command[0]), *command[1:], "--version"]

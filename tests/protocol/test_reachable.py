@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.no_cover  # it takes twice as long with coverage
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
-"""How many threads are tried in a long run, others each time; the suite tries the same 150."""
+"""How many threads are tried in a long run, others each time; the suite tries 60, and 300 in its long tests."""
 
 WAITS = 60
 """How many seconds the browser has for one of the tools."""
@@ -347,7 +347,13 @@ class ThreadMachine(RuleBasedStateMachine):
                 assert rested is self.policy.decide(rested, replace(event, by="again"))
 
 
+class ManyThreads(ThreadMachine):
+    """More of them, in the long tests."""
+
+
 TestThreads = ThreadMachine.TestCase
 TestThreads.settings = settings(
-    deadline=None, max_examples=EXAMPLES or 150, stateful_step_count=40, derandomize=not EXAMPLES, database=None
+    deadline=None, max_examples=EXAMPLES or 60, stateful_step_count=40, derandomize=not EXAMPLES, database=None
 )
+TestManyThreads = pytest.mark.long(ManyThreads.TestCase)
+TestManyThreads.settings = settings(TestThreads.settings, max_examples=EXAMPLES or 300)

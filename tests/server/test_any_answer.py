@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.helpers.any_answer import IMAGE, RECEIPT, SECRET, Target
 
 SHORT = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 LONG = settings(SHORT, max_examples=300)
 

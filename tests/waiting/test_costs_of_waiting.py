@@ -159,7 +159,7 @@ class TestOperations:
 class TestTime:
     """Ratios of medians of processor time, taken in turns in one run, and counts: these machines are shared."""
 
-    ROUNDS = 15
+    ROUNDS = 9
 
     async def test_a_replay(self) -> None:
         """A hundred answers and steps are replayed in at most 4 times what plain ChatKit takes for a message."""

@@ -27,7 +27,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-chatkit each-sdk explore load mutants bench lint format types docs docs-serve docs-test api build release-check clean
+.PHONY: help demo react screenshots test test-all chromium test-oldest test-floors test-chatkits test-sdks test-pythons suite test-long with-floors each-sdk explore load mutants bench lint format types docs docs-serve docs-test api build release-check clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | tr '@' '\t' | expand -t 22
@@ -64,13 +64,13 @@ demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## serve all demos at http://1
 test: $(READY) ## run the suite without its long tests, with branch coverage: two minutes
 	$(PYTEST) $(PARALLEL) $(SHORT) --cov
 
-test-all: ## run all tests, then most of them with every ChatKit, the lowest versions and every Python that is here
+# what is tried elsewhere is not tried again: the oldest ChatKit and SDK by the lowest versions, the newest by `make test`
+test-all: ## run all tests, then many of them with every ChatKit, several SDKs, the lowest versions and every Python that is here
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-long
-	@$(MAKE) --no-print-directory test-oldest
-	@$(if $(filter 3.10 3.11,$(THIS_PYTHON)),$(MAKE) --no-print-directory test-floors,echo "--- The lowest versions need Python 3.10 or 3.11: they were not tried.")
+	@$(MAKE) --no-print-directory $(if $(filter 3.10 3.11,$(THIS_PYTHON)),test-floors,test-oldest)
 	@$(MAKE) --no-print-directory test-chatkits CHATKITS='$(filter-out $(OLDEST_CHATKIT) $(CHATKIT),$(CHATKITS))'
-	@$(MAKE) --no-print-directory test-sdks
+	@$(MAKE) --no-print-directory test-sdks SDKS='$(filter-out $(firstword $(SDKS)) $(lastword $(SDKS)),$(SDKS))'
 	@$(MAKE) --no-print-directory test-pythons PYTHONS='$(filter-out $(THIS_PYTHON),$(PYTHONS))'
 
 test-long: $(READY) $(CHROMIUM_HERE) ## run the long tests, which `make test` leaves out
@@ -96,11 +96,12 @@ suite: $(READY)
 
 # without what hardly depends on it: pages, types, the checks of stores, and the long searches for a crossing of requests
 SUBSET = tests docs README.md $(addprefix --ignore=tests/,contract exploration load processes frontend site test_api.py test_bench.py test_package_page.py test_typescript.py)
-# the stores and the pure core are tried with the oldest and the newest ChatKit: what changes in between is what a server meets
-BETWEEN = $(SUBSET) $(addprefix --ignore=tests/,protocol stores)
+# what a server meets of ChatKit: requests, streams, items and the converter; the rest does not know the release
+MEETS = $(addprefix tests/,fake_browser server/test_requests.py server/test_resume.py server/test_classes.py \
+	test_converter.py test_messages.py test_runs.py test_versions.py waiting/test_ask.py waiting/test_history.py)
 
-test-oldest: ## run the suite against the oldest ChatKit that is supported
-	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT) TESTS='$(SUBSET)'
+test-oldest: ## run the suite without its long tests with the oldest ChatKit (test-floors is that, and the lowest of all else)
+	@$(MAKE) --no-print-directory suite VENV=.venv-oldest CHATKIT=$(OLDEST_CHATKIT) TESTS="$(SHORT) $(SUBSET)"
 
 test-floors: ## run the suite without its long tests with the lowest version of every dependency (Python 3.10 or 3.11)
 	@$(MAKE) --no-print-directory with-floors VENV=.venv-floors CHATKIT=$(OLDEST_CHATKIT) PINS=$(FLOORS)
@@ -113,20 +114,17 @@ $(FLOORS): pyproject.toml tools/floors.py
 	@mkdir -p $(@D)
 	$(PYTHON) -m tools.floors > $@
 
-test-chatkits: ## run what depends on ChatKit with every release that is supported, one line for each (CHATKITS="1.5.3 ...": with some)
-	@$(MAKE) --no-print-directory each-chatkit VENV=.venv-chatkits CHATKIT=$(OLDEST_CHATKIT)
-
-each-chatkit: $(READY)
-	@$(BIN)/python -m tools.each_chatkit $(CHATKITS) -- $(PARALLEL) $(SHORT) $(BETWEEN)
+test-chatkits: $(READY) ## run what meets ChatKit with every release that is supported, one line for each (CHATKITS="1.5.3 ...": with some)
+	@$(BIN)/python -m tools.each_chatkit $(CHATKITS) -- $(SHORT) $(MEETS)
 
 test-sdks: ## run the tests of waiting tools with openai-agents of several ages (SDKS="0.14.8:2.33.0 ...": with some)
 	@$(MAKE) --no-print-directory each-sdk VENV=.venv-sdks
 
 each-sdk: $(READY)
-	@$(BIN)/python -m tools.each_sdk $(SDKS) -- $(PARALLEL) tests/waiting tests/test_versions.py
+	@$(BIN)/python -m tools.each_sdk $(SDKS) -- $(PARALLEL) $(SHORT) tests/waiting tests/test_versions.py
 
 test-pythons: ## run the suite without its long tests on every Python that is here
-	@TESTS="$(SHORT)" sh tools/each_python.sh $(PYTHONS)
+	@TESTS="$(SHORT) $(SUBSET)" sh tools/each_python.sh $(PYTHONS)
 
 bench: $(READY) ## measure everything in docs/speed.md, side by side with what people would use instead: five minutes
 	$(INSTALL) --group bench

@@ -1,14 +1,18 @@
-"""Run the suite with one release of openai-chatkit after the other, in this environment, and print a line for each.
+"""Run tests with each of several releases of openai-chatkit, two or more at once, and print a line for each.
 
     python -m tools.each_chatkit 1.4.1 1.4.2 -- tests/test_server.py
 
-`make test-chatkits` does it with every supported release, in an environment of its own.
+Each release is put into a directory of its own, in front of this environment, which stays as it is.
+`make test-chatkits` does it with every supported release.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -21,29 +25,36 @@ def main(arguments: list[str]) -> int:
     split = arguments.index("--")
     releases, suite = arguments[:split], arguments[split + 1 :]
     LOGS.mkdir(parents=True, exist_ok=True)
-    failed = [release for release in releases if not _passes(release, suite)]
+    with ThreadPoolExecutor(os.cpu_count()) as several:
+        passed = list(several.map(partial(_passes, suite=suite), releases))
+    failed = [release for release, is_good in zip(releases, passed, strict=True) if not is_good]
     _name_newer()
     print(f"--- {len(releases) - len(failed)} of {len(releases)} passed; failed: {' '.join(failed) or 'none'}")
     return len(failed)
 
 
 def _passes(release: str, suite: list[str]) -> bool:
-    log = LOGS / f"{release}.log"
-    pins = ["--constraint", str(ROOT / "constraints.txt")]
+    log, place = LOGS / f"{release}.log", LOGS / release
+    wanted = ["--no-deps", "--upgrade", "--target", str(place), f"openai-chatkit=={release}"]
     with log.open("w", encoding="utf-8") as output:
-        passed = _run([*PIP, "install", "--quiet", *pins, f"openai-chatkit=={release}"], output) and _run(
-            [sys.executable, "-m", "pytest", *suite], output
+        passed = _run([*PIP, "install", "--quiet", *wanted], output) and _run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *suite], output, PYTHONPATH=str(place)
         )
     said = log.read_text("utf-8").splitlines()
     outcome = next((line.strip("= ") for line in reversed(said) if line.startswith("==")), said[-1])
-    print(f"{release:8}{'ok    ' if passed else 'FAILED'}  {outcome}", flush=True)
+    lines = [f"{release:8}{'ok    ' if passed else 'FAILED'}  {outcome}"]
     if not passed:
-        print(f"{'':8}{log.relative_to(ROOT)}", flush=True)
+        lines.append(f"{'':8}{log.relative_to(ROOT)}")
+    print("\n".join(lines), flush=True)
     return passed
 
 
-def _run(command: list[str], output: object) -> bool:
-    return subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False).returncode == 0  # type: ignore[call-overload, no-any-return]  # noqa: S603
+def _run(command: list[str], output: object, **environment: str) -> bool:
+    environment = {**os.environ, **environment}
+    ended = subprocess.run(  # type: ignore[call-overload]  # noqa: S603
+        command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+    )
+    return bool(ended.returncode == 0)
 
 
 def _name_newer() -> None:

@@ -111,7 +111,7 @@ async def talked(page: Page, method: str, thread_id: str | None = None) -> Any:
           const chat = window.chat.chatOf({
             run_search_animation: ({ state }) => { executed.push(state); },
             get_selected_canvas_nodes: () => { executed.push("pick"); return ["circle"]; },
-          }, thread_id ?? undefined);
+          }, { thread_id: thread_id ?? undefined });
           await chat[method]("Look").catch(() => executed.push("offline"));
           return executed;
         }""",
@@ -151,3 +151,48 @@ async def test_a_reload_with_an_answer_on_its_way(page: Page) -> None:
 
     assert [["start", "pick", "offline"], ["stop"]] == [before, after]
     assert [[None, ["circle"], None], 2] == (await kept(server))[1:]
+
+
+async def test_a_reload_while_the_user_chooses(page: Page) -> None:
+    """A page that keeps the id of a new thread when it gets it can be loaded again while the first answer is open."""
+    server = Server()
+    await opened(page, server)
+    await page.evaluate(
+        """() => {
+          window.chat.chatOf({
+            run_search_animation: () => {},
+            get_selected_canvas_nodes: () => { window.isOpen = true; return new Promise(() => {}); },
+          }, { onThread: (id) => sessionStorage.setItem("thread", id) }).say("Look");
+        }"""
+    )
+    await page.wait_for_function("window.isOpen")
+
+    await page.reload()
+    await page.wait_for_function("window.chat")
+    after = await talked(page, "resume", await page.evaluate("sessionStorage.getItem('thread')"))
+
+    assert ["pick", "stop"] == after
+    assert [[None, ["circle"], None], 2] == (await kept(server))[1:]
+
+
+async def test_what_the_assistant_says(page: Page) -> None:
+    """The page's code hands out each text of the assistant, and a response that is an error is thrown with its text."""
+    server = Server()
+    await opened(page, server)
+    said = await page.evaluate(
+        """async () => {
+          const said = [];
+          const chat = window.chat.chatOf({
+            run_search_animation: () => {},
+            get_selected_canvas_nodes: () => ["circle"],
+          }, { onText: (text) => said.push(text) });
+          await chat.say("Look");
+          return said;
+        }"""
+    )
+    await page.route(f"{URL}chatkit", lambda route: route.fulfill(status=400, body="It is not JSON."))
+
+    thrown = await page.evaluate("window.chat.chatOf({}).say('Look').catch(error => error.message)")
+
+    assert ["There.", "There."] == said
+    assert "400: It is not JSON." == thrown

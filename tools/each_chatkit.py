@@ -14,6 +14,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parent.parent
 LOGS = ROOT / "build" / "chatkits"
@@ -49,12 +50,12 @@ def _passes(release: str, suite: list[str]) -> bool:
     return passed
 
 
-def _run(command: list[str], output: object, **environment: str) -> bool:
+def _run(command: list[str], output: IO[str], **environment: str) -> bool:
     environment = {**os.environ, **environment}
-    ended = subprocess.run(  # type: ignore[call-overload]  # noqa: S603
+    ended = subprocess.run(  # noqa: S603
         command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
     )
-    return bool(ended.returncode == 0)
+    return ended.returncode == 0
 
 
 def _name_newer() -> None:

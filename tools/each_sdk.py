@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parent.parent
 LOGS = ROOT / "build" / "sdks"
@@ -44,8 +45,8 @@ def _passes(release: str, suite: list[str]) -> bool:
     return passed
 
 
-def _run(command: list[str], output: object) -> bool:
-    return subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False).returncode == 0  # type: ignore[call-overload, no-any-return]  # noqa: S603
+def _run(command: list[str], output: IO[str]) -> bool:
+    return subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False).returncode == 0  # noqa: S603
 
 
 if __name__ == "__main__":

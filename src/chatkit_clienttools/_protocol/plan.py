@@ -155,7 +155,7 @@ class Calls(Sequence[PlannedCall]):
     def find(self, call_id: str) -> int | None:
         """Return the place of the call with the id `call_id`."""
         for n, entry in enumerate(self._entries):
-            may_be = n in self._seen or call_id in entry
+            may_be = isinstance(entry, PlannedCall) or call_id in entry
             if may_be and self[n].id == call_id:
                 return n
         return None

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import FENCES
 from tools import lifecycle_diagram
 
+from chatkit_clienttools import errors
 from chatkit_clienttools._protocol.states import TRANSITIONS, Change, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
 PAGES = [*sorted(ROOT.glob("*.md")), *DOCS]
 RUN = [ROOT / "README.md", *DOCS]
 CODE = ROOT / "src" / "chatkit_clienttools"
+TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
 
 
 def name(page: Path) -> str:
@@ -92,15 +99,74 @@ def headings_of(page: Path) -> set[str]:
 def test_every_log_line_is_in_the_code() -> None:
     """What docs/troubleshooting.md quotes of the log stands in the code; `...` and arrows are what it fills in."""
     code = re.sub(r'" f?"', "", " ".join(" ".join(path.read_text("utf-8").split()) for path in CODE.glob("**/*.py")))
-    table = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8").partition("<!-- log lines: begin -->")[2]
-    lines = [line for row in table.splitlines() if row.startswith("| ") for line in quoted(row.split("|")[2])]
+    lines = log_lines()
 
     assert len(lines) > 20
     assert [] == [line for line in lines if not all(part.strip() in code for part in re.split(r"\.\.\.|->", line))]
 
 
+def log_lines() -> list[str]:
+    """Return what docs/troubleshooting.md quotes of the log."""
+    table = TROUBLESHOOTING.partition("<!-- log lines: begin -->")[2].partition("<!--")[0]
+    return [line for row in table.splitlines() if row.startswith("| ") for line in quoted(row.split("|")[2])]
+
+
 def quoted(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_warning_and_error_is_in_the_docs() -> None:
+    """Each text that the library logs at WARNING or ERROR is found in docs/troubleshooting.md by some part of it."""
+    lines = [re.split(r"\.\.\.|->", line) for line in log_lines()]
+    logged = [text for path in CODE.glob("**/*.py") if "testing" not in path.parts for text in texts_logged_by(path)]
+
+    logged = [text for text in logged if not text.startswith("client tool call %s")]  # `pending -> failed` in the docs
+
+    assert len(logged) > 28
+    assert [] == [text for text in logged if not any(all(part.strip() in text for part in line) for line in lines)]
+
+
+def texts_logged_by(path: Path) -> Iterator[str]:
+    """Yield the words that a module logs at WARNING or ERROR, without those that only pass on an error's own text."""
+    module = ast.parse(path.read_text("utf-8"))
+    constants = {
+        target.id: words_of(node.value, {})
+        for node in module.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(module):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="warning" | "error" | "exception" | "warn_once" | "log"), args=args):
+                texts = [words_of(each, constants) for each in args]
+            case ast.Call(func=ast.Name(id="log_and_return"), args=[ast.Call() as error]):
+                texts = [words_of(error, constants)]
+            case _:
+                continue
+        yield from (text for text in texts if re.search(r"\w{3,} \w+ \w+", text.replace("thread %s", "")))
+
+
+def words_of(node: ast.AST, constants: dict[str, str]) -> str:
+    """Return the texts in an expression, with those of the constants that it names."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.Name(id=name):
+            return constants.get(name, "")
+        case _:
+            return "".join(words_of(each, constants) for each in ast.iter_child_nodes(node))
+
+
+def test_every_error_class_is_in_the_docs() -> None:
+    """The table of docs/troubleshooting.md has a row for each error of `chatkit_clienttools.errors`, and no other."""
+    table = TROUBLESHOOTING.partition("<!-- errors: begin -->")[2].partition("<!--")[0]
+    named = [name for row in table.splitlines() for name in quoted(row.split("|")[1] if "|" in row else "")]
+    public = [
+        each for each, kind in vars(errors).items() if isinstance(kind, type) and kind.__module__ == errors.__name__
+    ]
+
+    assert sorted(named) == sorted(public)
 
 
 @pytest.mark.long

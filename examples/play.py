@@ -18,7 +18,7 @@ from .recording import Moment, record
 from .site import app_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from fastapi import FastAPI
 
@@ -27,6 +27,9 @@ TIME = "{:>6}  "
 GAP = "   "
 INDENT = 10
 COLOURS = {"says": "1", "calls": "36", "answers": "36", "reads": "1;32", "card": "1", "title": "1"}
+SHORT_WAIT_MS = 500
+"""A page that needs less is no person: that the tool goes on is not worth a line."""
+
 WHO = {"says": "you", "calls": "page <-", "answers": "page ->", "reads": "assistant", "card": "assistant"}
 
 
@@ -63,6 +66,7 @@ class Columns:
         self._titles = titles
         self._width = (WIDTH - len(TIME.format("")) - len(GAP) * (len(titles) - 1)) // len(titles)
         self._moments: list[list[Moment]] = [[] for _ in titles]
+        self._asked: list[Moment] = []
         has_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._colours = COLOURS if has_colours else {}
 
@@ -75,17 +79,26 @@ class Columns:
 
     def tell(self, column: int, moment: Moment) -> None:
         """Print a moment, in its column."""
-        self._moments[column].append(moment)
-        lines = textwrap.wrap(
-            f"{WHO.get(moment.kind, 'tool'):<{INDENT}}{told(moment)}", self._width, subsequent_indent=" " * INDENT
-        )
-        cells = [lines if number == column else [] for number in range(len(self._titles))]
-        self._print(f"{moment.at / 1000:.1f} s", cells, moment.kind)
+        before = self._moments[column]
+        before.append(moment)
+        if len(before) == 1:  # all of them begin with the same question: one line
+            self._asked.append(moment)
+            if len(self._asked) == len(self._titles):
+                self._row(moment, range(len(self._titles)))
+        elif is_told(moment, before):
+            self._row(moment, [column])
 
     def sums(self) -> None:
         """Print what has come of it."""
         self._print("", [["-" * self._width] for _ in self._titles])
         self._print("", [[summed(moments)] for moments in self._moments], "title")
+
+    def _row(self, moment: Moment, columns: Sequence[int]) -> None:
+        lines = textwrap.wrap(
+            f"{WHO.get(moment.kind, 'tool'):<{INDENT}}{told(moment)}", self._width, subsequent_indent=" " * INDENT
+        )
+        cells = [lines if number in columns else [] for number in range(len(self._titles))]
+        self._print(f"{moment.at / 1000:.1f} s", cells, moment.kind)
 
     def _print(self, time: str, cells: list[list[str]], kind: str = "") -> None:
         colour = self._colours.get(kind)
@@ -96,6 +109,13 @@ class Columns:
             time = ""
 
 
+def is_told(moment: Moment, moments: list[Moment]) -> bool:
+    """Whether a moment gets a line. That a tool goes on does if it has waited for a person."""
+    if moment.kind == "woken":
+        return moment.at - max(other.at for other in moments if other.kind == "waits") > SHORT_WAIT_MS
+    return moment.kind in WHO
+
+
 def told(moment: Moment) -> str:
     """Return a moment in words."""
     words = {
@@ -104,9 +124,7 @@ def told(moment: Moment) -> str:
         "card": f'a card: "{moment.what}"',
         "calls": f"{moment.name} {brief(moment.what)}",
         "answers": brief(moment.what),
-        "waits": f"waits for {moment.what}",
-        "woken": "goes on",
-        "returned": "has returned",
+        "woken": "goes on with the answer",
     }
     return words[moment.kind]
 

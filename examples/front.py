@@ -42,7 +42,9 @@ OUR_CODE = (
     '    return f"The user chose {choice.name}."',
 )
 SIGNS = {"lost": "M3 3l10 10M13 3L3 13", "kept": "M2 8.5l4 4 8-9"}
-LOST = "The tool has set it, and then set another one in its place: <b>lost</b>"
+LOST = "There is room for one, and the next one takes it: <b>lost</b>"
+AGAIN = "The same again: when the browser answered its one call, the model ran once more."
+WAITS = "The tool waits until somebody has chosen."
 
 
 def page(model: str, kept: str) -> str:
@@ -79,9 +81,9 @@ def _plain(moments: list[Moment]) -> str:
     rows = [
         _row("lost", "Start the animation", LOST, called.at),
         _row("lost", "Let the user choose", LOST, called.at),
-        _row("kept", "Stop the animation", "Arrives. Nothing was turning.", called.at),
+        _row("kept", "Stop the animation", "Arrives, though nothing was turning.", called.at),
     ]
-    words = [_bubble(said[0]), _bubble(said[1], "The same again: the browser's answer has run the model once more.")]
+    words = [_bubble(said[0]), _bubble(said[1], AGAIN)]
     code: list[Line] = [(line, called.at, None, note) for line, note in PLAIN_CODE]
     return _code(code) + _window(_asked(moments) + _rows(rows) + "".join(words))
 
@@ -94,14 +96,14 @@ def _ours(moments: list[Moment]) -> str:
     people = "".join(
         f'<li{_at(calls[1].at)} class="face"><i aria-hidden="true">{person["name"][0]}</i><span>{person["name"]}'
         f"<small>{html.escape(person['knows'])}</small></span>"
-        + (f"<em{_at(goes_on[1])}>your choice</em>" if person["name"] == choice else "")
+        + (f"<em{_at(goes_on[1])}>chosen</em>" if person["name"] == choice else "")
         + "</li>"
         for person in calls[1].what["agents"]
     )
     rows = [
         _row("kept", "Start the animation", "It turns <b>while</b> the server searches.", calls[0].at),
-        _row("kept", "Let the user choose", f"The tool waits.<ul class='faces'>{people}</ul>", calls[1].at),
-        _row("kept", "Stop the animation", "In its place: last.", calls[2].at),
+        _row("kept", "Let the user choose", f"{WAITS}<ul class='faces'>{people}</ul>", calls[1].at),
+        _row("kept", "Stop the animation", "Last, as the tool says.", calls[2].at),
     ]
     ends = [0, goes_on[0], calls[1].at, goes_on[1], goes_on[2], said.at]
     begins = [0, 0, *ends[1:5]]

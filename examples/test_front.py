@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 README = Path(__file__).parent.parent / "README.md"
 LOST = "2 of 3 calls are lost."
 LAST_WORDS = "Dara knows harbour and port law."
+FRAME_BY_FRAME = """
+window.began = performance.now();
+window.requestAnimationFrame = (frame) => (window.frame = frame);
+"""
+SHOW = """async (milliseconds) => {
+  frame(began + milliseconds);
+  await Promise.all(document.getAnimations().map(({ finished }) => finished.catch(() => {})));
+}"""
 OPACITIES = "parts => parts.map(part => getComputedStyle(part).opacity)"
 
 
@@ -70,6 +78,19 @@ async def test_it_plays_without_a_click(page: Page, url: str) -> None:
     await expect(page.locator(".plain .bubble:not(.asked)")).to_have_count(2)
     await expect(page.locator(".ours .kept")).to_have_count(3)
     await expect(page.get_by_role("button", name="Play again")).to_be_visible()
+
+
+async def test_it_can_be_used_while_it_plays(calm: Page, url: str, picture: Callable[[str], Awaitable[None]]) -> None:
+    """At each moment of the play anybody can use the page: at the beginning, while the tool waits, near the end."""
+    await calm.emulate_media(reduced_motion="no-preference")
+    await calm.add_init_script(FRAME_BY_FRAME)
+    await calm.goto(url)
+
+    for milliseconds, people in ((600, 0), (3900, 3), (6500, 3)):
+        await calm.evaluate(SHOW, milliseconds)
+        await expect(calm.locator(".face:not(.later)")).to_have_count(people)
+        await expect(calm.get_by_role("button", name="Show the end")).to_be_visible()
+        await picture(f"front-plays-{milliseconds}")
 
 
 async def test_it_can_be_stopped_and_played_again(page: Page, url: str) -> None:

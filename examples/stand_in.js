@@ -2,10 +2,11 @@
  * For the tests of the pages: an `<openai-chatkit>` in the place of OpenAI's, which cannot be loaded without a network.
  *
  * It has the events and methods of `@openai/chatkit` that the pages use, and speaks ChatKit's wire protocol with the
- * options that it is given. `window.used` says what it was given, for a test that compares it with the types.
+ * options that it is given. `window.used` says what it was given, and what it has emitted, for a test that compares
+ * both with the types.
  */
 
-window.used = { options: [], events: [], calls: [] };
+window.used = { options: [], events: [], calls: [], emitted: [] };
 
 customElements.define(
   "openai-chatkit",
@@ -24,7 +25,7 @@ customElements.define(
     }
 
     async connectedCallback() {
-      await null; // its frame loads
+      await new Promise((loaded) => setTimeout(loaded)); // its frame
       this.#emit("ready");
       if (this.#options.initialThread) await this.setThreadId(this.#options.initialThread);
     }
@@ -61,11 +62,12 @@ customElements.define(
     }
 
     #emit(name, detail) {
+      if (detail) used.emitted.push([`chatkit.${name}`, detail]);
       this.dispatchEvent(new CustomEvent(`chatkit.${name}`, { detail }));
     }
 
     async #post(type, params) {
-      const { url, fetch } = this.#options.api;
+      const { url, fetch = window.fetch.bind(window) } = this.#options.api;
       const headers = { "content-type": "application/json" };
       return await fetch(url, { method: "POST", headers, body: JSON.stringify({ type, params }) });
     }
@@ -79,7 +81,7 @@ customElements.define(
         if (event.type === "thread.created") this.#thread = event.thread.id;
         if (event.type === "thread.created") this.#emit("thread.change", { threadId: this.#thread });
         if (event.type === "thread.item.done") this.#show(event.item);
-        if (event.type === "client_effect") this.#emit("effect", event);
+        if (event.type === "client_effect") this.#emit("effect", { name: event.name, data: event.data });
       }
       this.#emit("response.end");
       for (const { item } of events) if (item?.type === "client_tool_call" && item.status === "pending") await this.#run(item);

@@ -36,6 +36,8 @@ import type {{ ChatKitEvents, ChatKitOptions, OpenAIChatKit }} from "@openai/cha
 declare const chatkit: OpenAIChatKit;
 export const options: ChatKitOptions[] = {options};
 export const events: (keyof ChatKitEvents)[] = {events};
+type Emitted = {{ [K in keyof ChatKitEvents]: [K, ChatKitEvents[K]["detail"]] }}[keyof ChatKitEvents];
+export const emitted: Emitted[] = {emitted};
 {calls}
 """
 
@@ -146,8 +148,8 @@ async def test_a_theme_that_is_switched(online: Page, url: str) -> None:
 
 @pytest.mark.long
 async def test_what_it_is_given_has_the_types_of_chatkit_js(online: Page, url: str, tmp_path: Path) -> None:
-    """The options, the events and the calls of each page fit the types that `@openai/chatkit` has for them."""
-    used: dict[str, list[Any]] = {"options": [], "events": [], "calls": []}
+    """Each page's options, events and calls, and what the stand-in emits, fit the types of `@openai/chatkit`."""
+    used: dict[str, list[Any]] = {"options": [], "events": [], "calls": [], "emitted": []}
     for name in NAMES:
         await online.goto(f"{url}/{name}/")
         await expect(online.get_by_text(OFFICIAL)).to_be_visible()
@@ -157,17 +159,21 @@ async def test_what_it_is_given_has_the_types_of_chatkit_js(online: Page, url: s
         for kind, values in json.loads(await online.evaluate(USED)).items():
             used[kind] += values
     await another_process_serves(online, url)
-    used["calls"] += await online.evaluate("used.calls")
+    for kind in ("calls", "emitted"):
+        used[kind] += await online.evaluate(f"used.{kind}")
 
     options = (
         json.dumps(used["options"]).replace('"(fetch)"', "fetch").replace('"(async () => ({}))"', "async () => ({})")
     )
     calls = [f"chatkit.{method}({', '.join(map(json.dumps, given))});" for method, *given in used["calls"]]
-    typed = TYPED.format(options=options, events=json.dumps(used["events"]), calls="\n".join(calls))
+    events, emitted = json.dumps(used["events"]), json.dumps(used["emitted"])
+    typed = TYPED.format(options=options, events=events, emitted=emitted, calls="\n".join(calls))
 
     assert [] == compiled(tmp_path, {"used.ts": typed})
     assert "onClientTool" in options
     assert {"fetchUpdates", "sendCustomAction"} == {method for method, *_ in used["calls"]}
+    named = {"chatkit.thread.change", "chatkit.thread.load.start", "chatkit.thread.load.end"}
+    assert named == {name for name, _ in used["emitted"]}
 
 
 async def never(_route: Route) -> None:

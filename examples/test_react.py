@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,15 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.long
 
-STUB = """
-customElements.define("openai-chatkit", class extends HTMLElement {
-  setOptions(options) { window.given = options; }
-  async sendCustomAction(action) { window.sent = action.type; }
-});
-"""
-CHOOSE = """() => { window.answer = given.onClientTool({
-  name: "choose_agent", params: { _receipt: "thr_1:call_1", agents: [{ name: "Ada", knows: "maritime law" }] }
-}); }"""
+SCRIPT = "https://cdn.platform.openai.com/deployments/chatkit/chatkit.js"
+STAND_IN = Path(__file__).parent / "stand_in.js"
+SAY = "document.querySelector('openai-chatkit').sendUserMessage({ text: 'Who knows about maritime law?' })"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,28 +39,42 @@ def test_its_types_are_those_of_the_server() -> None:
     assert 0 == status
 
 
-async def test_the_user_chooses(calm: Page, url: str, picture: Callable[[str], Awaitable[None]]) -> None:
-    """A client tool call shows people, waits for the user, and is answered under its receipt."""
-    await calm.route("https://cdn.platform.openai.com/**", lambda route: route.fulfill(body=STUB))
-    await calm.goto(f"{url}/react/")
-    await calm.wait_for_function("window.given")
-    await calm.evaluate(CHOOSE)
+async def opened(page: Page, url: str) -> None:
+    """Open the page; a stand-in takes the place of ChatKit.js."""
+    await page.route(SCRIPT, lambda route: route.fulfill(path=STAND_IN))
+    await page.goto(f"{url}/react/")
+    await page.wait_for_function("window.used?.options.length")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)], ids=["desk", "phone"])
+async def test_the_user_chooses(
+    calm: Page, url: str, width: int, height: int, picture: Callable[[str], Awaitable[None]]
+) -> None:
+    """By keyboard alone: the tool waits for a choice, goes on with it, and the focus is where the page says what is."""
+    await opened(calm, url)
+    conversation = asyncio.ensure_future(calm.evaluate(SAY))
+    chosen = calm.get_by_role("button", name="Choose Bela")
+    await expect(chosen).to_be_visible()
     await picture("react")
+    await calm.set_viewport_size({"width": width, "height": height})
 
-    await calm.get_by_role("button", name="Choose Ada").click()
+    for _ in range(2):
+        await calm.keyboard.press("Tab")
+    await expect(chosen).to_be_focused()
+    await calm.keyboard.press("Enter")
 
-    answer = await asyncio.wait_for(calm.evaluate("answer"), 10)
-    assert {"_receipt": "thr_1:call_1", "result": {"name": "Ada"}} == answer
+    await conversation
+    await expect(calm.locator("openai-chatkit .assistant_message")).to_contain_text("Bela knows maritime insurance.")
     await expect(calm.get_by_role("button")).to_have_count(0)
-    assert f"{url}/merak_search/chatkit" == await calm.evaluate("given.api.url")
+    await expect(calm.get_by_role("status")).to_have_text("Ask Merak for people.")
+    await expect(calm.get_by_role("status")).to_be_focused()
+    assert f"{url}/merak_search/chatkit" == await calm.evaluate("used.options[0].api.url")
 
 
 async def test_a_loaded_thread_is_resumed(calm: Page, url: str) -> None:
     """When ChatKit has loaded a thread the page asks for the call that is open."""
-    await calm.route("https://cdn.platform.openai.com/**", lambda route: route.fulfill(body=STUB))
-    await calm.goto(f"{url}/react/")
-    await calm.wait_for_function("window.given")
+    await opened(calm, url)
 
     await calm.locator("openai-chatkit").dispatch_event("chatkit.thread.load.end")
 
-    await calm.wait_for_function("window.sent === 'chatkit_clienttools.resume'")
+    await calm.wait_for_function("used.calls.flat()[1]?.type === 'chatkit_clienttools.resume'")

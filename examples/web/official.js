@@ -64,6 +64,7 @@ class OfficialChat {
     listen("effect", ({ detail: { name, data } }) => this.#options.effects[name]?.(data));
     listen("thread.change", ({ detail: { threadId } }) => this.#showThread(threadId));
     listen("thread.load.end", ({ detail: { threadId } }) => this.#goOn(threadId));
+    listen("error", ({ detail: { error } }) => console.error(error)); // it tells the user by itself
     const isReady = new Promise((ready) => listen("ready", ready));
     this.#setOptions();
     dark.addEventListener("change", () => this.#setOptions(), { signal });

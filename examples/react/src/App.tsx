@@ -1,5 +1,5 @@
 import { ChatKit, useChatKit } from "@openai/chatkit-react";
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 // In your project: a copy of the file at `python -c "from chatkit_clienttools import frontend; print(frontend.path())"`.
 import { resumeOnLoad, withReceipts } from "../../../src/chatkit_clienttools/frontend/client-tools.js";
 import type { Choice, ClientToolHandlers, Profile } from "./client-tools";
@@ -11,12 +11,14 @@ type Question = { people: Profile[]; choose: (choice: Choice) => void };
 export function App() {
   const [isSearching, setSearching] = useState(false);
   const [question, setQuestion] = useState<Question | null>(null);
+  const status = useRef<HTMLParagraphElement>(null);
 
   const tools: ClientToolHandlers = {
     run_search_animation: ({ state }) => setSearching(state === "start"),
     choose_agent: ({ agents }) =>
       new Promise<Choice>((resolve) => {
         const choose = (choice: Choice) => {
+          status.current?.focus(); // the button goes
           setQuestion(null);
           resolve(choice);
         };
@@ -32,14 +34,18 @@ export function App() {
   useEffect(() => (ref.current ? resumeOnLoad(ref.current) : undefined), [ref]);
 
   return (
-    <main style={{ display: "grid", gridTemplateColumns: "repeat(auto-fit, minmax(min(20rem, 100%), 1fr))", gap: 16 }}>
+    <main>
       <section aria-label="Search">
         <h1>Merak</h1>
-        <p role="status">{question ? "Choose one of them." : isSearching ? "Searching…" : "Ask Merak for people."}</p>
+        <p role="status" tabIndex={-1} ref={status}>
+          {question ? "Choose one of them." : isSearching ? "Searching…" : "Ask Merak for people."}
+        </p>
         <ul>
           {question?.people.map(({ name, knows }) => (
             <li key={name}>
-              {name}, {knows}{" "}
+              <span>
+                <b>{name}</b>, {knows}
+              </span>
               <button type="button" onClick={() => question.choose({ name })}>
                 Choose {name}
               </button>

@@ -87,6 +87,19 @@ async def test_merak_on_both(front: Page) -> None:
     await expect(front.get_by_role("textbox", name="Message")).to_be_focused()
 
 
+async def test_merak_killed(front: Page) -> None:
+    """The server is killed, the button keeps the focus, and what has become of the server is said beside it."""
+    processes = iter([1, 1, 2])
+    await front.route("**/server", lambda route: route.fulfill(json={"process": next(processes), "restarts": True}))
+    await front.route("**/server/kill", lambda route: route.fulfill(status=202))
+    await open_demo(front, "Merak")
+
+    await press(front, "Kill the server")
+
+    await expect(front.locator(".server [role=status]")).to_have_text("Process 1 was killed. Process 2 has taken over.")
+    await expect(front.get_by_role("button", name="Kill the server")).to_be_focused()
+
+
 async def test_facts(front: Page) -> None:
     """A suggestion is taken."""
     await open_demo(front, "Facts")

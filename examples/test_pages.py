@@ -325,6 +325,25 @@ async def test_the_server_goes_away_while_calls_are_open(calm: Page, url: str) -
     await expect(calm.locator("#ours .person")).to_have_count(3)
 
 
+async def test_the_network_is_gone_while_the_user_chooses(calm: Page, url: str) -> None:
+    """A choice that is made without a network is not lost: it is there when the network is, and nothing runs twice."""
+    await opened(calm, url)
+    await ask(calm)
+    choice = calm.get_by_role("button", name="Choose Ada")
+    await expect(choice).to_be_visible()
+    await calm.context.set_offline(True)
+    await choice.click()
+    await expect(calm.get_by_role("alert").first).to_contain_text("The server is away. Nothing that it knows is lost.")
+    await expect(calm.locator("#ours .person.chosen")).to_contain_text("Ada")
+
+    await calm.context.set_offline(False)
+    await calm.get_by_role("button", name="Try again").click()
+
+    await expect(log(calm)).to_contain_text(ANSWER)
+    await expect(calm.locator("#ours .assistant_message")).to_have_count(1)
+    await expect(choice).to_have_count(0)
+
+
 async def test_a_message_that_is_too_long(calm: Page, url: str) -> None:
     """More than the server takes is refused in words, and the next message is answered."""
     await opened(calm, url)

@@ -221,7 +221,7 @@ async function kill() {
     await new Promise((done) => setTimeout(done, 200));
     now = (await serving()).process;
   }
-  tell(`Process ${before} was killed. Process ${now} goes on.`);
+  tell(`Process ${before} was killed. Process ${now} has taken over.`);
   if (!chat.isBusy && chat.threadId) chat.load(); // what was cut off goes on; what waits for you waits on
 }
 

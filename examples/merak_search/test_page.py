@@ -37,6 +37,7 @@ new MutationObserver((changes) => {
 STEPS = """() => [...document.querySelectorAll("#timeline .call:not(.server-tool)")].map((call) => [
   call.querySelector("code").textContent, [...call.querySelectorAll("b")].map((step) => step.textContent).join(" ")
 ])"""
+BESIDE_THE_STATUS = "getComputedStyle(document.querySelector('#ours .progress'), '::before').content"
 WHOLE = "queued pending completed"
 ALL_COMPLETED = [
     ["run_search_animation", WHOLE],
@@ -98,6 +99,8 @@ async def test_the_order_on_the_stage(
     await picture("merak-searching")
     go_on.set()
     await expect(calm.locator("#ours .stage")).to_contain_text("Choose one of them.")
+    await expect(calm.locator("#ours .progress")).to_have_text("Waiting for your choice.")
+    assert "none" == await calm.evaluate(BESIDE_THE_STATUS)
     await picture("merak-choosing")
     await choose(calm)
     await it_is_done(calm)

@@ -30,7 +30,8 @@ import { Away, Refused, events, itemsOf } from "./wire.js";
 const FAILED = "Something went wrong on the server.";
 const AWAY = "The server is away. Nothing that it knows is lost.";
 const KEPT = "The server is away. What you wrote is still in the box.";
-const UNANSWERED = "This message has no answer yet. The run may have been stopped, or its server may have died.";
+const UNANSWERED =
+  "This message has no answer yet. Its run was stopped, or its server has died, or another tab is at work on it.";
 const FORGOTTEN = "The server does not know this conversation any more. A new one begins.";
 const nothing = () => {};
 

@@ -56,6 +56,17 @@ def test_no_file_names_a_machine(what: str) -> None:
     assert [] == found
 
 
+def test_the_addresses_are_said_once() -> None:
+    """Addresses of the project are only in pyproject.toml, all under that of the source; pages and forms name none."""
+    urls = re.findall(r'^\w+ = "(https://[^"]+)"$', PYPROJECT, re.MULTILINE)
+    (source,) = re.findall(r'^Source = "([^"]+)"$', PYPROJECT, re.MULTILINE)
+    shown = [path for path in files() if path.suffix in {".md", ".yml"} or path.name == "zensical.toml"]
+
+    assert [source] * 4 == [url[: len(source)] for url in urls]
+    assert len(shown) > 30
+    assert [] == [path for path in shown if source.split("/")[2] in re.split(r'[/")\s]', path.read_text("utf-8"))]
+
+
 def test_constraints_are_versions_only() -> None:
     """Each line of constraints.txt pins one package, for all Pythons or for some; ChatKit is not there."""
     pin = re.compile(r'[\w.-]+==[\w.]+(; python_version (<|>=) "3\.\d+")?')

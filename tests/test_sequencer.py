@@ -342,6 +342,17 @@ class TestSupport:
         assert [] == await chat.calls()
         assert [("run_search_animation", {"state": "stop"})] == (await chat.say("hi")).calls
 
+    async def test_cancel_of_required_calls(self, store: Store[Any]) -> None:
+        """With `required=True` nothing stays, so a required call that no page answers can be ended."""
+        server, chat = scripted(store, asks(animation(state="start"), animation(state="stop")), says("hi"))
+        await chat.say("go")
+
+        gone = await server.sequencer.cancel(store, chat.thread_id or "", None, required=True)
+
+        assert ["pending", "queued"] == [each.state.value for each in gone]
+        assert () == await server.sequencer.snapshot(store, chat.thread_id or "", None)
+        assert [] == (await chat.say("hi")).calls
+
     async def test_cancel_of_nothing(self, store: Store[Any]) -> None:
         """Cancelling a thread without a plan returns nothing and writes nothing."""
         server, chat = scripted(store, says("hi"))

@@ -285,20 +285,22 @@ class ClientToolSequencer:
         thread, _ = await self._steps(store, thread_id, context).look()
         return tuple(_tool_snapshot(tool) for tool in thread.tools)
 
-    async def cancel(self, store: Store[TContext], thread_id: str, context: TContext) -> tuple[CallSnapshot, ...]:
+    async def cancel(
+        self, store: Store[TContext], thread_id: str, context: TContext, *, required: bool = False
+    ) -> tuple[CallSnapshot, ...]:
         """Cancel what is open in a thread, and return those calls as they were.
 
         A pending call is removed from the store; a browser that has it hears of that with the next load, or at once if
-        an `action` yields a `ThreadItemRemovedEvent` for it. Required calls stay and go out with the next run. A plan
-        that cannot be read is dropped.
+        an `action` yields a `ThreadItemRemovedEvent` for it. Required calls stay and go out with the next run, unless
+        `required` says that they are cancelled as well. A plan that cannot be read is dropped.
         """
         steps = self._steps(store, thread_id, context)
         try:
-            outcome = await steps.take(Cancelled())
+            outcome = await steps.take(Cancelled(required))
         except DamagedPlanError as error:
             logger.warning("thread %s: its unreadable plan is dropped (%s)", printable(thread_id), error.reason)
             await steps.drop_damaged()
-            outcome = await steps.take(Cancelled())
+            outcome = await steps.take(Cancelled(required))
         before = outcome.before
         stays = {call.id for call in outcome.after.at_rest.calls if call.attempt == 1 or call in before.plan.calls}
         return self._ended(outcome, stays)

@@ -598,6 +598,13 @@ OTHERS = {
         changes=["s-2: pending -> queued", "b: queued -> cancelled"],
         removed=("tc_s",),
     ),
+    "cancelling takes required calls too if that is said": Case(
+        thread(plan(S, B, stops("t")), pending(S)),
+        Cancelled(required=True),
+        writes=["delete s"],
+        changes=["s: pending -> cancelled", "b: queued -> cancelled", "t: queued -> cancelled"],
+        removed=("tc_s",),
+    ),
     "after cancelling the model is told nothing": Case(
         thread(plan(A, answers=2)),
         Cancelled(),

@@ -114,6 +114,9 @@ class Stopped:
 class Cancelled:
     """The application cancels what is open."""
 
+    required: bool = False
+    """Whether required calls are cancelled as well."""
+
 
 @dataclass(frozen=True)
 class Expired:
@@ -192,7 +195,7 @@ class Policy:
             case Stopped():
                 return _without_body(thread, event.by)
             case Cancelled():
-                return self._cancelled(thread)
+                return self._cancelled(thread, event)
         return thread  # an action leaves the open calls alone; outside of a request nobody is there to go on
 
     def has_failed(self, item: ClientToolCallItem) -> bool:
@@ -290,8 +293,8 @@ class Policy:
                 return self._filled_in(thread, event.then)
         return self._go_on(thread, event.by)
 
-    def _cancelled(self, thread: Thread) -> Thread:
-        thread = _cancelling(thread, lambda call: not call.required)
+    def _cancelled(self, thread: Thread, event: Cancelled) -> Thread:
+        thread = _cancelling(thread, lambda call: event.required or not call.required)
         if thread.plan.tools:
             wanted = {call.awaited_by for call in thread.plan.calls[thread.settled :]}
             thread = _with_tools(thread, [tool for tool in thread.plan.tools if tool.id in wanted])

@@ -86,7 +86,7 @@ def _built_twice() -> tuple[Path, Path]:
     files = _output("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in files:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, copy / name)
+        shutil.copy(ROOT / name, copy / name)  # with its mode, which is in the sdist
     for source, out in ((ROOT, "first"), (copy, "second")):
         environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch, "TZ": "UTC" if out == "first" else "Asia/Tokyo"}
         command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(WORK / out)]

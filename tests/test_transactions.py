@@ -121,8 +121,8 @@ class TestAToolThatRaises:
 
         assert caplog.messages[0].startswith("the tool search raised RuntimeError (test_transactions.py, line ")
 
-    async def test_one_that_returns_a_coroutine_is_refused(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A function that is not async and returns what it ought to await is refused; the log says what to write."""
+    async def test_one_that_is_not_async_cannot_ask(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A function that is not async and returns `ask(...)` is refused, since nobody would await that."""
         sequencer = ClientToolSequencer(TOOLS)
 
         @sequencer.function_tool
@@ -133,7 +133,7 @@ class TestAToolThatRaises:
         chat = talking_to(sequencer, [[calls("search")], speaks("sorry")], search)
 
         assert [] == await released(chat)
-        assert "The tool search returns a coroutine: write `async def search`, and `await` inside" in caplog.messages
+        assert caplog.messages[0].startswith("ask() and step() work in the body of an async function")
 
     async def test_beyond_the_limit_nothing_is_half_queued(self) -> None:
         """A tool that enqueues in a loop, and runs into `max_queued`, leaves none of its calls."""

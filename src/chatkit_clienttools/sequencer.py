@@ -445,12 +445,7 @@ def _as_transaction(function: ToolFunction[...]) -> ToolFunction[...]:
     @functools.wraps(function)
     def synchronous(*args: Any, **kwargs: Any) -> Any:
         with transaction(name, current_queue()):
-            returned = function(*args, **kwargs)
-            if inspect.iscoroutine(returned):  # the model would read how Python shows it
-                returned.close()
-                cure = f"write `async def {name}`, and `await` inside"
-                raise log_and_return(UsageError(f"The tool {name} returns a coroutine: {cure}"))
-            return returned
+            return function(*args, **kwargs)
 
     return synchronous
 

@@ -114,12 +114,6 @@ class Ablation:
 
 ABLATIONS = [
     Ablation(
-        "a content before its item",
-        MEDIA.but(crashes=1),
-        instead={"content.MediaStore._write": item_before_content},
-        finds="a content is missing",
-    ),
-    Ablation(
         "receipts",
         Scenario(calls=CALLS[2], repeats=1),
         without={"receipts": False},
@@ -234,6 +228,12 @@ ABLATIONS = [
         awaited.STOP.but(repeats=1),
         instead={"_step.run.Run.leave": lambda _: None},
         finds="stuck",
+    ),
+    Ablation(
+        "a content before its item",
+        MEDIA.but(crashes=1),
+        instead={"content.MediaStore._write": item_before_content},
+        finds="a content is missing",
     ),
 ]
 

@@ -92,11 +92,11 @@ class Writers:
             outcomes = await self._run(partial(_in_transaction, [writer.work for writer in writers]))
         except Exception as error:  # noqa: BLE001  it is told to those who wait
             outcomes = [_Outcome(error=error)] * len(writers)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # pragma: no cover  a test does reach it; coverage loses sight in the greenlet
             _cut_off(writers)
             raise
         for writer, outcome in zip(writers, outcomes, strict=True):
-            if writer.done.done():  # its request has not waited for it
+            if writer.done.done():  # pragma: no cover  as above: its request has not waited for it
                 continue
             if outcome.error is None:
                 writer.done.set_result(outcome.value)

@@ -38,7 +38,8 @@ def _passes(release: str, suite: list[str]) -> bool:
     ]
     with log.open("w", encoding="utf-8") as output:
         passed = all(_run([sys.executable, *command], output) for command in commands)
-    outcome = log.read_text("utf-8").strip().rpartition("\n")[2].strip("= ")
+    said = log.read_text("utf-8").splitlines()
+    outcome = next((line.strip("= ") for line in reversed(said) if line.startswith("==")), said[-1])
     print(f"{sdk:8}{'ok    ' if passed else 'FAILED'}  {outcome}", flush=True)
     if not passed:
         print(f"{'':8}{log.relative_to(ROOT)}", flush=True)

@@ -127,6 +127,7 @@ def test_a_worker_that_dies_while_it_is_asked_is_not_waited_for() -> None:
             signal.signal(each, handler)
 
 
+@pytest.mark.long
 def test_a_demo_is_played_in_the_terminal() -> None:
     """Merak is played on plain ChatKit and with the library, side by side in 100 columns, without colour in a pipe."""
     played = ran("--play", "merak_search")

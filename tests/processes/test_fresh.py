@@ -117,7 +117,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.long if "step" not in case.counts else (), id=name)
+        for name, case in CASES.items()
+    ],
+)
 async def test_a_process_for_each_request(shared: Place, tmp_path: Path, case: Case) -> None:
     """A conversation looks the same, and takes as much, whether one process serves it or each request has its own."""
     store = shared.store()

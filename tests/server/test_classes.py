@@ -326,6 +326,7 @@ class TestLocks:
 
 
 class TestAnotherChatKit:
+    @pytest.mark.long
     def test_without_a_method_there_is_one_error(self) -> None:
         """A ChatKit without a method that this builds on: one ImportError with its name and the supported range."""
         cases = [*([name] for name in server_module.NEEDED), [*server_module.NEEDED]]

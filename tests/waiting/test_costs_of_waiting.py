@@ -161,6 +161,7 @@ class TestTime:
 
     ROUNDS = 9
 
+    @pytest.mark.long
     async def test_a_replay(self) -> None:
         """A hundred answers and steps are replayed in at most 4 times what plain ChatKit takes for a message."""
         replays: list[float] = []
@@ -195,6 +196,7 @@ class TestTime:
         assert self.ROUNDS == len(replays)
         assert median(replays) <= 4 * median(messages)
 
+    @pytest.mark.long
     async def test_an_answer_grows_with_the_replay_only(self) -> None:
         """What an answer makes Python do grows with each answer before it by the same amount: a line, and no square."""
         page = Waiting(MemoryStore(), [[calls("asks_on")]], asking(70, steps=1))

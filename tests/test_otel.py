@@ -369,7 +369,7 @@ class TestOutcomes:
         page = watched.page(tool(signs), steps=[[calls("signs")], speaks("Wait."), speaks("Oh.")], tools=[sign])
         await page.say()
         watched.clock.now += 6
-        await page.say("Well?")
+        await page.answer()
 
         [span] = watched.ours()
         attributes = dict(span.attributes or {})

@@ -29,7 +29,7 @@ CONVERSATIONS = [
 TESTS = {
     "_protocol.states": PROTOCOL,
     "_protocol.plan": PROTOCOL,
-    "_protocol.thread": PROTOCOL,
+    "_protocol.thread": [*PROTOCOL, "tests/test_otel.py"],
     "_protocol.decide": PROTOCOL,
     "_protocol.outputs": PROTOCOL,
     "_protocol.guards": [*PROTOCOL, "tests/test_validating_store.py"],

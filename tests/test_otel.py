@@ -432,6 +432,21 @@ class TestSpanOfAPlan:
         assert {"answered": "answer 2"} == watched.links(plan)
         assert ["message"] * 3 == [watched.parent(span) for span in [plan, *watched.ours()]]
 
+    async def test_a_single_call(self, watched: Watched) -> None:
+        """A plan of one call is a span as well."""
+
+        async def asks_once(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.enqueue(ctx, ClientTool("sign")())
+            return "ok"
+
+        page = watched.page(tool(asks_once), steps=[[calls("asks_once")], speaks("Done."), speaks("Seen.")])
+        with watched.request("message"):
+            await page.say()
+        await page.answer()
+
+        [plan] = watched.ours("client_tool_calls")
+        assert "message" == watched.parent(plan)
+
     async def test_a_tool_that_asks_three_times(self, watched: Watched) -> None:
         """The plan of a tool that waits is over when the tool has returned, whichever processes have woken it."""
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from chatkit.agents import ClientToolCall
     from opentelemetry.trace import Span
 
     from chatkit_clienttools import ClientToolSequencer
@@ -120,9 +121,17 @@ async def chooses(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
     return (await sequencer.ask(ctx, choose(people=[SECRET]))).name
 
 
-async def enqueues(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-    sequencer.enqueue(ctx, animation(state="start"), animation(state="stop"))
-    return "ok"
+def enqueuing(*wanted: ClientToolCall) -> Any:
+    """A tool, `enqueues`, that enqueues these calls."""
+
+    async def enqueues(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+        sequencer.enqueue(ctx, *wanted)
+        return "ok"
+
+    return tool(enqueues)
+
+
+TWO = (animation(state="start"), animation(state="stop"))
 
 
 async def chosen(watched: Watched) -> Waiting:
@@ -188,7 +197,7 @@ class TestSpanOfACall:
 
     async def test_a_process_without_traces_in_between(self, watched: Watched) -> None:
         """A call that was released by a process without traces has no link to another request in its place."""
-        page = watched.page(tool(enqueues), steps=[[calls("enqueues")], speaks("Done.")])
+        page = watched.page(enqueuing(*TWO), steps=[[calls("enqueues")], speaks("Done.")])
         with watched.request("message"):
             await page.say()
         page.restart()
@@ -226,7 +235,7 @@ class TestSpanOfACall:
 
     async def test_one_for_each_call_of_a_queue(self, watched: Watched) -> None:
         """Each call of a queue is a span from its own release on: the time in the queue is not part of it."""
-        page = watched.page(tool(enqueues), steps=[[calls("enqueues")], speaks("Done.")])
+        page = watched.page(enqueuing(*TWO), steps=[[calls("enqueues")], speaks("Done.")])
         await page.say()
         watched.clock.now += 2
         await page.answer()
@@ -322,12 +331,9 @@ class TestOutcomes:
     )
     async def test_a_cancelled_call(self, watched: Watched) -> None:
         """A call that the user's message cancels at the browser is a span without an error; the rest was never sent."""
-
-        async def selects(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            sequencer.enqueue(ctx, selection(), selection())
-            return "ok"
-
-        page = watched.page(tool(selects), steps=[[calls("selects")], speaks("Wait."), speaks("Well.")])
+        page = watched.page(
+            enqueuing(selection(), selection()), steps=[[calls("enqueues")], speaks("Wait."), speaks("Well.")]
+        )
         await page.say()
         watched.clock.now += 2
         await page.say("never mind")
@@ -341,12 +347,7 @@ class TestOutcomes:
     )
     async def test_a_required_call(self, watched: Watched) -> None:
         """A required call that waits while the user's message is answered is sent again, and is one span."""
-
-        async def stops(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            sequencer.enqueue(ctx, stop())
-            return "ok"
-
-        page = watched.page(tool(stops), steps=[[calls("stops")], speaks("Wait."), speaks("Well.")])
+        page = watched.page(enqueuing(stop()), steps=[[calls("enqueues")], speaks("Wait."), speaks("Well.")])
         await page.say()
         watched.clock.now += 2
         await page.say("never mind")
@@ -362,11 +363,9 @@ class TestOutcomes:
         """A call whose time is over is an outcome of its own, and no error; expiries are counted."""
         sign = ClientTool("sign", expires_after=timedelta(seconds=5))
 
-        async def signs(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            sequencer.enqueue(ctx, sign())
-            return "ok"
-
-        page = watched.page(tool(signs), steps=[[calls("signs")], speaks("Wait."), speaks("Oh.")], tools=[sign])
+        page = watched.page(
+            enqueuing(sign()), steps=[[calls("enqueues")], speaks("Wait."), speaks("Oh.")], tools=[sign]
+        )
         await page.say()
         watched.clock.now += 6
         await page.answer()
@@ -418,7 +417,7 @@ class TestSpanOfATool:
 class TestSpanOfAPlan:
     async def test_calls_of_a_queue(self, watched: Watched) -> None:
         """A plan is a span from the request for its first call to the end of its last one, in one trace with these."""
-        page = watched.page(tool(enqueues), steps=[[calls("enqueues")], speaks("Done.")])
+        page = watched.page(enqueuing(*TWO), steps=[[calls("enqueues")], speaks("Done.")])
         with watched.request("message"):
             await page.say()
         for name in ("answer 1", "answer 2"):
@@ -434,12 +433,9 @@ class TestSpanOfAPlan:
 
     async def test_a_single_call(self, watched: Watched) -> None:
         """A plan of one call is a span as well."""
-
-        async def asks_once(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            sequencer.enqueue(ctx, ClientTool("sign")())
-            return "ok"
-
-        page = watched.page(tool(asks_once), steps=[[calls("asks_once")], speaks("Done."), speaks("Seen.")])
+        page = watched.page(
+            enqueuing(ClientTool("sign")()), steps=[[calls("enqueues")], speaks("Done."), speaks("Seen.")]
+        )
         with watched.request("message"):
             await page.say()
         await page.answer()
@@ -488,7 +484,7 @@ class TestSpanOfAPlan:
     )
     async def test_a_plan_that_is_cancelled(self, watched: Watched) -> None:
         """A plan whose calls the user's message cancels is over then."""
-        page = watched.page(tool(enqueues), steps=[[calls("enqueues")], speaks("Wait."), speaks("Well.")])
+        page = watched.page(enqueuing(*TWO), steps=[[calls("enqueues")], speaks("Wait."), speaks("Well.")])
         await page.say()
         watched.clock.now += 2
         await page.say("never mind")
@@ -498,7 +494,7 @@ class TestSpanOfAPlan:
     async def test_a_store_that_fails(self, watched: Watched) -> None:
         """A plan whose end could not be saved is a span once, when the answer is posted again."""
         store = WatchedStore(PlansStore())
-        page = Waiting(store, [[calls("enqueues")], speaks("Done.")], tool(enqueues), clock=watched.clock)
+        page = Waiting(store, [[calls("enqueues")], speaks("Done.")], enqueuing(*TWO), clock=watched.clock)
         watched.instrument(page.sequencer)
         await page.say()
         await page.answer()
@@ -523,7 +519,7 @@ class TestSpanOfAPlan:
         counts = []
         for is_traced in (False, True):
             store = WatchedStore(PlansStore())
-            page = Waiting(store, [[calls("enqueues")], speaks("Done.")], tool(enqueues), clock=watched.clock)
+            page = Waiting(store, [[calls("enqueues")], speaks("Done.")], enqueuing(*TWO), clock=watched.clock)
             if is_traced:
                 watched.instrument(page.sequencer)
             await page.say()
@@ -598,12 +594,7 @@ class TestContents:
     )
     async def test_a_call_without_an_answer(self, watched: Watched) -> None:
         """The span of a cancelled call shows its arguments, and no answer."""
-
-        async def selects(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            sequencer.enqueue(ctx, selection())
-            return "ok"
-
-        page = Waiting(MemoryStore(), [[calls("selects")], speaks("Wait."), speaks("Oh.")], tool(selects))
+        page = Waiting(MemoryStore(), [[calls("enqueues")], speaks("Wait."), speaks("Oh.")], enqueuing(selection()))
         watched.instrument(page.sequencer, contents=True)
         await page.say()
         await page.say("never mind")
@@ -621,7 +612,7 @@ def contents_of(spans: list[ReadableSpan]) -> dict[str, Any]:
 class TestMetrics:
     async def test_what_is_measured(self, watched: Watched) -> None:
         """Durations are in seconds, and no series has the id of a thread or a call."""
-        page = watched.page(tool(enqueues), steps=[[calls("enqueues")], speaks("Done.")])
+        page = watched.page(enqueuing(*TWO), steps=[[calls("enqueues")], speaks("Done.")])
         await page.say()
         watched.clock.now += 2
         await page.answer()
@@ -652,7 +643,7 @@ class TestMetrics:
             [calls("chooses")],
             speaks("Bye."),
         ]
-        page = watched.page(tool(enqueues), tool(chooses), steps=steps)
+        page = watched.page(enqueuing(*TWO), tool(chooses), steps=steps)
         await page.say()
         await page.fail()
         await page.say("go on")

@@ -21,7 +21,7 @@ from chatkit.errors import CustomStreamError
 from chatkit.store import NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MAX_SHOWN = 200
 """How much is shown of a text that somebody else has chosen."""
@@ -65,6 +65,12 @@ class InvalidArgumentsError(UsageError):
     def for_the_log(self) -> str:
         """Only which fields, and the kind of problem: what is said of them may quote the value."""
         return f"{self._what}: {', '.join(self._kinds or [problem.split(':')[0] for problem in self.problems])}"
+
+
+def not_json(tool: str, why: Mapping[str, str], *, kind: str = "Client tool") -> InvalidArgumentsError:
+    """Return the error for arguments that are not JSON: why, by the name of each; a log has the names only."""
+    said = [f"{name}: not JSON ({reason})" for name, reason in why.items()]
+    return InvalidArgumentsError(tool, said, kind=kind, kinds=[f"{name} (not JSON)" for name in why])
 
 
 class CallFailedError(ClientToolError):

@@ -178,9 +178,8 @@ class _Tracer:
         """Return the contents of a call that its span may show, as JSON."""
         if self._contents is False:
             return {}
-        is_answered = item is not None and item.status == "completed"
         values: dict[Literal["arguments", "result"], Any] = {"arguments": call.arguments}
-        if item is not None and is_answered:
+        if item is not None and item.status == "completed":
             values["result"] = answer_of(item)
         shown = {f"gen_ai.tool.call.{kind}": self._redacted(call.name, kind, value) for kind, value in values.items()}
         return {key: text for key, text in shown.items() if text is not None}

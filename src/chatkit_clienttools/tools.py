@@ -15,7 +15,7 @@ from typing_extensions import ParamSpec
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from .answers import reason_in
-from .errors import InvalidArgumentsError, UsageError
+from .errors import InvalidArgumentsError, UsageError, not_json
 from .media import TAKEN_OUT, holds_media
 from .observe import log_and_return
 
@@ -65,9 +65,8 @@ class _Declared(Generic[P]):
             kinds = [f"{each['loc'][0] if each['loc'] else 'value'} ({each['type']})" for each in error.errors()]
             raise self._refusal(_problems(error), kinds) from None
         except PydanticSerializationError as error:  # a field that takes anything has got what is not JSON
-            problems = _not_json(fields) or {"value": f"not JSON ({error})"}
-            said = [f"{name}: {problem}" for name, problem in problems.items()]
-            raise self._refusal(said, [f"{name} (not JSON)" for name in problems]) from None
+            why = _why_not_json(fields) or {"value": str(error)}
+            raise log_and_return(not_json(self.name, why, kind=self._kind)) from None
 
     def _by_name(self, what: str) -> InvalidArgumentsError:
         fields = {} if self._model is None else getattr(self._model, "model_fields", {})
@@ -317,8 +316,8 @@ def _without_a_context(ctx: object, inner: object) -> str:
             f"The agent run that this tool belongs to has no context: {run}, and an agent inside a tool with "
             "`Runner.run(agent, ..., context=ctx.context)`"
         )
-    is_call = isinstance(ctx, ClientToolCall) or callable(ctx)
-    cure = "`ctx` comes first, as in enqueue(ctx, ...), ask(ctx, ...) and step(ctx, ...)" if is_call else run
+    comes_later = isinstance(ctx, ClientToolCall) or callable(ctx)
+    cure = "`ctx` comes first, as in enqueue(ctx, ...), ask(ctx, ...) and step(ctx, ...)" if comes_later else run
     found = type(ctx if inner is None else inner).__name__
     return f"A RunContextWrapper[AgentContext] or an AgentContext is needed, not a {found}: {cure}"
 
@@ -358,14 +357,14 @@ def _strict_about_names(name: str, model: Callable[P, BaseModel]) -> Callable[..
     return type(model.__name__, (model,), {**said, "model_config": ConfigDict(extra="forbid")})
 
 
-def _not_json(fields: Mapping[str, object]) -> dict[str, str]:
+def _why_not_json(fields: Mapping[str, object]) -> dict[str, str]:
     """Say of each field that is not JSON why."""
     problems = {}
     for name, value in fields.items():
         try:
             to_json(value, inf_nan_mode="strings")
         except PydanticSerializationError as error:
-            problems[name] = f"not JSON ({error})"
+            problems[name] = str(error)
     return problems
 
 

@@ -13,7 +13,7 @@ from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
 from pydantic_core import from_json, to_json
 
-from chatkit_clienttools.errors import InvalidArgumentsError, QueueFullError
+from chatkit_clienttools.errors import QueueFullError, not_json
 from chatkit_clienttools.observe import log_and_return, logger, place_of
 
 from .requests import setting
@@ -240,9 +240,7 @@ def _measured(call: ClientToolCall) -> tuple[ClientToolCall, int]:
     found = {name: _json_problem(value) for name, value in call.arguments.items()}
     problems = {name: problem for name, problem in found.items() if problem}
     if problems:
-        said = [f"{name}: not JSON ({problem})" for name, problem in problems.items()]
-        kinds = [f"{name} (not JSON)" for name in problems]
-        raise log_and_return(InvalidArgumentsError(call.name, said, kinds=kinds)) from None
+        raise log_and_return(not_json(call.name, problems)) from None
     taken = ClientToolCall(name=call.name, arguments=json.loads(to_json(call.arguments)))
     return taken, len(taken.model_dump_json().encode())
 

@@ -589,6 +589,23 @@ class TestRefusals:
         with pytest.raises(UsageError, match="nobody would await it"):
             ClientToolSequencer(observers=[observer])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
+    @pytest.mark.parametrize("option", ["observers", "tool_observers"])
+    def test_an_object_whose_call_is_asynchronous(self, option: str) -> None:
+        """An observer with an async `__call__` is refused like an async function, and the error names the option."""
+
+        class Counts:
+            async def __call__(self, event: object) -> None:
+                raise AssertionError
+
+            def __repr__(self) -> str:
+                return "<Counts>"
+
+        wrong: Any = {option: [Counts()]}
+        with pytest.raises(UsageError) as raised:
+            ClientToolSequencer(**wrong)
+
+        assert f"{option}: <Counts> is async; nobody would await it: give one that is not" == str(raised.value)
+
     @pytest.mark.parametrize("value", ["\ud83d", deeply_nested(300)], ids=["lone surrogate", "300 levels"])
     async def test_what_chatkit_could_not_send(self, value: Any) -> None:
         """What is JSON for Python and not for ChatKit raises at the tool as well."""

@@ -157,8 +157,8 @@ class ClientToolSequencer:
             locks_thread=locks_thread,
             answers=answers,
             lock=_factory_of_locks(lock),
-            observers=_synchronous(observers),
-            tool_observers=_synchronous(tool_observers),
+            observers=_synchronous("observers", observers),
+            tool_observers=_synchronous("tool_observers", tool_observers),
             clock=clock,
         )
 
@@ -454,7 +454,7 @@ def _factory_of_locks(lock: Any) -> Any:
     """Return `lock`, or say that it does not make locks."""
     if lock is None:
         return None
-    problem = "cannot be called" if not callable(lock) else "is async" if inspect.iscoroutinefunction(lock) else None
+    problem = "cannot be called" if not callable(lock) else "is async" if _is_async(lock) else None
     try:
         takes_thread_id = problem is None and bool(inspect.signature(lock).bind(""))
     except TypeError:
@@ -469,11 +469,17 @@ def _factory_of_locks(lock: Any) -> Any:
     return lock
 
 
-def _synchronous(observers: Iterable[T]) -> tuple[T, ...]:
+def _synchronous(option: str, observers: Iterable[T]) -> tuple[T, ...]:
     for observer in (taken := tuple(observers)):
-        if inspect.iscoroutinefunction(observer):
-            raise UsageError(f"The observer {observer!r} is a coroutine function; nobody would await it")
+        if _is_async(observer):
+            raise UsageError(f"{option}: {observer!r} is async; nobody would await it: give one that is not")
     return taken
+
+
+def _is_async(given: object) -> bool:
+    """Whether a function is async, or an object that is called like one."""
+    call = getattr(type(given), "__call__", None)  # noqa: B004  it is not asked whether there is one
+    return inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(call)
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

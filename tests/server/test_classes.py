@@ -296,6 +296,11 @@ async def an_async_lock(thread_id: str) -> None:
     raise NotImplementedError
 
 
+class AnAsyncLock:
+    async def __call__(self, thread_id: str) -> None:
+        raise NotImplementedError
+
+
 class TestLocks:
     @pytest.mark.parametrize(
         ("lock", "problem"),
@@ -303,10 +308,11 @@ class TestLocks:
             (asyncio.Lock(), "cannot be called"),
             (asyncio.Lock, "does not take a thread id"),
             (an_async_lock, "is async"),
+            (AnAsyncLock(), "is async"),
             (a_lock, "does not take a thread id"),
             ("a lock", "cannot be called"),
         ],
-        ids=["a lock", "a class", "an async function", "without a thread id", "a text"],
+        ids=["a lock", "a class", "an async function", "an async object", "without a thread id", "a text"],
     )
     def test_what_makes_no_locks_is_refused(self, lock: Any, problem: str) -> None:
         """A lock in the place of a factory of locks raises as the sequencer is made, and says what is needed."""

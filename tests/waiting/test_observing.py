@@ -201,7 +201,7 @@ class TestEvents:
         async def observes(event: ToolEvent) -> None: ...
 
         wrong: Any = [observes]
-        with pytest.raises(UsageError, match="is a coroutine function; nobody would await it"):
+        with pytest.raises(UsageError, match="is async; nobody would await it"):
             ClientToolSequencer(tool_observers=wrong)
 
 

@@ -183,22 +183,6 @@ class TestRuns:
 
         assert [("me", False)] == given
 
-    async def test_the_store_is_asked_in_the_name_of_the_user(self, store: Store[Any]) -> None:
-        """Whatever is done for a request is done with its context: a store that keeps users apart goes by that."""
-        watched = WatchedStore(store)
-        server, _ = scripted(watched, asks(selection(), anything()), asks(selection()), says("hi"))
-        chat = Conversation(server, context="ann")
-
-        await chat.say("go")
-        await chat.act("more")
-        for _ in range(3):
-            await chat.answer([])
-        await server.sequencer.snapshot(watched, chat.thread_id or "", "ann")
-        await server.sequencer.cancel(watched, chat.thread_id or "", "ann")
-
-        assert 3 == server.runs
-        assert {"ann"} == watched.contexts
-
     async def test_a_body_that_is_iterable(self, store: Store[Any]) -> None:
         """A `respond` may return anything that can be iterated over, as in plain ChatKit."""
 

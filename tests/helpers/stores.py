@@ -194,6 +194,10 @@ OPERATIONS = (
     "delete_thread_item",
     "load_plan",
     "save_plan",
+    "save_content",
+    "load_content",
+    "delete_content",
+    "delete_contents",
 )
 
 
@@ -204,6 +208,10 @@ class WatchedStore(StoreWrapper[Any]):
         super().__init__(inner)
         self.counts: Counter[str] = Counter()
         self.contexts: set[Any] = set()
+        self.threads: set[str] = set()
+        """The threads that it was asked about."""
+        self.orders: set[str] = set()
+        """In which orders it was asked for items."""
         self.before: Callable[[str, tuple[Any, ...]], Awaitable[None]] | None = None
         self.after: Callable[[str, tuple[Any, ...]], Awaitable[None]] | None = None
         for name in OPERATIONS:
@@ -214,6 +222,9 @@ class WatchedStore(StoreWrapper[Any]):
         async def watched(*args: Any, **kwargs: Any) -> Any:
             self.counts[name] += 1
             self.contexts.add(kwargs["context"] if "context" in kwargs else args[-1])
+            self.threads.add(getattr(args[0], "id", args[0]))
+            if name == "load_thread_items":
+                self.orders.add(kwargs["order"] if "order" in kwargs else args[3])
             if self.before:
                 await self.before(name, args)
             result = await method(*args, **kwargs)

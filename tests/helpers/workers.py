@@ -118,9 +118,9 @@ async def abandon(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def stored_plan(store: Store[Any], thread_id: str | None) -> Plan:
+async def stored_plan(store: Store[Any], thread_id: str | None, context: Any = None) -> Plan:
     """The plan of a thread as it is stored."""
-    found = await keeper(store, thread_id or "", None).load(with_thread=False)
+    found = await keeper(store, thread_id or "", context).load(with_thread=False)
     return Plan.from_text(found.plan.document, thread_id or "") if found.plan else Plan()
 
 

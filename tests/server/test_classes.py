@@ -19,7 +19,7 @@ from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, selection
 from tests.helpers.scripted import Scripted, asks, message, says, scripted
 from tests.helpers.server import NAMES, NOTHING, RESUME, THREE
-from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
+from tests.helpers.stores import PlainStore, PlansStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -449,19 +449,6 @@ class TestHierarchies:
 
         assert ["hello"] == (await chat.say("go")).texts
         assert NOTHING == (await chat.act(RESUME)).types
-
-    @pytest.mark.parametrize("make", [PlainStore, PlansStore])
-    async def test_the_context_of_the_request_reaches_the_store(self, make: Any) -> None:
-        """Whatever the server asks the store, it hands on the context of the request."""
-        store = WatchedStore(make())
-        server, _ = scripted(store, asks(*THREE), says("done"))
-        chat = Conversation(server, "ann")
-        await chat.say("go")
-        await chat.act(RESUME)
-        for _ in THREE:
-            await chat.answer(["a"])
-
-        assert {"ann"} == store.contexts
 
 
 def test_a_lock_factory_without_a_signature_is_taken() -> None:

@@ -74,7 +74,7 @@ class RunningBody:
     @property
     def tells(self) -> bool:
         """Whether the model has to be told next what it does not know: this request has ended a call."""
-        return self.is_action and self.run.begun is not None and self.run.begun.has_expired
+        return self.is_action and self.run.begun is not None and self.run.begun.has_completed
 
     def serves(self, rules: Rules | None, thread_id: str) -> bool:
         """Whether it runs, for this thread and with this sequencer."""

@@ -16,7 +16,6 @@ from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed
 from chatkit_clienttools._protocol.plan import CLOCK_SKEW_SECONDS, Plan
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools._protocol.thread import Thread, Transition, Write, transitions
-from chatkit_clienttools.answers import has_expired
 from chatkit_clienttools.errors import ContendedPlanError, DamagedPlanError, LifecycleViolationError, printable
 from chatkit_clienttools.observe import LifecycleEvent, announce, logger, tell
 from chatkit_clienttools.receipts import answer_of
@@ -72,10 +71,9 @@ class Outcome:
         return self.after is self.before and not self.writes
 
     @property
-    def has_expired(self) -> bool:
-        """Whether a call has ended because nobody has answered it in time."""
-        done = [write.item for write in self.writes if write.kind == "complete"]
-        return any(isinstance(item, ClientToolCallItem) and has_expired(item.output) for item in done)
+    def has_completed(self) -> bool:
+        """Whether a call has been completed: by an answer, or because its time was over."""
+        return any(write.kind == "complete" for write in self.writes)
 
     @property
     def released(self) -> ClientToolCallItem | None:

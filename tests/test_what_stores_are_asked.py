@@ -184,7 +184,7 @@ class TestWithImages:
             await sequencer.ask(ctx, animation(state="stop"))
             return str(image.media_type)
 
-        tools = [*TOOLS, picture]
+        tools: list[ClientTool[..., Any]] = [*TOOLS, picture]
         kept_apart = MediaStore(store, ClientToolSequencer(tools), min_bytes=10)
         page = Waiting(kept_apart, [[calls("looks")], speaks("Done.")], tool(looks), tools=tools)
         page.chat.context = ANN

@@ -179,7 +179,7 @@ class Run:
             return None
         event = body.end(tuple([await planned(each, body) for each in body.queue.calls]))
         self._may_hold_body = True  # this step may claim the next one
-        outcome = await steps.take(event, goes_on=isinstance(event, WentOn))
+        outcome = await steps.take(event)
         self._announce_tools(event, outcome)
         self._now_at(outcome)
         return outcome
@@ -271,7 +271,7 @@ class Run:
 
     async def record(self, tool: WaitingTool) -> bool:
         """Write the step that a woken tool has taken; False if another request has taken the tool over."""
-        outcome = await cast("Steps", self._steps).take(StepTaken(self.id, tool), goes_on=True)
+        outcome = await cast("Steps", self._steps).take(StepTaken(self.id, tool))
         body = outcome.after.plan.body
         return body is not None and body.by == self.id
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatkit.types import ClientToolCallItem
 
-from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed, WentOn, Wrote, recorded
+from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed, StepTaken, WentOn, Wrote, recorded
 from chatkit_clienttools._protocol.plan import CLOCK_SKEW_SECONDS, Plan
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools._protocol.thread import Thread, Transition, Write, transitions
@@ -57,12 +57,12 @@ class Outcome:
 
     before: Thread
     after: Thread
-    metadata: ThreadMetadata | None = None
+    metadata: ThreadMetadata | None
     """The thread as ChatKit knows it, if it was loaded."""
 
-    writes: tuple[Write, ...] = ()
+    writes: tuple[Write, ...]
     """What was done to the items."""
-    sent_again: ClientToolCallItem | None = None
+    sent_again: ClientToolCallItem | None
     """The pending call, if the page has lost the response in which it was."""
 
     @property
@@ -100,13 +100,13 @@ class Steps:
         """The item that the request has streamed last."""
         self._latest: _Draft | None = None
 
-    async def take(self, event: Event, *, with_thread: bool = False, goes_on: bool = False) -> Outcome:
+    async def take(self, event: Event, *, with_thread: bool = False) -> Outcome:
         """Take the step for one event. Once begun it comes to its end, even if the request is cancelled.
 
-        A step that `goes_on` begins where the one before has ended, without reading the items again. If somebody else
+        A step of a woken tool begins where the one before has ended, without reading the items again. If somebody else
         has come in between, a store that compares says so when the plan is saved; of others the revision is read.
         """
-        return await to_the_end(self._take(event, with_thread=with_thread, goes_on=goes_on))
+        return await to_the_end(self._take(event, with_thread=with_thread))
 
     async def look(self, *, whole: bool = False) -> tuple[Thread, list[ThreadItem]]:
         """Read the thread without changing anything; `whole` goes back as far as the plan's finished calls."""
@@ -132,20 +132,20 @@ class Steps:
             except DamagedPlanError:
                 await plans.save(Plan(writer=self._rules.worker).to_text())
 
-    async def _take(self, event: Event, *, with_thread: bool, goes_on: bool) -> Outcome:
+    async def _take(self, event: Event, *, with_thread: bool) -> Outcome:
         drafts: list[_Draft] = []
         try:
             async with self._rules.alone_on(self._thread_id):
-                return await self._carry_out(event, drafts, with_thread=with_thread, goes_on=goes_on)
+                return await self._carry_out(event, drafts, with_thread=with_thread)
         finally:  # an observer is code of the application: it is called when nothing is held any more
             for draft in drafts:
                 self._announce_all(draft)
 
-    async def _carry_out(self, event: Event, drafts: list[_Draft], *, with_thread: bool, goes_on: bool) -> Outcome:
+    async def _carry_out(self, event: Event, drafts: list[_Draft], *, with_thread: bool) -> Outcome:
         """Decide and write, and again from what has been done if another worker comes in between."""
         depth = PAGE if isinstance(event, (Answered, Resumed)) else HANDFUL
         refusal: BaseException | None = None
-        known = self._latest if goes_on else None
+        known = self._latest if isinstance(event, (StepTaken, WentOn)) else None
         self._latest = None
         for _ in range(ATTEMPTS):
             if known is not None and await _stands(known.plans):
@@ -401,14 +401,14 @@ def _shows(plan: Plan, items: Mapping[str, ThreadItem], calls: list[ClientToolCa
     """Whether these items show how far a plan has come, or, without one, that nothing is pending.
 
     A pending call is all there is to know. Without one a whole page is looked at, since some stores order items by the
-    second, and give the oldest ones of it first.
+    second, and give the oldest ones of it first; and more, if a store has refused a call because another is pending.
     """
     if any(item.status == "pending" for item in calls):
         return not plan.calls or any(plan.calls.position(item.id) is not None for item in calls)
     if not plan.calls:
         return len(items) >= depth
     is_located = plan.mark in items or any(plan.calls.position(item.id) is not None for item in calls)
-    return is_located and len(items) >= PAGE
+    return is_located and len(items) >= max(depth, PAGE)
 
 
 def _completed(calls: list[ClientToolCallItem]) -> int:

@@ -290,7 +290,7 @@ class Plan(_Frozen):
     turn: str | None = None
     """The user message under which that call was asked for."""
     mark: str | None = None
-    """An item that is older than every item of these calls: reading further back is of no use."""
+    """An item that is no newer than any item of these calls: reading further back is of no use."""
     removed: tuple[str, ...] = ()
     """The latest items that had to go. One of them that is pending is deleted, whenever it appears."""
     tools: tuple[WaitingTool, ...] = ()
@@ -311,7 +311,8 @@ class Plan(_Frozen):
     def removing(self, *item_ids: str) -> Plan:
         """Return this plan with more items that have to go; one that goes again counts as new."""
         others = [each for each in self.removed if each not in item_ids]
-        return self.but(removed=(*others, *item_ids)[-REMOVED_KEPT:])
+        mark = None if self.mark in item_ids else self.mark
+        return self.but(removed=(*others, *item_ids)[-REMOVED_KEPT:], mark=mark)
 
     def tool(self, tool_id: str | None) -> WaitingTool | None:
         """Return a tool that waits, by its id."""

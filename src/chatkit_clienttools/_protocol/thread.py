@@ -271,7 +271,7 @@ class Thread:
             turn=self.message,
             at=item.created_at.timestamp(),
         )
-        return self.planning(calls=self.plan.calls.with_inserted(self.settled, [call]))
+        return self.planning(calls=self.plan.calls.with_inserted(self.settled, [call]), mark=item.id)
 
     def without_strays(self) -> Thread:
         """Return this thread with one pending item at most.

@@ -181,11 +181,10 @@ class Steps:
 
     def _decided_after(self, known: _Draft, event: Event) -> _Draft:
         """Decide what the event makes of the thread as the step before has left it."""
-        plan = known.after.at_rest
         newest = self.newest or known.after.newest
-        before = replace(known.after, plan=plan, outputs=(), now=self._rules.clock(), newest=newest)
-        after = self._after(before, event)
-        return _Draft(known.plans, plan, before, after, known.metadata, is_assumed=known.plans.compares)
+        before = replace(known.after, now=self._rules.clock(), newest=newest)
+        after, stored = self._after(before, event), known.after.at_rest
+        return _Draft(known.plans, stored, before, after, known.metadata, is_assumed=known.plans.compares)
 
     def _after(self, before: Thread, event: Event) -> Thread:
         after, tracer = self._rules.policy.decide(before, event), self._rules.tracer

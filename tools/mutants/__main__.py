@@ -19,10 +19,13 @@ CONVERSATIONS = [
     "tests/test_loops.py",
     "tests/test_media.py",
     "tests/test_messages.py",
+    "tests/test_otel.py",
     "tests/test_rules.py",
     "tests/test_runs.py",
     "tests/test_sequencer.py",
+    "tests/test_steps.py",
     "tests/test_transactions.py",
+    "tests/test_what_stores_are_asked.py",
     "tests/test_workers.py",
     "tests/waiting",
 ]

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer, LifecycleEvent
 from chatkit_clienttools._protocol.states import State
-from chatkit_clienttools.errors import QueueFullError
-from chatkit_clienttools.observe import announce, log_and_return
+from chatkit_clienttools.errors import QueueFullError, UsageError
+from chatkit_clienttools.observe import announce, log_and_return, place_of
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import SequencedServer, calls, speaks
 from tests.helpers.stores import PlainStore
@@ -185,6 +185,39 @@ class TestObservers:
 
         with pytest.raises(asyncio.CancelledError):
             announce(RELEASED, [cancelled])
+
+
+class TestPlaces:
+    @staticmethod
+    def raised() -> ValueError:
+        """An error that the standard library raises for us."""
+        with pytest.raises(ValueError, match="Expecting") as raised:
+            json.loads("{")
+        return raised.value
+
+    def test_of_an_error_in_a_library(self) -> None:
+        """The place of an error is the line of the application that it came past last, also if a library raised it."""
+        assert place_of(self.raised()).startswith(" (test_observe.py, line ")
+
+    def test_of_an_error_that_came_past_no_application(self) -> None:
+        """The place of an error that came past no line of the application is that of the library which raised it."""
+        error = self.raised()
+        inside = error.__traceback__ and error.__traceback__.tb_next
+
+        assert place_of(error.with_traceback(inside)).startswith(" (decoder.py, line ")
+
+    def test_of_an_error_of_ours(self) -> None:
+        """An error of this package that came past no line of the application has no place: it says what to do."""
+        with pytest.raises(UsageError) as raised:
+            ClientTool("")
+        error = raised.value
+
+        assert place_of(error).startswith(" (test_observe.py, line ")
+        assert "" == place_of(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
+
+    def test_of_an_error_that_was_never_raised(self) -> None:
+        """An error that was made and not raised has no place."""
+        assert "" == place_of(ValueError())
 
 
 class TestSecrecy:

@@ -105,6 +105,19 @@ class TestAToolThatRaises:
         assert "test_transactions.py, line" in said.getMessage()
         assert "s3cret" not in caplog.text
 
+    async def test_one_that_awaits_what_is_not_awaited(self, caplog: pytest.LogCaptureFixture) -> None:
+        """`await sequencer.enqueue(...)` raises a TypeError, and the log says that it is not awaited."""
+        sequencer = ClientToolSequencer(TOOLS)
+
+        @sequencer.function_tool
+        async def search(ctx: Ctx) -> None:
+            """Await what is not awaited."""
+            await sequencer.enqueue(ctx, anything())  # type: ignore[func-returns-value, misc]  # pyright: ignore[reportGeneralTypeIssues]
+
+        await released(talking_to(sequencer, [[calls("search")], speaks("sorry")], search))
+
+        assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited; 1 client" in caplog.text
+
     async def test_a_tool_that_was_cancelled_before_it_asked_is_not_logged(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

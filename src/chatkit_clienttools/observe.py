@@ -29,6 +29,7 @@ ErrorT = TypeVar("ErrorT", bound="UsageError")
 EventT = TypeVar("EventT")
 
 HERE = Path(__file__).parent
+LIBRARY = Path(traceback.__file__).parent
 
 logger = logging.getLogger("chatkit_clienttools")
 
@@ -193,11 +194,21 @@ def in_words(error: Exception, thread_id: str | None) -> BaseStreamError:
 
 
 def place_of(error: BaseException) -> str:
-    """Say in which line an error was raised, in brackets; nothing if it never was.
+    """Say in which line of the application an error was raised, or came past last, in brackets.
 
-    That is the line of the application which called us, if the error is one of ours.
+    If it came past none, that is a line of a library; and nothing for an error of ours, which says what to do, or one
+    that was never raised.
     """
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if HERE not in Path(frame.filename).parents]
-    last = (theirs or frames)[-1:]
+    if isinstance(error, ClientToolError) and not theirs:
+        return ""
+    own = [frame for frame in theirs if not _is_in_library(frame.filename)]
+    last = (own or theirs or frames)[-1:]
     return "".join(f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in last)
+
+
+def _is_in_library(filename: str) -> bool:
+    """Whether a file is of Python or was installed, as a rule not by the application."""
+    path = Path(filename)
+    return LIBRARY in path.parents or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)

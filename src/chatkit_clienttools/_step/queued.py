@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from .rules import Rules
 
+AWAITED_NONE = {"object NoneType can't be used in 'await' expression", "'NoneType' object can't be awaited"}
+"""What Python says of `await sequencer.enqueue(...)`."""
+
 
 class Suspended(BaseException):
     """Unwinds a body that waits, or that another request has taken over. Not an `Exception`: nothing may catch it."""
@@ -225,8 +228,9 @@ def transaction(tool: str, queue: Queue | None) -> Iterator[None]:
             taken_back = queue.take_back(invocation) if queue else 0
             if isinstance(error, Exception) or (taken_back and not is_suspension(error)):
                 dropped = f"; {taken_back} client tool calls of it are dropped" if taken_back else ""
+                hint = "; `enqueue` and `discard` are not awaited" if str(error) in AWAITED_NONE else ""
                 thread, kind = f"thread {queue.thread}: " if queue else "", type(error).__name__
-                logger.warning("%sthe tool %s raised %s%s%s", thread, tool, kind, dropped, place_of(error))
+                logger.warning("%sthe tool %s raised %s%s%s%s", thread, tool, kind, hint, dropped, place_of(error))
                 logger.debug("where that was", exc_info=error)
             raise
 

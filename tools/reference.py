@@ -25,6 +25,64 @@ WIDTH = 100
 TYPES = ROOT / "src" / api.NAME / "frontend" / "client-tools.d.ts"
 
 
+ORDER: dict[str, tuple[str, ...]] = {
+    "": (
+        *("ClientTool", "ClientToolSequencer", "ClientToolServer", "ClientToolConverter", "SequencedAgentContext"),
+        *("ClientEffect", "showing", "SupportsPlans", "ValidatingStore", "StoreWrapper", "LifecycleEvent"),
+    ),
+    "errors": (),
+    "testing": ("FakeBrowser", "scripted_model", "check_store", "StoreContract", "Report", "Result", "Status"),
+    "testing.machine": (),
+    "stores": ("MemoryStore", "StoredPlan", "FolderContent"),
+    "stores.sql": (),
+    "media": (),
+    "content": ("MediaStore", "with_content", "ContentStore"),
+    "news": (),
+    "otel": (),
+    "observe": (),
+    "sequencer": (),
+    "frontend": (),
+}
+"""The modules, and the names in them, as a reader meets them. Names that are not listed come after those that are."""
+
+FIRST = {
+    "ClientToolSequencer": ("function_tool", "enqueue", "ask", "step", "run_streamed"),
+    "ClientToolConverter": ("load_history", "to_agent_input", "load_news", "resolve"),
+    "FakeBrowser": ("send", "answer", "retry", "reload", "stop", "tab"),
+}
+"""The methods that a reader meets first. The others follow in the order of the source."""
+
+EXAMPLES = {
+    "ClientTool": 'choose = ClientTool("choose_agent", result=Choice)',
+    "ClientTool.__call__": "choose(agents=found)",
+    "ClientToolSequencer": "sequencer = ClientToolSequencer([animation, choose])",
+    "ClientToolSequencer.function_tool": (
+        "@sequencer.function_tool\nasync def search_agents(ctx: Ctx, query: str) -> str:"
+    ),
+    "ClientToolSequencer.enqueue": (
+        'sequencer.enqueue(ctx, animation(state="start"), profiles(agents=found), animation(state="stop"))'
+    ),
+    "ClientToolSequencer.ask": "choice = await sequencer.ask(ctx, choose(agents=found))",
+    "ClientToolSequencer.step": "found = await sequencer.step(ctx, find, query)",
+    "ClientToolSequencer.run_streamed": "result = sequencer.run_streamed(lead, history, context=agent_context)",
+    "ClientToolSequencer.snapshot": "calls = await sequencer.snapshot(server.store, thread_id, context)",
+    "ClientToolSequencer.waiting_tools": "tools = await sequencer.waiting_tools(server.store, thread_id, context)",
+    "ClientToolSequencer.cancel": "await sequencer.cancel(server.store, thread_id, context)",
+    "ClientToolServer": "class MerakServer(ClientToolServer):\n    client_tools = sequencer",
+    "ClientToolConverter": "converter = ClientToolConverter(sequencer)",
+    "ClientToolConverter.load_history": (
+        "history = await converter.to_agent_input(await converter.load_history(self.store, thread, context))"
+    ),
+    "ClientToolConverter.load_news": (
+        "news = await converter.load_news(self.store, thread, input_user_message, context)"
+    ),
+    "showing": "async with showing(ctx, spinner(on=True), spinner(on=False)):",
+    "scripted_model": 'model = scripted_model(("search_agents", {"query": "law"}), "Here you are.")',
+    "instrument": "instrument(sequencer)",
+}
+"""How a name is used. Each example stands in README.md or docs/ too, where it runs."""
+
+
 INDEX = """# Reference
 
 All public names. These pages are written from the docstrings, and a test pins the signatures. What is not listed here
@@ -42,13 +100,23 @@ The module for the page. `chatkit_clienttools.frontend.path()` is where it is in
 
 def pages() -> dict[str, str]:
     """Return the text of each page, by its path in the site."""
-    found = {page_of(module): _page(module, names) for module, names in api.public()}
+    found = {page_of(module): _page(module, names) for module, names in public()}
     return {
         f"{FOLDER}/index.md": _index(),
         **found,
         f"{FOLDER}/javascript.md": _javascript(),
         f"{FOLDER}/command-line.md": _command_line(),
     }
+
+
+def public() -> list[tuple[str, list[tuple[str, griffe.Object]]]]:
+    """Return each public module and its names, as a reader meets them."""
+    found = dict(api.public())
+    return [(module, sorted(found[module], key=lambda each: _place(each[0], first))) for module, first in ORDER.items()]
+
+
+def _place(name: str, first: tuple[str, ...]) -> int:
+    return first.index(name) if name in first else len(first)
 
 
 def page_of(module: str) -> str:
@@ -71,13 +139,14 @@ def anchors() -> dict[str, str]:
 
 
 def _index() -> str:
-    rows = [
-        f"| [`{name}`]({Path(page_of(module)).name}#{name}) | {_first_sentence(each)} |"
-        for module, names in api.public()
-        for name, each in names
-    ]
-    table = "\n".join(rows)
-    return f"{INDEX}\n| name | what it is |\n|---|---|\n{table}\n"
+    parts = [INDEX]
+    for module, names in public():
+        page = Path(page_of(module)).name
+        rows = [f"| [`{name}`]({page}#{name}) | {_first_sentence(each)} |" for name, each in names]
+        parts.append(
+            "\n".join([f"## {page.removesuffix('.md')}\n", "| name | what it is |", "|---|---|", *rows]) + "\n"
+        )
+    return "\n".join(parts)
 
 
 def _page(module: str, names: list[tuple[str, griffe.Object]]) -> str:
@@ -96,29 +165,46 @@ def _section(name: str, each: griffe.Object) -> Iterator[str]:
         found = api.target(constructor) if constructor else None
         bases = [str(base).partition("[")[0] for base in each.bases if not str(base).startswith(("_", "Generic"))]
         if isinstance(found, griffe.Function) and not _is_enum(each):
-            yield _fence(_written(f"class {name}", signature, returns=False) for signature in api.signatures(found))
+            yield _fence([_written(f"class {name}", found, returns=False)])
         else:
             yield _fence([f"class {name}"])
-        yield f"Derives from {', '.join(f'`{base}`' for base in bases)}.\n" if bases else ""
+        yield from _example(name)
+        if bases:
+            yield f"Derives from {', '.join(f'`{base}`' for base in bases)}.\n"
         yield _docstring(each)
         yield from _attributes(each)
         for own, method in _functions(each):
             yield f"### `{own}` {{#{name}.{own.strip('_')}}}\n"
-            yield from _function(own, method)
+            yield from _function(own, method, f"{name}.{own}")
     elif isinstance(each, griffe.Function):
-        yield from _function(name, each)
+        yield from _function(name, each, name)
 
 
-def _function(name: str, each: griffe.Function) -> Iterator[str]:
-    prefix = "async def" if "async" in each.labels else "def"
+def _function(name: str, each: griffe.Function, known: str) -> Iterator[str]:
+    is_async = "async" in each.labels or _coroutine(each) is not None
+    decorators = [f"@{found.value}\n" for found in each.decorators if str(found.value).endswith("contextmanager")]
+    prefix = "".join(decorators) + ("async def" if is_async else "def")
     yield _fence(_written(f"{prefix} {name}", signature) for signature in api.signatures(each))
+    yield from _example(known)
     yield _docstring(each)
+
+
+def _example(known: str) -> Iterator[str]:
+    if known in EXAMPLES:
+        yield f"Used like this:\n\n{_fence([EXAMPLES[known]])}"
+
+
+def _coroutine(each: griffe.Function) -> str | None:
+    """Return the result of a function that returns a coroutine without being async: it is shown as an async one."""
+    found = re.fullmatch(r"Coroutine\[Any, Any, (.*)\]", str(each.returns))
+    return found and found[1]
 
 
 def _functions(owner: griffe.Class) -> list[tuple[str, griffe.Function]]:
     """Return the methods that are documented: those of a store are documented by ChatKit."""
     found = [(name, each) for name, each in api.members(owner) if isinstance(each, griffe.Function) and each.docstring]
-    return sorted(found, key=lambda member: member[1].lineno or 0)
+    first = FIRST.get(owner.name, ())
+    return sorted(found, key=lambda member: (_place(member[0], first), member[1].lineno or 0))
 
 
 def _attributes(owner: griffe.Class) -> Iterator[str]:
@@ -150,7 +236,7 @@ def _written(begin: str, each: griffe.Function, *, returns: bool = True) -> str:
         if parameter.kind is griffe.ParameterKind.keyword_only and not starred and "*" not in parts:
             parts.append("*")
         parts.append(api.parameter_text(parameter))
-    end = f" -> {each.returns}" if returns and each.returns else ""
+    end = f" -> {_coroutine(each) or each.returns}" if returns and each.returns else ""
     line = f"{begin}({', '.join(parts)}){end}"
     if len(line) <= WIDTH:
         return line

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,8 @@ from tools.site import __main__ as site
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 PAGE = '<p id="here"><a href="{to}">there</a></p>'
 
@@ -109,10 +113,48 @@ def test_a_signature_is_written_as_in_python() -> None:
     """A signature has its parameters, types, defaults and what is returned; a class has what its constructor takes."""
     page = reference.pages()["reference/chatkit_clienttools.md"]
 
-    assert "def ask(\n    ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],\n    call: Call[R],\n" in page
-    assert "\n) -> Coroutine[Any, Any, R]\n" in page
+    assert "async def ask(ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: Call[R]) -> R\n" in page
+    assert "async def step(\n    ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],\n" in page
+    assert "@asynccontextmanager\nasync def showing(\n" in page
     assert "    *,\n    on_user_message: Literal['cancel', 'keep'] = 'cancel',\n" in page
     assert "| `max_queued` | How many calls may be open in a thread. |" in page
+
+
+def test_the_reference_has_the_order_in_which_a_reader_meets_things() -> None:
+    """What every adopter needs comes first, in the list of names, in its page, and among the methods of a class."""
+    page = reference.pages()["reference/chatkit_clienttools.md"]
+
+    headings = re.findall(r"^## `(\w+)`", page, re.MULTILINE)
+    methods = re.findall(r"^### `(\w+)` \{#ClientToolSequencer", page, re.MULTILINE)
+
+    assert headings[:4] == ["ClientTool", "ClientToolSequencer", "ClientToolServer", "ClientToolConverter"]
+    assert methods[:4] == ["function_tool", "enqueue", "ask", "step"]
+
+
+def test_the_order_of_the_reference_is_the_one_of_the_navigation() -> None:
+    """The modules have the same order in the list of all names and in the navigation, and each public one is there."""
+    nav = [path for _, _, path in site.entries(site._settings()["nav"]) if path.startswith("reference/chatkit")]
+
+    assert nav == [reference.page_of(module) for module in reference.ORDER]
+    assert sorted(reference.ORDER) == sorted(module for module, _ in api.public())
+
+
+def test_what_the_reference_puts_first_exists() -> None:
+    """Each name that the order of the reference, or one of its examples, is about is a public name."""
+    known = reference.anchors()
+    methods = [f"{owner}.{method}" for owner, first in reference.FIRST.items() for method in first]
+
+    assert [] == [
+        name for name in [*chain(*reference.ORDER.values()), *methods, *reference.EXAMPLES] if name not in known
+    ]
+
+
+def test_examples_of_the_reference_run_in_the_docs() -> None:
+    """Each line of an example in the reference stands in a Python fence of README.md or docs/, which is run."""
+    pages = [site.ROOT / "README.md", *site.ROOT.glob("docs/**/*.md")]
+    run = "\n".join(code for page in pages for code in PYTHON.findall(page.read_text("utf-8")))
+
+    assert [] == [line for example in reference.EXAMPLES.values() for line in example.splitlines() if line not in run]
 
 
 def test_each_page_is_described_for_those_who_read_no_html() -> None:

@@ -108,7 +108,7 @@ def test_every_log_line_is_in_the_code() -> None:
 def log_lines() -> list[str]:
     """Return what docs/troubleshooting.md quotes of the log."""
     table = TROUBLESHOOTING.partition("<!-- log lines: begin -->")[2].partition("<!--")[0]
-    return [line for row in table.splitlines() if row.startswith("| ") for line in quoted(row.split("|")[2])]
+    return [line for row in table.splitlines() if row.startswith("| ") for line in quoted(row.split("|")[1])]
 
 
 def quoted(cell: str) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 FOLDER = "reference"
-WIDTH = 100
+WIDTH = 80
 """How long a signature may be in one line."""
 
 TYPES = ROOT / "src" / api.NAME / "frontend" / "client-tools.d.ts"

@@ -113,8 +113,9 @@ def test_a_signature_is_written_as_in_python() -> None:
     """A signature has its parameters, types, defaults and what is returned; a class has what its constructor takes."""
     page = reference.pages()["reference/chatkit_clienttools.md"]
 
-    assert "async def ask(ctx: RunContextWrapper[TAgentContext] | AgentContext[Any], call: Call[R]) -> R\n" in page
-    assert "async def step(\n    ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],\n" in page
+    begin = "    ctx: RunContextWrapper[TAgentContext] | AgentContext[Any],\n"
+    assert f"async def ask(\n{begin}    call: Call[R],\n) -> R\n" in page
+    assert f"async def step(\n{begin}" in page
     assert "@asynccontextmanager\nasync def showing(\n" in page
     assert "    *,\n    on_user_message: Literal['cancel', 'keep'] = 'cancel',\n" in page
     assert "| `max_queued` | How many calls may be open in a thread. |" in page

@@ -14,7 +14,7 @@ from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.store import METHODS
 from chatkit_clienttools.testing._factory import opened, said
 
-from ._rules import BrokenRuleError, expect
+from ._rules import BrokenRuleError, NotOfferedError, expect
 from ._samples import attachment_types, sample
 
 if TYPE_CHECKING:
@@ -35,72 +35,59 @@ PAGE = 20
 MANY = 25
 """More than it gets at once: a conversation as it is after a while, without making a slow store slower than need be."""
 
-WATCHED = METHODS | {"load_plan", "save_plan"}
-WRITES = {
-    "save_thread": ("thread", ("thread", "context")),
-    "add_thread_item": ("item", ("thread_id", "item", "context")),
-    "save_item": ("item", ("thread_id", "item", "context")),
-    "save_attachment": ("attachment", ("attachment", "context")),
-}
-"""The writes that leave something behind: which argument that is, and how ChatKit names them all."""
+OPERATIONS = METHODS | {"load_plan", "save_plan"}
 
-OF_A_THREAD = {"load_thread", "load_thread_items", "load_item"}
-"""What only reads, but in some stores makes the thread that it is asked for."""
-
-UNKNOWN = {
-    "thread": "load_thread",
-    "item": "load_item",
-    "items": "load_thread_items",
-    "cursor": "load_thread_items with an unknown cursor",
-    "attachment": "load_attachment",
+KINDS = {
+    "thread": ("load_thread", "delete_thread"),
+    "item": ("load_item", "delete_thread_item"),
+    "attachment": ("load_attachment", "delete_attachment"),
 }
-"""What can be asked for and not be there, and by which method."""
+"""What a check may leave behind, and how that is looked for and removed."""
 
 
 class Bench:
     """A store to be checked, and what a check needs to do it.
 
-    Every write through `store` is noted before it is made, and `clean` removes what was noted and nothing else.
+    What is done through `store`, `other` and `another` is noted before; `clean` removes what was noted, nothing else.
     """
 
     def __init__(self, store: Store[Any], factory: Factory, contexts: Sequence[Any] = (None,)) -> None:
-        self.context, *self.others = contexts
-        if self.context in self.others:
+        self.context, *self._others = contexts
+        if self.context in self._others:
             raise UsageError("contexts have to be of different users, who are to be kept apart; two of them are equal")
         self.doing = "the check"
         """The operation that was begun last: if it fails or hangs, this is what the report names."""
         self.notes: list[str] = []
         """What could not be removed, in words."""
-        self.raw = store
-        self.store = self._watched(store)
+        self._store = store
+        self.store: Any = _User(store, self.context, self._note)
+        """The store, called without a context: that of the first user is added."""
         self._factory = factory
-        self._written: dict[tuple[_Trace, int], Any] = {}
-        self._given: set[_Trace] = set()
+        self._written: list[tuple[_Trace, Any]] = []
+        self._given: set[tuple[str, str]] = set()
         # naive local time, as ChatKit writes it; items a day ago, threads now: those are listed with everybody's
         self._now = datetime.now()  # noqa: DTZ005
         self._ticks = 0
 
-    def _watched(self, store: Store[Any]) -> Store[Any]:
-        return cast("Store[Any]", _Watched(store, self._note))
+    def _note(self, operation: str, arguments: Sequence[Any], context: Any) -> None:
+        self.doing = operation
+        trace = _trace(operation, arguments)
+        if trace and (trace, context) not in self._written:
+            self._written.append((trace, context))
 
-    def _note(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.doing = name
-        if name in WRITES:
-            kind, names = WRITES[name]
-            given = dict(zip(names, args, strict=False)) | kwargs
-            trace = _Trace(kind, given.get("thread_id", ""), given[kind].id)
-            self._written[trace, id(given["context"])] = given["context"]
-        elif name in OF_A_THREAD:
-            trace = _Trace("thread", "", kwargs.get("thread_id", *args[:1]))
-            context = kwargs.get("context", *args[-1:])
-            self._written[trace, id(context)] = context
+    @property
+    def other(self) -> Any:
+        """The store as another user calls it."""
+        if not self._others:
+            raise NotOfferedError("no second context was given, so it was not looked whether users are kept apart")
+        return _User(self._store, self._others[0], self._note)
 
     @asynccontextmanager
-    async def another(self) -> AsyncIterator[Store[Any]]:
-        """Build one more store with the same factory; its writes are noted too."""
+    async def another(self) -> AsyncIterator[_User]:
+        """Build one more store with the same factory, for the first user."""
         self.doing = "the factory"
         async with opened(self._factory, time_limit=None) as store:  # the check has one
-            yield self._watched(store)
+            yield _User(store, self.context, self._note)
 
     # what is written
 
@@ -116,20 +103,20 @@ class Bench:
 
     async def new_thread(self, **fields: Any) -> ThreadMetadata:
         """Return a thread that is not saved, under an id the store itself has made."""
-        thread_id = await self._free(_Trace("thread", "", self.store.generate_thread_id(self.context)))
+        thread_id = await self._free("thread", self.store.generate_thread_id())
         made_at = self._now + timedelta(seconds=len(self._given))
         return ThreadMetadata(**{"id": thread_id, "created_at": made_at, "title": "A check", **fields})
 
-    async def _free(self, made: _Trace) -> str:
+    async def _free(self, kind: str, made: str) -> str:
         """Return the id a store has made, or one of ours if there is something under it: that is not ours to change."""
-        taken = made in self._given or await self._is_there(made, self.context)
-        self._given.add(made)
-        return self.new_id(made.kind) if taken else made.id
+        taken = (kind, made) in self._given or await self.has(kind, made)
+        self._given.add((kind, made))
+        return self.new_id(kind) if taken else made
 
     async def thread(self, **fields: Any) -> ThreadMetadata:
         """Save a new thread."""
         thread = await self.new_thread(**fields)
-        await self.store.save_thread(thread, self.context)
+        await self.store.save_thread(thread)
         return thread
 
     def message(self, thread: ThreadMetadata, text: str = "hello", **fields: Any) -> AssistantMessageItem:
@@ -152,7 +139,7 @@ class Bench:
     async def add(self, thread: ThreadMetadata, *items: ThreadItem) -> list[str]:
         """Add items to the thread; return their ids."""
         for item in items:
-            await self.store.add_thread_item(thread.id, item, self.context)
+            await self.store.add_thread_item(thread.id, item)
         return [item.id for item in items]
 
     async def conversation(self, count: int, **fields: Any) -> tuple[ThreadMetadata, list[str]]:
@@ -160,12 +147,20 @@ class Bench:
         thread = await self.thread()
         return thread, await self.add(thread, *(self.message(thread, **fields) for _ in range(count)))
 
-    async def attachment(self, kind: Any = None, **fields: Any) -> Attachment:
-        """Return an attachment that is not yet saved, under an id the store has made if it makes them."""
+    async def new_attachment(self, kind: type[BaseModel] | None = None, **fields: Any) -> Attachment:
+        """Return an attachment that is not saved, under an id the store has made if it makes them."""
         generate = getattr(self.store, "generate_attachment_id", lambda *_: self.new_id("atc"))
-        free = await self._free(_Trace("attachment", "", generate("text/plain", self.context)))
-        known = {"id": free, "thread_id": None}
+        known = {"id": await self._free("attachment", generate("text/plain")), "thread_id": None}
         return cast("Attachment", sample(kind or attachment_types()[0], **{**known, **fields}))
+
+    async def attachment(self, kind: type[BaseModel] | None = None, **fields: Any) -> Attachment:
+        """Save a new attachment."""
+        attachment = await self.new_attachment(kind, **fields)
+        try:
+            await self.store.save_attachment(attachment)
+        except NotImplementedError:
+            raise NotOfferedError("save_attachment raises NotImplementedError") from None
+        return attachment
 
     # what is read
 
@@ -173,10 +168,9 @@ class Bench:
         self, thread: ThreadMetadata, after: str | None = None, limit: int = PLENTY, order: str = "asc"
     ) -> Page[ThreadItem]:
         """Load a page of the thread's items."""
-        page = await self.store.load_thread_items(thread.id, after, limit, order, self.context)
-        if not isinstance(page, Page):
-            raise BrokenRuleError(f"load_thread_items gave a {type(page).__name__}, not a Page")
-        return page
+        page = await self.store.load_thread_items(thread.id, after, limit, order)
+        expect(isinstance(page, Page), f"load_thread_items gave a {type(page).__name__}, not a Page")
+        return cast("Page[ThreadItem]", page)
 
     async def ids(
         self, thread: ThreadMetadata, after: str | None = None, limit: int = PLENTY, order: str = "asc"
@@ -184,75 +178,58 @@ class Bench:
         """Load a page of the thread's items; return their ids."""
         return [item.id for item in (await self.page(thread, after, limit, order)).data]
 
-    async def loaded(self, thread: ThreadMetadata, item_id: str) -> ThreadItem:
-        """Load one item."""
-        return await self.store.load_item(thread.id, item_id, self.context)
-
-    async def holds(self, thread: ThreadMetadata, item_id: str) -> bool:
-        """Say whether an item can be loaded; how the store says that it cannot is not looked at."""
-        return await self._is_there(_Trace("item", thread.id, item_id), self.context)
-
-    async def has(self, thread_id: str) -> bool:
-        """Say whether a thread can be loaded; how the store says that it cannot is not looked at."""
-        return await self._is_there(_Trace("thread", "", thread_id), self.context)
-
-    async def outcome(self, answer: Awaitable[object]) -> object:
-        """Return what comes of an operation: what it gives, or the error that it raises."""
-        try:
-            return await answer
-        except Exception as error:  # noqa: BLE001  whatever a store raises is looked at by the check
-            return error
+    async def has(self, kind: str, *ids: str) -> bool:
+        """Say whether something can be loaded; how the store says that it cannot is not looked at."""
+        return await self._is_there(_Trace(kind, ids), self.context)
 
     async def unknown(self, kind: str) -> object:
         """Return what comes of asking for something that was never there."""
-        store, context = self.store, self.context
-        if kind == "thread":
-            return await self.outcome(store.load_thread((await self.new_thread()).id, context))
-        if kind == "attachment":
-            return await self.outcome(store.load_attachment(self.new_id("atc"), context))
-        if kind == "item":
-            return await self.outcome(self.loaded(await self.thread(), self.new_id()))
-        thread, after = (await self.thread(), self.new_id()) if kind == "cursor" else (await self.new_thread(), None)
-        return await self.outcome(store.load_thread_items(thread.id, after, PLENTY, "asc", context))
+        thread = await (self.thread() if kind in {"item", "cursor"} else self.new_thread())
+        asked: dict[str, tuple[Any, ...]] = {
+            "thread": (self.store.load_thread, thread.id),
+            "item": (self.store.load_item, thread.id, self.new_id()),
+            "items": (self.store.load_thread_items, thread.id, None, PLENTY, "asc"),
+            "cursor": (self.store.load_thread_items, thread.id, self.new_id(), PLENTY, "asc"),
+            "attachment": (self.store.load_attachment, self.new_id("atc")),
+        }
+        return await outcome(*asked[kind])
 
-    async def is_absence(self, kind: str, outcome: object) -> bool:
+    async def is_absence(self, kind: str, came: object) -> bool:
         """Whether this says that something is not there, as this store says it: how it should has a rule of its own."""
-        if outcome is None or isinstance(outcome, NotFoundError):
+        if came is None or isinstance(came, NotFoundError):
             return True
-        return isinstance(outcome, Exception) and type(outcome) is type(await self.unknown(kind))
+        return isinstance(came, Exception) and type(came) is type(await self.unknown(kind))
 
-    async def not_found(self, kind: str, what: str, answer: Awaitable[object]) -> None:
-        """Hold the rule that what was asked for is not there."""
-        outcome = await self.outcome(answer)
-        if await self.is_absence(kind, outcome):
+    async def not_found(self, kind: str, what: str, method: Callable[..., Awaitable[object]], *args: str) -> None:
+        """Hold the rule that what is asked for is not there."""
+        came = await outcome(method, *args)
+        if await self.is_absence(kind, came):
             return
-        if isinstance(outcome, Exception):
-            raise BrokenRuleError(f"{what} raised {said(outcome)}") from outcome
-        raise BrokenRuleError(f"{what} gave {_short(outcome)}, and there should be nothing")
+        if isinstance(came, Exception):
+            raise BrokenRuleError(f"{what} raised {said(came)}") from came
+        raise BrokenRuleError(f"{what} gave {_short(came)}, and there should be nothing")
 
     async def page_or_nothing(
-        self, kind: str, thread: ThreadMetadata, after: str | None = None, **options: Any
+        self, thread: ThreadMetadata, after: str | None = None, limit: int = PLENTY
     ) -> list[ThreadItem]:
         """Load a page that may be empty, or not be there; return its items."""
-        arguments: Any = {"limit": PLENTY, "order": "asc", "context": self.context, **options}
-        answer = self.store.load_thread_items(thread.id, after=after, **arguments)
-        outcome = await self.outcome(answer)
-        if await self.is_absence(kind, outcome):
+        came = await outcome(self.store.load_thread_items, thread.id, after, limit, "asc")
+        if await self.is_absence("cursor" if after else "items", came):
             return []
-        if isinstance(outcome, Exception):
-            raise outcome
-        return cast("Page[ThreadItem]", outcome).data
+        if isinstance(came, Exception):
+            raise came
+        return cast("Page[ThreadItem]", came).data
 
     # what is removed
 
     async def clean(self) -> None:
         """Remove what was written since the last time; note what could not be removed."""
         # the items first, although a thread takes its items with it: perhaps this store's does not
-        written = sorted(self._written.items(), key=lambda entry: entry[0][0].kind == "thread")
-        self._written = {}
-        for (trace, _), context in written:
+        written = sorted(self._written, key=lambda entry: entry[0].kind == "thread")
+        self._written = []
+        for trace, context in written:
             await self._remove(trace, context)
-        for (trace, _), context in written:
+        for trace, context in written:
             if await self._is_there(trace, context):  # perhaps again: in some stores reading an item makes its thread
                 error = await self._remove(trace, context) or "deleting it has done nothing"
                 if await self._is_there(trace, context):
@@ -260,54 +237,66 @@ class Bench:
 
     async def _remove(self, trace: _Trace, context: Any) -> str | None:
         """Delete it; return what the store raised, in words: whatever it is, the rest is removed too."""
-        if trace.kind == "item":
-            answer = self.raw.delete_thread_item(trace.thread_id, trace.id, context)
-        elif trace.kind == "thread":
-            answer = self.raw.delete_thread(trace.id, context)
-        else:
-            answer = self.raw.delete_attachment(trace.id, context)
-        outcome = await self.outcome(answer)
-        return said(outcome) if isinstance(outcome, Exception) else None
+        _, delete = KINDS[trace.kind]
+        came = await outcome(getattr(self._store, delete), *trace.ids, context)
+        return said(came) if isinstance(came, Exception) else None
 
     async def _is_there(self, trace: _Trace, context: Any) -> bool:
-        try:
-            if trace.kind == "item":
-                return (await self.raw.load_item(trace.thread_id, trace.id, context)).id == trace.id
-            if trace.kind == "thread":
-                return (await self.raw.load_thread(trace.id, context)).id == trace.id
-            return (await self.raw.load_attachment(trace.id, context)).id == trace.id
-        except Exception:  # noqa: BLE001  # not all stores say by a NotFoundError that it is not there
-            return False
+        load, _ = KINDS[trace.kind]
+        found = await outcome(getattr(self._store, load), *trace.ids, context)
+        return getattr(found, "id", None) == trace.ids[-1]
 
 
 class _Trace(NamedTuple):
-    """Something that was written."""
+    """Something that was written: its kind, and the ids that it is loaded and deleted by."""
 
     kind: str
-    thread_id: str
-    id: str
+    ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"item {self.id} of thread {self.thread_id}" if self.thread_id else f"{self.kind} {self.id}"
+        return f"{self.kind} {' of thread '.join(self.ids[::-1])}"
 
 
-class _Watched:
-    """A store that says which operation is begun, before it is."""
+def _trace(operation: str, arguments: Sequence[Any]) -> _Trace | None:
+    """Return what an operation may leave behind."""
+    if operation in {"add_thread_item", "save_item"}:
+        return _Trace("item", (arguments[0], arguments[1].id))
+    if operation in {"save_thread", "save_attachment"}:
+        return _Trace(operation.removeprefix("save_"), (arguments[0].id,))
+    if operation in {"load_thread", "load_thread_items", "load_item"}:  # some stores make what they are asked for
+        return _Trace("thread", (arguments[0],))
+    return None
 
-    def __init__(self, store: Store[Any], note: Callable[[str, tuple[Any, ...], dict[str, Any]], None]) -> None:
-        self._store = store
+
+class _User:
+    """A store as one of its users calls it: with their context; the bench is told of each operation before."""
+
+    def __init__(self, store: Store[Any], context: Any, note: Callable[[str, Sequence[Any], Any], None]) -> None:
+        self.store = store
+        self._context = context
         self._note = note
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        if name not in WATCHED:
+        method = getattr(self.store, name)
+        if name.startswith("generate_"):
+            return lambda *args: method(*args, self._context)
+        if name not in OPERATIONS:
             return method
 
-        async def watched(*args: Any, **kwargs: Any) -> Any:
-            self._note(name, args, kwargs)
-            return await method(*args, **kwargs)
+        async def watched(*args: Any, **named: Any) -> Any:
+            self._note(name, (*args, *named.values()), self._context)
+            context = {"context": self._context}
+            return await (method(*args, **named, **context) if named else method(*args, *context.values()))
 
         return watched
+
+
+async def outcome(method: Callable[..., Awaitable[object]], *args: Any) -> object:
+    """Return what comes of an operation: what it gives, or the error that it raises."""
+    try:
+        return await method(*args)
+    except Exception as error:  # noqa: BLE001  whatever a store raises is looked at by the check
+        return error
 
 
 def text_of(item: ThreadItem) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ._bench import same, text_of
 from ._items import item_is_kept
@@ -11,8 +11,6 @@ from ._samples import TEXT
 from ._threads import deleted_thread_is_not_found
 
 if TYPE_CHECKING:
-    from chatkit.types import ClientToolCallItem
-
     from ._bench import Bench
 
 
@@ -25,9 +23,9 @@ async def save_item_replaces(bench: Bench) -> None:
     thread = await bench.thread()
     item = bench.message(thread, "first")
     await bench.add(thread, item)
-    await bench.store.save_item(thread.id, bench.message(thread, "second", id=item.id), bench.context)
+    await bench.store.save_item(thread.id, bench.message(thread, "second", id=item.id))
 
-    alone = text_of(await bench.loaded(thread, item.id))
+    alone = text_of(await bench.store.load_item(thread.id, item.id))
     listed = [text_of(found) for found in (await bench.page(thread)).data]
 
     expect(alone == "second", f'"second" was saved over "first"; load_item gives "{alone}"')
@@ -42,19 +40,23 @@ async def saved_item_is_a_copy(bench: Bench) -> None:
     thread = await bench.thread()
     message = bench.message(thread)
     for how in (bench.store.add_thread_item, bench.store.save_item):
-        await how(thread.id, message, bench.context)
+        await how(thread.id, message)
         before = message.model_copy(deep=True)
         message.content[0].text += " changed"
         message.content.append(message.content[0])
 
-        same(before, await bench.loaded(thread, message.id), "an item was changed after it was saved; load_item")
+        same(
+            before,
+            await bench.store.load_item(thread.id, message.id),
+            "an item was changed after it was saved; load_item",
+        )
 
 
 @check(save_item_replaces, breaks="The conversation shows a message twice, and the model reads it twice.")
 async def save_item_makes_no_second_item(bench: Bench) -> None:
     """save_item of an item that is there leaves one item under its id."""
     thread, ids = await bench.conversation(3)
-    await bench.store.save_item(thread.id, bench.message(thread, id=ids[1]), bench.context)
+    await bench.store.save_item(thread.id, bench.message(thread, id=ids[1]))
 
     found = (await bench.ids(thread)).count(ids[1])
 
@@ -68,8 +70,8 @@ async def save_item_makes_no_second_item(bench: Bench) -> None:
 async def save_item_keeps_the_place(bench: Bench) -> None:
     """save_item of an item that is there leaves it where it was among the items."""
     thread, ids = await bench.conversation(3)
-    old = await bench.loaded(thread, ids[0])
-    await bench.store.save_item(thread.id, old, bench.context)
+    old = await bench.store.load_item(thread.id, ids[0])
+    await bench.store.save_item(thread.id, old)
 
     now = list(dict.fromkeys(await bench.ids(thread)))
 
@@ -84,7 +86,7 @@ async def save_item_inserts(bench: Bench) -> None:
     """save_item of an item that is not there adds it, as the newest."""
     thread, ids = await bench.conversation(1)
     item = bench.message(thread)
-    await bench.store.save_item(thread.id, item, bench.context)
+    await bench.store.save_item(thread.id, item)
 
     now = await bench.ids(thread)
 
@@ -99,12 +101,12 @@ async def answer_is_kept(bench: Bench) -> None:
     for output in ({"nodes": [{"id": 1, "text": TEXT}]}, [1, None, "two"], "done", 0, False, None):
         call = bench.call(thread)
         await bench.add(thread, call)
-        answered = cast("ClientToolCallItem", await bench.loaded(thread, call.id)).model_copy(deep=True)
+        answered = (await bench.store.load_item(thread.id, call.id)).model_copy(deep=True)
         expect(answered.status == "pending", f"a pending call was added; it is {answered.status}")
         answered.status, answered.output = "completed", output
-        await bench.store.save_item(thread.id, answered, bench.context)
+        await bench.store.save_item(thread.id, answered)
 
-        now = cast("ClientToolCallItem", await bench.loaded(thread, call.id))
+        now = await bench.store.load_item(thread.id, call.id)
 
         seen = f"saved completed with {output!r}, loaded {now.status} with {now.output!r}"
         expect((now.status, now.output) == ("completed", output), seen)
@@ -117,12 +119,12 @@ async def answer_is_kept(bench: Bench) -> None:
 async def deleted_item_is_gone(bench: Bench) -> None:
     """An item that was deleted is no longer in the thread and cannot be loaded; the others stay as they were."""
     thread, ids = await bench.conversation(3)
-    await bench.store.delete_thread_item(thread.id, ids[1], bench.context)
+    await bench.store.delete_thread_item(thread.id, ids[1])
 
     now = await bench.ids(thread)
 
     expect(now == [ids[0], ids[2]], f"the second of 3 items was deleted, and {len(now)} are left")
-    expect(not await bench.holds(thread, ids[1]), "load_item still gives an item that was deleted")
+    expect(not await bench.has("item", thread.id, ids[1]), "load_item still gives an item that was deleted")
 
 
 @check(
@@ -132,9 +134,9 @@ async def deleted_item_is_gone(bench: Bench) -> None:
 async def unknown_item_can_be_deleted(bench: Bench) -> None:
     """Deleting an item that is not there, or was deleted before, is no error and changes nothing."""
     thread, ids = await bench.conversation(2)
-    await bench.store.delete_thread_item(thread.id, ids[0], bench.context)
-    await bench.store.delete_thread_item(thread.id, ids[0], bench.context)
-    await bench.store.delete_thread_item(thread.id, bench.new_id(), bench.context)
+    await bench.store.delete_thread_item(thread.id, ids[0])
+    await bench.store.delete_thread_item(thread.id, ids[0])
+    await bench.store.delete_thread_item(thread.id, bench.new_id())
 
     now = await bench.ids(thread)
 
@@ -149,10 +151,10 @@ async def unknown_item_can_be_deleted(bench: Bench) -> None:
 async def deleted_thread_takes_its_items(bench: Bench) -> None:
     """Deleting a thread deletes its items: they can be loaded neither as a page nor one by one."""
     thread, (item_id,) = await bench.conversation(1)
-    await bench.store.delete_thread(thread.id, bench.context)
+    await bench.store.delete_thread(thread.id)
 
-    expect(not await bench.holds(thread, item_id), "load_item gives an item of the deleted thread")
-    expect(not await bench.page_or_nothing("items", thread), "load_thread_items gives the items of the deleted thread")
+    expect(not await bench.has("item", thread.id, item_id), "load_item gives an item of the deleted thread")
+    expect(not await bench.page_or_nothing(thread), "load_thread_items gives the items of the deleted thread")
 
 
 @check(item_is_kept, deleted_thread_is_not_found, breaks="Deleting one conversation loses another one.")
@@ -160,9 +162,9 @@ async def deleted_thread_leaves_the_others(bench: Bench) -> None:
     """Deleting a thread leaves the other threads and their items alone."""
     thread, _ = await bench.conversation(1)
     other, ids = await bench.conversation(2)
-    await bench.store.delete_thread(thread.id, bench.context)
+    await bench.store.delete_thread(thread.id)
 
-    loaded = await bench.store.load_thread(other.id, bench.context)
+    loaded = await bench.store.load_thread(other.id)
 
     expect(loaded.id == other.id, f"load_thread of the other thread gave {loaded.id}")
     kept = await bench.ids(other)

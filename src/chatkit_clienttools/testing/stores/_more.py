@@ -8,41 +8,51 @@ from typing import TYPE_CHECKING, Any
 from chatkit.store import NotFoundError
 from pydantic import BaseModel
 
-from ._bench import PLENTY, UNKNOWN
+from ._bench import PLENTY, outcome
 from ._items import item_is_kept
 from ._rules import NotOfferedError, check, expect
 from ._samples import attachment_types
 from ._threads import thread_is_kept, unknown_thread_is_not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from chatkit.store import Store
-    from chatkit.types import Attachment, ThreadMetadata
+    from chatkit.types import ThreadMetadata
 
     from ._bench import Bench
+
+UNKNOWN = {
+    "thread": "load_thread",
+    "item": "load_item",
+    "items": "load_thread_items",
+    "cursor": "load_thread_items with an unknown cursor",
+    "attachment": "load_attachment",
+}
+"""What can be asked for and not be there, and by which method."""
 
 
 @check(item_is_kept, breaks="ChatKit names the arguments it passes: TypeError in every request.")
 async def arguments_have_chatkits_names(bench: Bench) -> None:
     """Every method takes its arguments by ChatKit's names as well as by position."""
-    context, store = bench.context, bench.store
-    thread = await bench.new_thread()
+    store = bench.store
+    thread, attachment = await bench.new_thread(), await bench.new_attachment()
     item, another = bench.message(thread), bench.message(thread)
-    attachment = await bench.attachment()
-    pages = {"after": None, "limit": PLENTY, "order": "asc", "context": context}
-    await _named(store.save_thread, thread=thread, context=context)
-    await _named(store.load_thread, thread_id=thread.id, context=context)
-    await _named(store.load_threads, **pages)
-    await _named(store.add_thread_item, thread_id=thread.id, item=item, context=context)
-    await _named(store.save_item, thread_id=thread.id, item=another, context=context)
-    await _named(store.load_item, thread_id=thread.id, item_id=item.id, context=context)
-    await _named(store.load_thread_items, thread_id=thread.id, **pages)
-    await _named(store.delete_thread_item, thread_id=thread.id, item_id=item.id, context=context)
-    await _named(store.delete_thread, thread_id=thread.id, context=context)
-    await _named(store.save_attachment, attachment=attachment, context=context)
-    await _named(store.load_attachment, attachment_id=attachment.id, context=context)
-    await _named(store.delete_attachment, attachment_id=attachment.id, context=context)
+    page = {"after": None, "limit": PLENTY, "order": "asc"}
+    calls: tuple[tuple[Any, dict[str, Any]], ...] = (
+        (store.save_thread, {"thread": thread}),
+        (store.load_thread, {"thread_id": thread.id}),
+        (store.load_threads, page),
+        (store.add_thread_item, {"thread_id": thread.id, "item": item}),
+        (store.save_item, {"thread_id": thread.id, "item": another}),
+        (store.load_item, {"thread_id": thread.id, "item_id": item.id}),
+        (store.load_thread_items, {"thread_id": thread.id, **page}),
+        (store.delete_thread_item, {"thread_id": thread.id, "item_id": item.id}),
+        (store.delete_thread, {"thread_id": thread.id}),
+        (store.save_attachment, {"attachment": attachment}),
+        (store.load_attachment, {"attachment_id": attachment.id}),
+        (store.delete_attachment, {"attachment_id": attachment.id}),
+    )
+    for method, arguments in calls:
+        with suppress(NotFoundError, NotImplementedError):  # what it answers belongs to other rules
+            await method(**arguments)
 
 
 @check(
@@ -54,11 +64,11 @@ async def absence_is_chatkits_error(bench: Bench) -> None:
     """What is not there raises ChatKit's own NotFoundError; a page of it may also be empty."""
     methods: dict[str, list[str]] = {}
     for kind, method in UNKNOWN.items():
-        outcome = await bench.unknown(kind)
-        if outcome is None:
+        came = await bench.unknown(kind)
+        if came is None:
             methods.setdefault("gave None", []).append(method)
-        elif isinstance(outcome, Exception) and not isinstance(outcome, (NotFoundError, NotImplementedError)):
-            name = f"{type(outcome).__module__}.{type(outcome).__qualname__}"
+        elif isinstance(came, Exception) and not isinstance(came, (NotFoundError, NotImplementedError)):
+            name = f"{type(came).__module__}.{type(came).__qualname__}"
             methods.setdefault(f"raised {name}", []).append(method)
     seen = "; ".join(f"{', '.join(names)} {what}" for what, names in methods.items())
     expect(not methods, f"{seen}; expected is chatkit.store.NotFoundError, or a class derived from it")
@@ -71,9 +81,9 @@ async def absence_is_chatkits_error(bench: Bench) -> None:
 async def attachment_is_kept(bench: Bench) -> None:
     """Every type of attachment the installed ChatKit has is loaded as it was saved, with all its fields."""
     for kind in attachment_types():
-        attachment = await _attached(bench, await bench.attachment(kind))
+        attachment = await bench.attachment(kind)
 
-        loaded = await bench.store.load_attachment(attachment.id, bench.context)
+        loaded = await bench.store.load_attachment(attachment.id)
 
         expect(type(loaded) is type(attachment), f"saved a {kind.__name__}, loaded a {type(loaded).__name__}")
         saved, found = attachment.model_dump(mode="json"), loaded.model_dump(mode="json")
@@ -88,11 +98,10 @@ async def attachment_is_kept(bench: Bench) -> None:
 )
 async def attachment_can_be_saved_again(bench: Bench) -> None:
     """Saving an attachment that is already there replaces it."""
-    attachment = await _attached(bench, await bench.attachment())
-    renamed = attachment.model_copy(update={"name": "renamed"})
-    await bench.store.save_attachment(renamed, bench.context)
+    attachment = await bench.attachment()
+    await bench.store.save_attachment(attachment.model_copy(update={"name": "renamed"}))
 
-    loaded = await bench.store.load_attachment(attachment.id, bench.context)
+    loaded = await bench.store.load_attachment(attachment.id)
 
     expect(loaded.name == "renamed", f'it was saved again as "renamed"; its name is "{loaded.name}"')
 
@@ -104,26 +113,22 @@ async def attachment_can_be_saved_again(bench: Bench) -> None:
 )
 async def attachment_is_a_copy(bench: Bench) -> None:
     """Changing an attachment after it was saved or loaded does not change the store."""
-    saved = await _attached(bench, await bench.attachment(name="before"))
-    saved.name = "changed"
-    loaded = await bench.store.load_attachment(saved.id, bench.context)
-    expect(loaded.name == "before", "an attachment was changed after it was saved, and the store with it")
-    loaded.name = "changed"
-
-    again = await bench.store.load_attachment(saved.id, bench.context)
-
-    expect(again.name == "before", "an attachment was changed after it was loaded, and the store with it")
+    attachment = await bench.attachment(name="before")
+    for how in ("saved", "loaded"):
+        attachment.name = "changed"
+        attachment = await bench.store.load_attachment(attachment.id)
+        expect(attachment.name == "before", f"an attachment was changed after it was {how}, and the store with it")
 
 
 @check(attachment_is_kept, level="extended", breaks="A file that was removed is still there.")
 async def unknown_attachment_is_not_found(bench: Bench) -> None:
     """An attachment that is not there, or was deleted, cannot be loaded."""
-    attachment = await _attached(bench, await bench.attachment())
-    await bench.store.delete_attachment(attachment.id, bench.context)
+    load = bench.store.load_attachment
+    attachment = await bench.attachment()
+    await bench.store.delete_attachment(attachment.id)
 
-    for what, sought in (("a deleted", attachment.id), ("an unknown", bench.new_id("atc"))):
-        answer = bench.store.load_attachment(sought, bench.context)
-        await bench.not_found("attachment", f"load_attachment of {what} id", answer)
+    await bench.not_found("attachment", "load_attachment of a deleted id", load, attachment.id)
+    await bench.not_found("attachment", "load_attachment of an unknown id", load, bench.new_id("atc"))
 
 
 # --- owners --------------------------------------------------------------------------------------------------------
@@ -132,46 +137,40 @@ async def unknown_attachment_is_not_found(bench: Bench) -> None:
 @check(item_is_kept, level="extended", breaks="One user reads another one's conversations.")
 async def other_users_see_nothing(bench: Bench) -> None:
     """Nothing of what one user has saved is given to another one."""
-    stranger = _stranger(bench)
+    other = bench.other
     secret = bench.new_id("secret")
     thread = await bench.thread(title=secret)
     (item_id,) = await bench.add(thread, bench.message(thread, secret))
-    store = bench.store
 
-    attempts: dict[str, Callable[[], Any]] = {
-        "load_thread gives another user's thread": lambda: store.load_thread(thread.id, stranger),
-        "load_item gives another user's item": lambda: store.load_item(thread.id, item_id, stranger),
-        "load_threads lists another user's thread": lambda: store.load_threads(PLENTY, None, "desc", stranger),
-        "load_thread_items gives another user's items": lambda: store.load_thread_items(
-            thread.id, None, PLENTY, "asc", stranger
-        ),
-    }
-    for what, attempt in attempts.items():
-        given = await bench.outcome(attempt())  # an error, nothing or an empty thread betrays nothing
+    attempts: tuple[tuple[Any, ...], ...] = (
+        ("load_thread gives another user's thread", other.load_thread, thread.id),
+        ("load_item gives another user's item", other.load_item, thread.id, item_id),
+        ("load_threads lists another user's thread", other.load_threads, PLENTY, None, "desc"),
+        ("load_thread_items gives another user's items", other.load_thread_items, thread.id, None, PLENTY, "asc"),
+    )
+    for what, method, *arguments in attempts:
+        given = await outcome(method, *arguments)  # an error, nothing or an empty thread betrays nothing
         expect(not (isinstance(given, BaseModel) and secret in given.model_dump_json()), what)
 
 
 @check(item_is_kept, level="extended", breaks="One user changes or deletes another one's conversations.")
 async def other_users_change_nothing(bench: Bench) -> None:
     """What another user saves, adds or deletes under the same ids leaves one's own thread and items as they were."""
-    stranger = _stranger(bench)
+    other = bench.other
     thread, ids = await bench.conversation(2)
-    theirs = thread.model_copy(update={"title": "taken"})
-    taken = bench.message(thread, "taken", id=ids[0])
-    attempts: tuple[Callable[[], Any], ...] = (
-        lambda: bench.store.delete_thread_item(thread.id, ids[1], stranger),
-        lambda: bench.store.delete_thread(thread.id, stranger),
-        lambda: bench.store.save_thread(theirs, stranger),
-        lambda: bench.store.save_item(thread.id, taken, stranger),
-        lambda: bench.store.add_thread_item(thread.id, bench.message(thread), stranger),
+    attempts: tuple[tuple[Any, ...], ...] = (
+        (other.delete_thread_item, thread.id, ids[1]),
+        (other.delete_thread, thread.id),
+        (other.save_thread, thread.model_copy(update={"title": "taken"})),
+        (other.save_item, thread.id, bench.message(thread, "taken", id=ids[0])),
+        (other.add_thread_item, thread.id, bench.message(thread)),
     )
-    for attempt in attempts:
-        with suppress(Exception):  # refusing is right, however it is said
-            await attempt()
+    for method, *arguments in attempts:
+        await outcome(method, *arguments)  # refusing is right, however it is said
 
         was = bench.doing
         try:
-            title = (await bench.store.load_thread(thread.id, bench.context)).title
+            title = (await bench.store.load_thread(thread.id)).title
             found = [item.model_dump()["content"][0]["text"] for item in (await bench.page(thread)).data]
         except Exception:  # noqa: BLE001  the thread is gone, however this store says it
             title, found = None, []
@@ -182,14 +181,13 @@ async def other_users_change_nothing(bench: Bench) -> None:
 @check(attachment_is_kept, level="extended", breaks="One user reads another one's files.")
 async def other_users_see_no_attachments(bench: Bench) -> None:
     """An attachment that one user has saved cannot be loaded or deleted by another one."""
-    stranger = _stranger(bench)
-    attachment = await _attached(bench, await bench.attachment())
+    other = bench.other
+    attachment = await bench.attachment()
 
-    theirs = bench.store.load_attachment(attachment.id, stranger)
-    await bench.not_found("attachment", "load_attachment of another user's attachment", theirs)
-    await bench.outcome(bench.store.delete_attachment(attachment.id, stranger))  # refusing is right
-    left = await bench.outcome(bench.store.load_attachment(attachment.id, bench.context))
-    expect(getattr(left, "id", None) == attachment.id, "another user has deleted the attachment")
+    what = "load_attachment of another user's attachment"
+    await bench.not_found("attachment", what, other.load_attachment, attachment.id)
+    await outcome(other.delete_attachment, attachment.id)  # refusing is right, however it is said
+    expect(await bench.has("attachment", attachment.id), "another user has deleted the attachment")
 
 
 # --- other workers -------------------------------------------------------------------------------------------------
@@ -204,41 +202,19 @@ async def writes_are_seen_at_once(bench: Bench) -> str:
     """What was written through one store object is seen by a second one on the same data at once, not later."""
     thread = await bench.new_thread()
     async with bench.another() as one:
-        await one.save_thread(thread, bench.context)
+        await one.save_thread(thread)
         async with bench.another() as two:
-            same = vars(one)["_store"] is vars(two)["_store"]
-            seen = await _sees(two, thread, bench.context)
+            same = one.store is two.store
+            seen = await _sees(two, thread)
     if same:
         raise NotOfferedError("the factory gives the same store object each time: no second one to look with")
     if seen:
         return "two stores from the factory share their data, and the second saw the write at once"
     async with bench.another() as later:
-        appeared = await _sees(later, thread, bench.context)
+        appeared = await _sees(later, thread)
     expect(not appeared, "a second store saw the write only after the first one had been closed")
     raise NotOfferedError("each store from the factory has data of its own: nobody else could see the write")
 
 
-async def _named(method: Callable[..., Any], **arguments: Any) -> None:
-    with suppress(NotFoundError, NotImplementedError):  # what it answers belongs to other rules
-        await method(**arguments)
-
-
-async def _attached(bench: Bench, attachment: Attachment) -> Attachment:
-    try:
-        await bench.store.save_attachment(attachment, bench.context)
-    except NotImplementedError:
-        raise NotOfferedError("save_attachment raises NotImplementedError") from None
-    return attachment
-
-
-def _stranger(bench: Bench) -> Any:
-    if not bench.others:
-        raise NotOfferedError("no second context was given, so it was not looked whether users are kept apart")
-    return bench.others[0]
-
-
-async def _sees(store: Store[Any], thread: ThreadMetadata, context: Any) -> bool:
-    try:
-        return (await store.load_thread(thread.id, context)).id == thread.id
-    except Exception:  # noqa: BLE001  it is not there, however this store says it
-        return False
+async def _sees(store: Any, thread: ThreadMetadata) -> bool:
+    return getattr(await outcome(store.load_thread, thread.id), "id", None) == thread.id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from chatkit_clienttools._step.plans import StoredPlan, plans_of
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from chatkit.types import ThreadMetadata
-
-    from chatkit_clienttools._step.plans import SupportsPlans
 
     from ._bench import Bench
 
@@ -37,17 +35,16 @@ WRITERS = 8
 async def plan_is_kept(bench: Bench) -> None:
     """load_plan gives None for a thread without a plan, and then the plan and the revision that were saved last."""
     plans, thread = await _plans(bench)
-    nothing = await plans.load_plan(thread.id, bench.context)
+    nothing = await plans.load_plan(thread.id)
     expect(nothing is None, f"a thread that never had a plan has {nothing!r}")
 
     for revision in (1, 2):
-        saved = await plans.save_plan(thread.id, _plan(revision), revision - 1, bench.context)
+        saved = await plans.save_plan(thread.id, _plan(revision), revision - 1)
         expect(saved is True, f"revision {revision} over {revision - 1} should be saved (True); it gave {saved!r}")
-        loaded = await plans.load_plan(thread.id, bench.context)
+        loaded = await plans.load_plan(thread.id)
         expect(loaded is not None, f"revision {revision} was saved, and load_plan gives None")
-        found = cast("StoredPlan", loaded)
-        expect(found.revision == revision, f"revision {revision} was saved, {found.revision} loaded")
-        same = json.loads(found.document) == json.loads(_plan(revision).document)
+        expect(loaded.revision == revision, f"revision {revision} was saved, {loaded.revision} loaded")
+        same = json.loads(loaded.document) == json.loads(_plan(revision).document)
         expect(same, f"the document of revision {revision} was loaded as another one")
 
 
@@ -55,14 +52,14 @@ async def plan_is_kept(bench: Bench) -> None:
 async def plan_is_compared(bench: Bench) -> None:
     """save_plan saves only over the revision that was expected, says whether it did, and one of many at once wins."""
     plans, thread = await _plans(bench)
-    await plans.save_plan(thread.id, _plan(1), 0, bench.context)
+    await plans.save_plan(thread.id, _plan(1), 0)
     for expected in (0, 2):
-        saved = await plans.save_plan(thread.id, _plan(3), expected, bench.context)
+        saved = await plans.save_plan(thread.id, _plan(3), expected)
         expect(saved is False, f"revision 1 is stored; saving over {expected} should be False, and gave {saved!r}")
-    stored = await plans.load_plan(thread.id, bench.context)
+    stored = await plans.load_plan(thread.id)
     expect(stored and stored.revision == 1, "a save that was refused has changed the plan")
 
-    race = (plans.save_plan(thread.id, _plan(2), 1, bench.context) for _ in range(WRITERS))
+    race = (plans.save_plan(thread.id, _plan(2), 1) for _ in range(WRITERS))
     won = sum(await asyncio.gather(*race))
 
     expect(won == 1, f"{WRITERS} saved over the same revision at once, and {won} of them were told they did")
@@ -77,10 +74,10 @@ async def plan_belongs_to_its_thread(bench: Bench) -> None:
     """Each thread has a plan of its own, and deleting the thread deletes it."""
     plans, thread = await _plans(bench)
     other = await bench.thread()
-    await plans.save_plan(thread.id, _plan(1), 0, bench.context)
-    expect(await plans.load_plan(other.id, bench.context) is None, "the plan of one thread is also another one's")
-    await bench.store.delete_thread(thread.id, bench.context)
-    await bench.not_found("thread", "load_plan of a deleted thread", plans.load_plan(thread.id, bench.context))
+    await plans.save_plan(thread.id, _plan(1), 0)
+    expect(await plans.load_plan(other.id) is None, "the plan of one thread is also another one's")
+    await bench.store.delete_thread(thread.id)
+    await bench.not_found("thread", "load_plan of a deleted thread", plans.load_plan, thread.id)
 
 
 @check(
@@ -121,11 +118,10 @@ class _StumbleError(Exception):
     """What goes wrong under a lock."""
 
 
-async def _plans(bench: Bench) -> tuple[SupportsPlans[Any], ThreadMetadata]:
-    plans = plans_of(bench.store)
-    if plans is None:
+async def _plans(bench: Bench) -> tuple[Any, ThreadMetadata]:
+    if plans_of(bench.store) is None:
         raise NotOfferedError("the store has no load_plan and save_plan: plans are kept in the thread's metadata")
-    return plans, await bench.thread()
+    return bench.store, await bench.thread()
 
 
 def _plan(revision: int) -> StoredPlan:
@@ -137,4 +133,4 @@ async def _lock(bench: Bench) -> tuple[Callable[[str], AbstractAsyncContextManag
         raise NotOfferedError("the store has no thread_lock")
     thread = await bench.thread()
     bench.doing = "thread_lock"
-    return cast("Any", bench.store).thread_lock, thread
+    return bench.store.thread_lock, thread

@@ -17,6 +17,9 @@ from typing_extensions import get_type_hints, is_typeddict
 TEXT = 'Grüße, 世界 👋 it\'s "quoted" \\ <b>'
 """A text that shows whether a store can keep any text."""
 
+MOMENTS = (datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc))  # noqa: DTZ001
+"""A naive time, as ChatKit writes it, and an aware one."""
+
 DEPTH = 3
 """How deep a sample goes: below it there are no optional fields, and lists are empty."""
 
@@ -27,7 +30,7 @@ _PLAIN: dict[Any, Any] = {
     float: 0.5,
     Any: {"nested": [1, "two", None, {"three": 3.5}]},
     AnyUrl: "https://example.com/a?b=c",
-    datetime: datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+    datetime: MOMENTS[1],
 }
 
 

@@ -8,7 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agents import RunContextWrapper
+from agents import RunContextWrapper, function_tool
 from chatkit.agents import AgentContext, ClientToolCall
 from pydantic import BaseModel
 
@@ -558,6 +558,22 @@ class TestTheSlot:
         asked = [name for reply in replies for name, _ in reply.calls]
         assert [choose.name] * asks + [animation.name] == asked
         assert [[]] * (asks + 1) + [["Good."]] == [reply.texts for reply in replies]
+
+    async def test_a_call_that_an_earlier_tool_has_put_there(self, store: Store[Any]) -> None:
+        """A call that a plain tool has put into the slot in an earlier turn goes out before what a later one asks."""
+
+        @function_tool
+        async def starts(ctx: Ctx) -> str:
+            """Set the slot, as before this package."""
+            ctx.context.client_tool_call = ClientToolCall(name=animation.name, arguments={"state": "start"})
+            return "started"
+
+        page = Waiting(store, [[calls("starts")], [calls("chooses")], speaks("Good.")], lambda _: starts, tool(chooses))
+
+        replies = [await page.say(), await page.answer(), await page.answer({"name": "Ada"})]
+
+        assert [animation.name, choose.name] == [name for reply in replies for name, _ in reply.calls]
+        assert ["Good."] == replies[-1].texts
 
     async def test_discard(self, store: Store[Any]) -> None:
         """`discard` in a body that waits forgets what it has enqueued before, in each of its runs."""

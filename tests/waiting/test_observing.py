@@ -27,6 +27,7 @@ from chatkit_clienttools.observe import ToolEvent, ToolState
 from chatkit_clienttools.sequencer import ToolSnapshot
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import at
+from tests.helpers.keeping import Keeping
 from tests.helpers.merak import SequencedServer, calls, speaks
 from tests.helpers.waiting import Waiting, animation, choose, chooses, tool, twice
 
@@ -285,6 +286,19 @@ class TestWarnings:
         [warning] = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
         assert f"thread {page.chat.thread_id}: a run has ended without an answer" in warning
         assert "sequencer.run_streamed(agent, history, context=...)" in warning
+
+    @pytest.mark.parametrize("keeps_state", [False, True])
+    async def test_a_run_that_is_not_kept(self, log: pytest.LogCaptureFixture, *, keeps_state: bool) -> None:
+        """A run that waits and is not of `sequencer.run_streamed` forgets what other tools returned: a line says so."""
+        page = Keeping(MemoryStore(), [[calls("chooses")], speaks("Good.")], tool(chooses), where="response")
+        page.server.keeps_state = keeps_state
+
+        await page.say()
+        await page.answer({"name": "Ada"})
+
+        said = f"thread {page.chat.thread_id}: a tool waits, and its run is not kept: after the answer the model"
+        found = [record.levelname for record in log.records if record.getMessage().startswith(said)]
+        assert ([] if keeps_state else ["INFO"]) == found
 
     async def test_an_action_without_an_answer(self, log: pytest.LogCaptureFixture) -> None:
         """An action may end without a word: nothing is said."""

@@ -160,7 +160,7 @@ class GatedTool:
     async def _run(self, running: Replay, context: AgentContext[Any]) -> None:
         """Run the body up to its end, or up to the first answer that is missing."""
         mute_repetitions(context)
-        running.context = context
+        running.begin(context)
         # the Agents SDK wants to note errors in a span, and warns if there is none
         untraced = agents.get_current_trace() is None
         with setting(current_replay, running), _span(self.name) if untraced else nullcontext():

@@ -109,6 +109,11 @@ class Replay:
         """The tool with all that it has done so far."""
         return self.waiting.but(journal=tuple(self._journal))
 
+    def begin(self, context: AgentContext[Any]) -> None:
+        """Begin with a context; what stands in its slot by now is of another tool, and not taken back with this one."""
+        self.context = context
+        self._within.queue.enqueue(context, ())
+
     async def go(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the function; return or raise what came of it if it has come to its end before."""
         if self.has_ended:

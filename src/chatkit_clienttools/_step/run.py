@@ -185,7 +185,13 @@ class Run:
         return outcome
 
     def _warn_of_what_is_lost(self, body: RunningBody) -> None:
-        """Say once that the model does not read what a tool has returned, or that a run has ended without a word."""
+        """Say that the model does not read what tools have returned, or that a run has ended without a word."""
+        if body.waiting and not body.keeps_state:
+            logger.info(
+                "thread %s: a tool waits, and its run is not kept: after the answer the model does not read what other "
+                "tools have returned in it. With `sequencer.run_streamed(agent, history, context=...)` it does",
+                self.shown,
+            )
         leaves_nothing = body.is_silent and not body.queue.calls and not body.waiting and not body.keeps_state
         if leaves_nothing and self.rules.gated and self.posted is not Posted.OTHER:
             self.rules.warn_once(

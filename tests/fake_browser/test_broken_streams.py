@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from chatkit.server import NonStreamingResult, StreamingResult
 from chatkit.types import ErrorEvent, ProgressUpdateEvent, ThreadItemUpdatedEvent
@@ -197,6 +199,37 @@ class TestBrokenStreams:
 
         with pytest.raises(BrokenStreamError, match=r"nothing came for 0\.01 seconds"):
             await FakeBrowser(Server(hangs), time_limit=0.01).send("Go")
+
+    async def test_an_event_that_comes_when_its_time_is_over(self) -> None:
+        """An event that is ready in the moment in which its time is over is taken, and the stream goes on."""
+
+        async def is_late(thread: Any) -> AsyncIterator[Any]:
+            time.sleep(0.25)  # noqa: ASYNC251  nobody else can go on meanwhile, the timer included
+            for text in ("Late.", "Here."):
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # now the timer's turn has come, and ours is the next
+                yield ProgressUpdateEvent(text=text)
+
+        browser = FakeBrowser(Server(is_late), time_limit=0.2)
+
+        await browser.send("Go")
+
+        assert ["Late.", "Here."] == browser.progress
+
+    async def test_a_task_group_that_is_open_while_events_come(self) -> None:
+        """A server may hold a task group of anyio open from one event to the next, as a client of MCP does."""
+
+        async def holds(thread: Any) -> AsyncIterator[Any]:
+            async with anyio.create_task_group():
+                for text in ("One.", "Two."):
+                    await asyncio.sleep(0)
+                    yield ProgressUpdateEvent(text=text)
+
+        browser = FakeBrowser(Server(holds))
+
+        await browser.send("Go")
+
+        assert ["One.", "Two."] == browser.progress
 
 
 class TestLimits:

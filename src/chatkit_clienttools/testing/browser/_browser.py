@@ -13,8 +13,8 @@ from chatkit_clienttools._step.requests import RESUME
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.testing._factory import said
 
-from ._connection import Connection, Limits, Posted, beside, both
-from ._faults import Cut, Faults
+from ._connection import Connection, Posted, beside, both
+from ._faults import Cut
 from ._handlers import Answering, Call, Delivery, Handlers, OnClientTool, bare, reported, wrapped
 from ._page import Json, Page, summary
 from ._transcript import Transcript
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chatkit.server import ChatKitServer
     from typing_extensions import Self
 
-    from ._faults import At, Response
+    from ._faults import At, Faults, Response
     from ._wire import Stream
 
 LAST = -1
@@ -94,7 +94,6 @@ class FakeBrowser:
         self._wire = wire_to(server, context=context, headers=headers, cookies=cookies, time_limit=time_limit)
         self.answering: Answering = answering
         self._reads_acknowledgements = reads_acknowledgements
-        self._repeats = repeats
         self._wraps_answers = wraps_answers
         self._observer = observer
         self.transcript = Transcript()
@@ -106,9 +105,11 @@ class FakeBrowser:
             time_limit=time_limit,
             transcript=self.transcript,
         )
-        self._limits = Limits(time_limit, max_calls, self.transcript)
         self._numbers = itertools.count(1)
         self._dropped: list[Stream] = []
+        self._new_connection = partial(
+            Connection, self._wire, self._dropped, self.transcript, time_limit, max_calls, repeats
+        )
         self._faults_of_tabs: list[Faults] = []
         self._open_page(None)
 
@@ -128,20 +129,9 @@ class FakeBrowser:
             raised=lambda name, error: self._note("raises", f"{name} {said(error)}"),
         )
         self._to_run: deque[Delivery] = deque()
-        self._limits = copy.copy(self._limits)  # each tab is at something of its own
-        self._faults = Faults(self.transcript, begins=self._limits.begin)
+        self._connection = self._new_connection(note=self._note, took=self._take, ended_early=self._ended_early)
+        self._faults = self._connection.faults
         self._faults_of_tabs.append(self._faults)
-        self._connection = Connection(
-            self._wire,
-            self._faults,
-            self._limits,
-            self._repeats,
-            self.transcript,
-            self._dropped,
-            note=self._note,
-            took=self._take,
-            ended_early=self._ended_early,
-        )
         self._last_request = ""
 
     async def __aenter__(self) -> Self:
@@ -369,7 +359,7 @@ class FakeBrowser:
             self.delivered.append(call)
             self._tell("gets", (call.name, call.params))
             if response.runs_calls:
-                self._limits.call()
+                self._connection.count_call()
                 await self._arrived(call, response)
 
     async def _arrived(self, call: Delivery, response: Response) -> None:

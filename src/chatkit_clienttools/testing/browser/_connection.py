@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
@@ -17,17 +16,18 @@ from chatkit_clienttools.testing._factory import said
 from chatkit_clienttools.testing._loop import cancelled
 
 from ._failures import BrokenStreamError
-from ._faults import Response
+from ._faults import Faults, Response
 from ._page import refuse_incomplete, validated
 from ._wire import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterator
 
-    from ._faults import Faults
     from ._page import Json
     from ._transcript import Transcript
     from ._wire import Stream, Wire
+
+T = TypeVar("T")
 
 TIMES = 60
 """How many times the time limit of an event an operation may take in all."""
@@ -36,61 +36,43 @@ Posted = Callable[[], object]
 """Is called when a request was posted."""
 
 
-class Limits:
-    """How far one operation of a page may go: a server that never comes to an end must not hang a test."""
-
-    def __init__(self, time_limit: float, max_calls: int, transcript: Transcript) -> None:
-        self.seconds = time_limit
-        self._max_calls = max_calls
-        self._transcript = transcript
-        self._ends = math.inf
-        self._calls = 0
-
-    def begin(self) -> None:
-        """An operation begins."""
-        self._ends = time.monotonic() + TIMES * self.seconds
-        self._calls = 0
-
-    def event(self) -> None:
-        """Raise if the operation has taken too long for another event."""
-        if time.monotonic() > self._ends:
-            raise self._broken(
-                f"events still come after {TIMES * self.seconds:g} seconds, {TIMES} times the time_limit"
-            )
-
-    def call(self) -> None:
-        """Raise if there were too many calls for another one."""
-        self._calls += 1
-        if self._calls > self._max_calls:
-            raise self._broken(f"the server has asked for {self._calls} calls, and max_calls is {self._max_calls}")
-
-    def _broken(self, what: str) -> BrokenStreamError:
-        return BrokenStreamError(f"There is no end to it: {what}", self._transcript)
-
-
 @dataclass(eq=False)
 class Connection:
     """What a page does with its requests; several may be under way at once."""
 
     wire: Wire
-    faults: Faults
-    limits: Limits
-    repeats: int
-    """How many times a request is posted again that was answered neither with a stream nor with a 4xx."""
-    transcript: Transcript
     dropped: list[Stream]
     """What the network has lost, and the server does not know of."""
+    transcript: Transcript
+    time_limit: float
+    max_calls: int
+    repeats: int
+    """How many times a request is posted again that was answered neither with a stream nor with a 4xx."""
     note: Callable[[str, Any], object]
     took: Callable[[Json, Response], Awaitable[object]]
     """Is given each event."""
     ended_early: Callable[[str, int], object]
     """Is called for each response that was cut off: how, and after how many events."""
 
+    def __post_init__(self) -> None:
+        self.faults = Faults(self.transcript, begins=self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Let an operation begin: a server that never comes to an end must not hang a test."""
+        self._ends = time.monotonic() + TIMES * self.time_limit
+        self._calls = 0
+
+    def count_call(self) -> None:
+        """Raise if there were too many calls for another one."""
+        self._calls += 1
+        if self._calls > self.max_calls:
+            raise self._endless(f"the server has asked for {self._calls} calls, and max_calls is {self.max_calls}")
+
     async def fetch(self, request: str) -> Json:
         """Post a request that is answered at once."""
         self.note("posts", json.loads(request)["type"])
-        with self._waiting():
-            answer: Json = json.loads(await self.wire.fetch(request))
+        answer: Json = json.loads(await self._in_time(self.wire.fetch(request)))
         return answer
 
     async def exchange(
@@ -105,6 +87,7 @@ class Connection:
         with self.faults.reading(response):
             try:
                 await self._read(response)
+                await self._leave(response)
             except BaseException:
                 await cancelled(response.answers)
                 await self._end(stream)
@@ -123,8 +106,7 @@ class Connection:
         while True:
             self.note("posts", kind)
             try:
-                with self._waiting():
-                    return await self.wire.open(request)
+                return await self._in_time(self.wire.open(request))
             except BrokenStreamError as error:
                 status = getattr(error.__cause__, "status", None) or 0
                 if not left or status // 100 == 4:  # noqa: PLR2004  the server has understood, and refuses
@@ -137,12 +119,39 @@ class Connection:
             await self._end(self.dropped.pop())
 
     async def _read(self, response: Response) -> None:
-        while not self.faults.cut_off(response) and (event := await self._next(response)) is not None:
-            self.limits.event()
-            response.seen.append(event)
-            with self._checking():
-                if response.is_read:
-                    await self.took(event, response)
+        # one scope for all events: a server may hold one of its own open from one of them to another
+        with anyio.CancelScope() as scope:
+            while not self.faults.cut_off(response) and (event := await self._next(response, scope)) is not None:
+                if time.monotonic() > self._ends:
+                    seconds = f"{TIMES * self.time_limit:g} seconds, {TIMES} times the time_limit"
+                    raise self._endless(f"events still come after {seconds}")
+                response.seen.append(event)
+                with self._checking():
+                    if response.is_read:
+                        await self.took(event, response)
+        if scope.cancelled_caught and response.cut is None:
+            raise self._silent()
+
+    async def _next(self, response: Response, scope: anyio.CancelScope) -> Json | None:
+        loop = asyncio.get_running_loop()
+        number = len(response.seen)
+
+        def give_up() -> None:
+            if response.waits and len(response.seen) == number:
+                scope.cancel()
+
+        timer = loop.call_later(self.time_limit, loop.call_soon, give_up)  # soon: what has come by then is taken first
+        response.waits = scope
+        try:
+            with self._served():
+                data = await response.stream.next()
+                return None if data is None else validated(data)
+        finally:
+            response.waits = None
+            timer.cancel()
+
+    async def _leave(self, response: Response) -> None:
+        """Close the connection at the end of a response, or where it was cut off."""
         if response.cut is None:
             await self._end(response.stream)
             return
@@ -158,29 +167,24 @@ class Connection:
     async def _end(self, stream: Stream) -> None:
         """End what a server has still to do for a response."""
         try:
-            with anyio.fail_after(self.limits.seconds):
+            with anyio.fail_after(self.time_limit):
                 await stream.close()
         except Exception as error:  # noqa: BLE001  a server may fail here; the page has forgotten it
             self.note("ends", said(error))
 
-    async def _next(self, response: Response) -> Json | None:
-        data = None
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        """Wait for the server, as long as it may take."""
         try:
-            with self._waiting() as response.scope:
-                data = await response.stream.next()
-        finally:
-            response.scope = None
-        with self._checking():
-            return None if data is None else validated(data)
+            with anyio.fail_after(self.time_limit), self._served():
+                return await work
+        except TimeoutError as error:
+            raise self._silent() from error
 
     @contextmanager
-    def _waiting(self) -> Iterator[anyio.CancelScope]:
-        """Wait for the server, as long as it may take; whatever it raises breaks the stream."""
+    def _served(self) -> Iterator[None]:
+        """Whatever the server raises, or sends that ChatKit does not, breaks the stream."""
         try:
-            with anyio.fail_after(self.limits.seconds) as scope:
-                yield scope
-        except TimeoutError as error:
-            raise self._broken(f"nothing came for {self.limits.seconds:g} seconds") from error
+            yield
         except Exception as error:
             raise self._broken(said(error)) from error
         except asyncio.CancelledError as error:
@@ -197,8 +201,14 @@ class Connection:
         except WireError as error:
             raise self._broken(said(error)) from error
 
+    def _silent(self) -> BrokenStreamError:
+        return self._broken(f"nothing came for {self.time_limit:g} seconds")
+
     def _broken(self, what: str) -> BrokenStreamError:
         return BrokenStreamError(f"The stream is broken: {what}", self.transcript)
+
+    def _endless(self, what: str) -> BrokenStreamError:
+        return BrokenStreamError(f"There is no end to it: {what}", self.transcript)
 
 
 async def beside(response: Response, post: Callable[[Posted], Coroutine[Any, Any, None]]) -> None:

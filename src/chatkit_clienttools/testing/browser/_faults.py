@@ -66,8 +66,8 @@ class Response:
     is_read: bool = True
     """Whether the page looks at its events."""
     seen: list[Json] = field(default_factory=list)
-    scope: anyio.CancelScope | None = None
-    """What waits for its next event."""
+    waits: anyio.CancelScope | None = None
+    """What waits for its next event, while it does."""
     cut: Cut | None = None
     """What has ended it before its time."""
     answers: list[asyncio.Task[None]] = field(default_factory=list)
@@ -92,8 +92,8 @@ class Faults:
         self._cut = cut
         if self._responses:
             response = cut.response = self._responses[-1]
-            if self.cut_off(response) and response.scope:
-                response.scope.cancel()
+            if self.cut_off(response) and response.waits:
+                response.waits.cancel()
 
     @contextmanager
     def operation(self) -> Iterator[None]:

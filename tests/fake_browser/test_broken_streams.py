@@ -200,6 +200,19 @@ class TestBrokenStreams:
         with pytest.raises(BrokenStreamError, match=r"nothing came for 0\.01 seconds"):
             await FakeBrowser(Server(hangs), time_limit=0.01).send("Go")
 
+    async def test_a_request_that_is_not_answered(self) -> None:
+        """A request that gets no answer at all is broken after the time limit, whether a stream is expected or not."""
+
+        class Silent(Server):
+            async def process(self, request: Any, context: Any) -> Any:
+                await asyncio.Event().wait()
+
+        browser = FakeBrowser(Silent(nothing), time_limit=0.01)
+
+        for posted in (browser.post("threads.create"), browser.fetch("threads.list")):
+            with pytest.raises(BrokenStreamError, match=r"nothing came for 0\.01 seconds"):
+                await posted
+
     async def test_an_event_that_comes_when_its_time_is_over(self) -> None:
         """An event that is ready in the moment in which its time is over is taken, and the stream goes on."""
 

@@ -35,8 +35,13 @@ class ThreadLocks:
     @asynccontextmanager
     async def held(self, thread_id: str) -> AsyncGenerator[None, None]:
         """Hold the lock of a thread."""
-        locks = self._by_loop.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+        loop = asyncio.get_running_loop()
+        locks = self._by_loop.get(loop)
+        if locks is None:
+            locks = self._by_loop[loop] = WeakValueDictionary()
         # the local name keeps the lock in the dictionary for as long as somebody waits for it
-        lock = locks.setdefault(thread_id, asyncio.Lock())
+        lock = locks.get(thread_id)
+        if lock is None:
+            lock = locks[thread_id] = asyncio.Lock()
         async with lock:
             yield

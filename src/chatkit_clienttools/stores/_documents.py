@@ -31,6 +31,11 @@ MAX_KEY_BYTES = 255
 MAX_PAGE = 1_000_000
 """How many rows are loaded at once, whatever limit is asked for."""
 
+# json.dumps() would make one of these for each document
+_UTF8, _ASCII = (
+    json.JSONEncoder(ensure_ascii=is_ascii, allow_nan=False, separators=(",", ":")) for is_ascii in (False, True)
+)
+
 
 class Documents(Generic[T]):
     """One kind of value as JSON: the whole of ChatKit's type, through pydantic, whatever members it will get."""
@@ -43,16 +48,20 @@ class Documents(Generic[T]):
         """Turn a value into its document, or say that it has none."""
         try:
             plain = self._plain(value)
-            document = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            document = _UTF8.encode(plain)
         except (ValueError, TypeError, RecursionError) as error:  # pydantic's own errors are ValueErrors
             raise UsageError(
                 f"{self._name} '{printable(key)}' cannot be stored: it is not JSON ({printable(_reason(error))})"
             ) from None
         # a lone surrogate is legal in JSON, escaped, and in Python, but there is no UTF-8 for it
-        return document if _has_utf8(document) else json.dumps(plain, allow_nan=False, separators=(",", ":"))
+        return document if _has_utf8(document) else _ASCII.encode(plain)
 
     def read(self, document: str, key: str) -> T:
         """Turn a document into a new value."""
+        try:
+            return self._adapter.validate_json(document)
+        except ValidationError:  # pydantic takes some JSON for none: half of a surrogate pair, what is nested deeply
+            pass
         try:
             return self._adapter.validate_python(json.loads(document))
         except ValueError as error:

@@ -16,6 +16,7 @@ import json
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from chatkit.types import ThreadItemAddedEvent, ThreadItemUpdatedEvent, WorkflowItem
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -388,10 +389,22 @@ def mute_repetitions(context: AgentContext[Any]) -> None:
         context._events = cast("Any", _Unrepeated(context._events))  # noqa: SLF001
 
 
+_adapters: WeakKeyDictionary[Callable[..., Any], TypeAdapter[Any]] = WeakKeyDictionary()
+"""The types that functions of steps return. To make an adapter takes longer than all else that a step does."""
+
+
 def _type_of_result(function: Callable[..., Any]) -> TypeAdapter[Any]:
     """Return the type that a function says it returns; whatever is JSON if it does not say."""
     target = function.func if isinstance(function, functools.partial) else function
     target = getattr(target, "__func__", target)
+    if not inspect.isfunction(target):  # nothing else has to have a place in a weak dictionary
+        return _adapter_of(target)
+    if target not in _adapters:
+        _adapters[target] = _adapter_of(target)
+    return _adapters[target]
+
+
+def _adapter_of(target: Any) -> TypeAdapter[Any]:
     hints = getattr(target, "__annotations__", {}) if inspect.isroutine(target) else {}
     result = hints.get("return", Any)
     try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from time import monotonic as _now
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import event, inspect, select, text
+from sqlalchemy import event, select, text
+from sqlalchemy import inspect as looked_at
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -235,13 +237,13 @@ class Database:
             await create_async_engine(self.engine.url, pool=old).dispose()
 
     async def _limited(self, tried: str, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work)
+        loop = asyncio.get_running_loop()
+        task, over = loop.create_task(work), loop.create_future()
         self._tasks.add(task)
-        deadline = asyncio.get_running_loop().call_later(self._time_limit, task.cancel)
-        task.add_done_callback(lambda _: deadline.cancel())
-        task.add_done_callback(self._has_ended)
-        # wait() does not cancel what it waits for, and does not wait for what takes its time to be cancelled
-        await asyncio.wait({task}, timeout=self._time_limit)
+        deadline = loop.call_later(self._time_limit, _give_up, task, over)
+        task.add_done_callback(partial(self._has_ended, over, deadline))
+        # it is no awaiting of the task: that is not cancelled with the request, and may take its time to be cancelled
+        await over
         if not task.done() or task.cancelled():
             raise StoreUnavailableError(tried, self.name, self._time_limit, "it was not done in time")
         try:
@@ -252,8 +254,10 @@ class Database:
                 raise
             raise explained from error
 
-    def _has_ended(self, task: asyncio.Task[Any]) -> None:
+    def _has_ended(self, over: asyncio.Future[None], deadline: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
+        deadline.cancel()
         self._tasks.discard(task)
+        _release(over)
         if not task.cancelled():
             task.exception()  # nobody asks for it if the request was cancelled
 
@@ -298,19 +302,8 @@ class Database:
             if driver is None:
                 return work(connection)
             # the driver of SQLite would go to its thread and back for every statement
-            done: T = await_only(self._whole(driver.execute(partial(_in_thread, connection, proxied, driver, work))))
+            done: T = await_only(_whole(driver, partial(_in_thread, connection, proxied, driver, work)))
             return done
-
-    async def _whole(self, in_thread: Coroutine[Any, Any, T]) -> T:
-        """Wait for what is done in the thread of SQLite, in any case."""
-        running = asyncio.ensure_future(in_thread)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:  # pragma: no cover  the step itself is cut off with its event loop only
-            # what is in the thread cannot be cut off, and the connection is not to be touched before it has ended
-            await asyncio.wait({running})
-            self._has_ended(running)
-            raise
 
     async def _create_schema(self) -> None:
         if not self.is_postgres and self.is_own:
@@ -345,7 +338,7 @@ class Database:
 
     def _version(self, connection: Connection) -> int | None:
         schema = self._tables.schema
-        if not inspect(connection).has_table(schema.name):
+        if not looked_at(connection).has_table(schema.name):
             return None
         version: int | None = connection.scalar(select(schema.c.version))
         return version
@@ -389,8 +382,38 @@ def _driver_of(proxied: Any) -> _Driver | None:
     """Return the driver of a connection to SQLite; None if it is another one, or is not made as we know it."""
     aiosqlite = proxied.driver_connection
     execute, connection = getattr(aiosqlite, "_execute", None), getattr(aiosqlite, "_conn", None)
-    is_known = asyncio.iscoroutinefunction(execute) and isinstance(connection, sqlite3.Connection)
+    is_known = _is_async(getattr(execute, "__func__", None)) and isinstance(connection, sqlite3.Connection)
     return _Driver(execute, connection) if execute and connection and is_known else None
+
+
+# to look takes as long as to take a connection from the pool
+_is_async = cache(inspect.iscoroutinefunction)
+
+
+async def _whole(driver: _Driver, function: Callable[[], T]) -> T:
+    """Run a function in the thread of SQLite, and wait for it in any case."""
+    try:
+        done: T = await driver.execute(function)
+    except asyncio.CancelledError:  # pragma: no cover  a test does reach it; coverage loses sight in the greenlet
+        # what is in the thread cannot be cut off, and the connection is not to be touched before it has ended: the
+        # turn of this comes after it
+        await driver.execute(_nothing)
+        raise
+    return done
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _give_up(task: asyncio.Task[Any], over: asyncio.Future[None]) -> None:
+    task.cancel()
+    _release(over)
+
+
+def _release(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _committed(work: Work[T], connection: Connection) -> T:

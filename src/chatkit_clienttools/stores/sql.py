@@ -189,17 +189,18 @@ class SQLStore(Store[TContext], Generic[TContext]):
     ) -> Page[ThreadItem]:
         items, mine = self._tables.items, self._of(context)
         key = self._thread(context, wanted(thread_id, "Thread"))
-        span = _Span(items, mine.of_thread(items, thread_id), limit, order)
-        first = self._statements.oldest_items if span.is_ascending else self._statements.newest_items
+        at_most, is_ascending = checked_limit(limit), checked_order(order) == "asc"
+        first = self._statements.oldest_items if is_ascending else self._statements.newest_items
         if after:
             wanted(after, "Item")
 
         def work(connection: Connection) -> Rows | None:
             rows: Rows | None
-            if after:
+            if after:  # built here: it takes longer than what every request sends
+                span = _Span(items, mine.of_thread(items, thread_id), limit, order)
                 rows = span.rows(connection, mine.item(thread_id, after))
             else:
-                rows = [(row.id, row.document) for row in first.run(connection, **key, at_most=span.limit + 1)]
+                rows = [(row.id, row.document) for row in first.run(connection, **key, at_most=at_most + 1)]
             if not rows and not self._has_thread(connection, mine, thread_id):
                 raise not_found(thread_id, "Thread")
             return rows
@@ -207,7 +208,7 @@ class SQLStore(Store[TContext], Generic[TContext]):
         rows = await self._database.read(f"load the items of thread {thread_id}", work)
         if rows is None:
             raise not_found(after or "", "Item")
-        return page_of([(key, ITEMS.read(document, key)) for key, document in rows], span.limit)
+        return page_of([(key, ITEMS.read(document, key)) for key, document in rows], at_most)
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TContext) -> None:
         document = ITEMS.write(item, given(item.id, "Item"))
@@ -446,7 +447,7 @@ class _Span:
     def __init__(self, table: Table, condition: ColumnElement[bool], limit: int, order: str) -> None:
         self.limit = checked_limit(limit)
         self._table = table
-        self.is_ascending = checked_order(order) == "asc"
+        self._is_ascending = checked_order(order) == "asc"
         self._condition = condition
 
     def rows(self, connection: Connection, is_cursor: ColumnElement[bool] | None) -> Rows | None:
@@ -458,7 +459,7 @@ class _Span:
             after = connection.scalar(select(seq).where(is_cursor))
             if after is None:
                 return None
-            rows = rows.where(seq > after if self.is_ascending else seq < after)
-        in_order = rows.order_by(seq if self.is_ascending else seq.desc())
+            rows = rows.where(seq > after if self._is_ascending else seq < after)
+        in_order = rows.order_by(seq if self._is_ascending else seq.desc())
         found = connection.execute(in_order.limit(self.limit + 1))
         return [(row.id, row.document) for row in found]

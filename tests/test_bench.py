@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from typing import TYPE_CHECKING
 
 import pytest
-from tools.bench import counts, publish, report, shares
+from tools.bench import counts, publish, report, shares, timing
 from tools.bench.__main__ import main
 from tools.bench.bench import Bench, Result, Row, measured
 from tools.bench.conversations import Ours, OursWaits, Plain
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.no_cover
 
+DEPLOYMENT = publish.DOCS / "deployment.md"
+
 HERE = [row for row in ROWS if not row.against.startswith(("pydantic-ai", "LangGraph"))]
 """The rows that need nothing but what the suite needs; `make bench` installs the rest."""
 
@@ -29,7 +32,7 @@ def pairs(*ratios: float) -> list[Pair]:
     return [Pair({"wall": 2 * ratio}, {"wall": 2.0}) for ratio in ratios]
 
 
-def result(goal: float, *ratios: float) -> Result:
+def result(goal: float | None, *ratios: float) -> Result:
     return Result("a row", "another", goal, "wall", len(ratios), {"wall": ratio_of(pairs(*ratios), "wall")})
 
 
@@ -70,8 +73,28 @@ class TestFigures:
         """A goal is missed only if every part of the measurements misses it."""
         assert is_missed == result(1.0, *ratios).is_missed
 
+    def test_what_has_no_goal_cannot_miss_it(self) -> None:
+        """A row without a goal is shown as such, in the table alone, and is not counted among the goals."""
+        taken = report.Taken([result(None, 9), result(1.0, 2)], [])
+
+        assert [False, True] == [each.is_missed for each in taken.results]
+        assert "| a row | another | none | 9.00 |" in publish.table(taken)
+        assert "1 of these 1 goals are missed" in publish.table(taken)
+        assert "9.00" not in publish.picture(taken.results)
+        assert taken == report.read(report.as_json(taken))
+
 
 class TestTurns:
+    async def test_the_collector_is_set_as_the_deployment_guide_says(self) -> None:
+        """The row of a worker is measured with the thresholds that docs/deployment.md names, and no other row is."""
+        before = gc.get_threshold()
+
+        with timing.collecting_seldom():
+            inside = gc.get_threshold()
+
+        assert f"`gc.set_threshold({', '.join(f'{each:_}' for each in inside)})`" in DEPLOYMENT.read_text("utf-8")
+        assert before == gc.get_threshold()
+
     async def test_both_sides_take_turns(self) -> None:
         """The side that is first changes with each pair, so that what comes before is the same for both."""
         done: list[str] = []

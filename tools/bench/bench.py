@@ -25,7 +25,8 @@ class Row:
 
     name: str
     against: str
-    goal: float
+    goal: float | None
+    """None for what is measured to be known, without a goal."""
     measure: Callable[[Bench], Awaitable[list[Pair]]]
     by: Unit = "cpu"
     """What the goal is about. Processor time does not depend on what else the machine does; what waits for others (a
@@ -38,7 +39,7 @@ class Result:
 
     name: str
     against: str
-    goal: float
+    goal: float | None
     by: Unit
     pairs: int
     ratios: dict[Unit, Ratio]
@@ -51,7 +52,7 @@ class Result:
     @property
     def is_missed(self) -> bool:
         """Whether the goal is missed by more than the spread."""
-        return self.ratio.misses(self.goal)
+        return self.goal is not None and self.ratio.misses(self.goal)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from agents import Agent, RunContextWrapper, Runner, StopAtTools, function_tool,
 from agents.testing import ScriptedModel, assistant_message, function_call
 from chatkit.agents import AgentContext, ClientToolCall, simple_to_agent_input, stream_agent_response
 from chatkit.server import ChatKitServer, StreamingResult
+from pydantic_core import from_json
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer, ClientToolServer
 
@@ -83,7 +84,7 @@ class Page:
         """Look for a call among the events that have come."""
         self.asked = None
         for chunk in chunks:
-            match json.loads(chunk.removeprefix(b"data: ")):
+            match from_json(chunk.removeprefix(b"data: ")):  # what the other frameworks read their JSON with
                 case {"type": "thread.created", "thread": {"id": thread_id}}:
                     self.thread_id = thread_id
                 case {"type": "thread.item.done", "item": {"type": "client_tool_call"} as item}:

@@ -38,12 +38,12 @@ def table(taken: Taken) -> str:
     for each in taken.results:
         ratio, amounts = each.ratio, [report.shown(amount, each.by) for amount in (each.ratio.ours, each.ratio.theirs)]
         figure = f"**{ratio.value:.2f}**" if each.is_missed else f"{ratio.value:.2f}"
-        cells = (each.name, each.against, f"{each.goal:.2f}", figure, report.spread(ratio), report.CLOCKS[each.by])
+        cells = (each.name, each.against, report.goal(each), figure, report.spread(ratio), report.CLOCKS[each.by])
         lines.append(f"| {' | '.join((*cells, *amounts))} |")
-    missed = sum(each.is_missed for each in taken.results)
+    missed, goals = sum(each.is_missed for each in taken.results), len(_with_goals(taken.results))
     lines += [
         "",
-        f"{missed} of these {len(taken.results)} goals are missed: those in bold.",
+        f"{missed} of these {goals} goals are missed: those in bold.",
         "",
         "| conversation | requests | model runs | reads | writes | bytes written per request | SQLite | PostgreSQL |",
     ]
@@ -60,20 +60,25 @@ def picture(results: Sequence[Result]) -> str:
     """Return bars as SVG, each as long as its ratio is in terms of its goal; the line is where the goals are."""
     goal = LEFT + WIDTH / 3
     bars = []
-    for n, each in enumerate(results):
-        top, part = HEIGHT * n + 8, each.ratio.value / each.goal
+    rows = _with_goals(results)
+    for n, (each, allowed) in enumerate(rows):
+        top, part = HEIGHT * n + 8, each.ratio.value / allowed
         color = "#c0392b" if each.is_missed else "#2e8b57"
         bars.append(
             f'<text x="{LEFT - 8}" y="{top + 11}" text-anchor="end">{escape(f"{each.name} / {each.against}")}</text>'
             f'<rect x="{LEFT}" y="{top}" width="{min(part, 3) * WIDTH / 3:.1f}" height="14" fill="{color}"/>'
-            f'<text x="{LEFT + WIDTH + 8}" y="{top + 11}">{each.ratio.value:.2f} (goal {each.goal:g})</text>'
+            f'<text x="{LEFT + WIDTH + 8}" y="{top + 11}">{each.ratio.value:.2f} (goal {allowed:g})</text>'
         )
-    height = HEIGHT * (len(results) + 1) + 12
+    height = HEIGHT * (len(rows) + 1) + 12
     legend = f'<text x="{LEFT - 8}" y="{height - 8}" text-anchor="end">{LEGEND}</text>'
     size = f'viewBox="0 0 {LEFT + WIDTH + RIGHT} {height}"'
     line = f'<path d="M{goal} 2V{height - HEIGHT}" stroke="#888" stroke-dasharray="3"/>'
     style = "<style>text{font:11px sans-serif;fill:#808080}</style>"
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{"".join(bars)}{line}{legend}</svg>\n'
+
+
+def _with_goals(results: Sequence[Result]) -> list[tuple[Result, float]]:
+    return [(each, each.goal) for each in results if each.goal is not None]
 
 
 def main(arguments: list[str]) -> None:

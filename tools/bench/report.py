@@ -36,9 +36,14 @@ class Taken:
 def line(result: Result) -> str:
     """Return a row of the table for a terminal."""
     ratio = result.ratio
-    cells = f"{result.name:<70}{result.against:<60}{result.goal:>6.2f}{ratio.value:>7.2f}{spread(ratio):>16}"
+    cells = f"{result.name:<70}{result.against:<60}{goal(result):>6}{ratio.value:>7.2f}{spread(ratio):>16}"
     took = f"{CLOCKS[result.by]}, {shown(ratio.ours, result.by)} to {shown(ratio.theirs, result.by)}"
     return f"{cells}  {took}{'  MISSED' if result.is_missed else ''}"
+
+
+def goal(result: Result) -> str:
+    """Return what a ratio may be, or that it has no goal."""
+    return "none" if result.goal is None else f"{result.goal:.2f}"
 
 
 def spread(ratio: Ratio) -> str:

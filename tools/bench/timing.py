@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     """Does the work once, and returns what the part of it took that is measured."""
 
 
+FOR_WORKERS = (50_000, 20, 50)
+"""The thresholds of the garbage collector that docs/deployment.md names."""
+
+
 class Stopwatch:
     """Adds up what is done under it."""
 
@@ -39,6 +43,17 @@ async def timed(work: Awaitable[object]) -> Cost:
     with watch.running():
         await work
     return watch.cost
+
+
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """Set the garbage collector as docs/deployment.md tells workers to set it."""
+    before = gc.get_threshold()
+    gc.set_threshold(*FOR_WORKERS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 async def in_turns(ours: Side, theirs: Side, times: int, *, warm_up: int = 1) -> list[Pair]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chatkit.store import NotFoundError
-from sqlalchemy import event, select, text
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
+from chatkit_clienttools import stores
 from chatkit_clienttools._step.plans import StoredPlan
 from chatkit_clienttools.errors import (
     DamagedDocumentError,
@@ -288,6 +289,25 @@ class TestEngines:
 
         with pytest.raises(ImportError, match=rf"needs {driver}: pip install 'chatkit-clienttools\[{extra}\]'"):
             SQLStore.from_url(url)
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [("sqlite+aiosqlite://", "a URL: use SQLStore.from_url(...)"), (create_engine("sqlite://"), "a Engine")],
+        ids=["a URL", "another engine"],
+    )
+    def test_what_is_no_async_engine_is_refused(self, given: Any, said: str) -> None:
+        """A URL, or an engine that is not async, in the place of an AsyncEngine is refused, with the cure."""
+        with pytest.raises(UsageError) as raised:
+            SQLStore(given)
+
+        assert f"SQLStore takes an AsyncEngine of SQLAlchemy, not {said}" == str(raised.value)
+
+    def test_it_is_not_beside_the_others(self) -> None:
+        """Whoever imports SQLStore with the other stores is told where it is."""
+        with pytest.raises(ImportError, match=r"from chatkit_clienttools\.stores\.sql import SQLStore"):
+            stores.SQLStore  # noqa: B018
+        with pytest.raises(AttributeError, match="has no attribute 'Elsewhere'"):
+            stores.Elsewhere  # noqa: B018
 
     def test_without_sqlalchemy_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without SQLAlchemy itself there is one clear error, too."""

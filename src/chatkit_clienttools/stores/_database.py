@@ -137,6 +137,9 @@ class Database:
     """
 
     def __init__(self, engine: AsyncEngine, tables: Tables, time_limit: float) -> None:
+        if not hasattr(engine, "sync_engine"):
+            given = "a URL: use SQLStore.from_url(...)" if isinstance(engine, str) else f"a {type(engine).__name__}"
+            raise UsageError(f"SQLStore takes an AsyncEngine of SQLAlchemy, not {given}")
         if engine.dialect.name not in _DRIVERS:
             raise UsageError(f"SQLStore knows SQLite and PostgreSQL, not {engine.dialect.name}")
         self.is_postgres = engine.dialect.name == "postgresql"

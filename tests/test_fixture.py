@@ -39,6 +39,15 @@ def test_fails(fake_browser):
 def test_sets_a_fault(fake_browser):
     fake_browser("http://example.com/").stop(at=3)
 """,
+    "test_4_mistaken.py": """\
+import logging
+def test_logs_a_mistake(fake_browser):
+    logging.getLogger("elsewhere").error("of no matter")
+    logging.getLogger("chatkit_clienttools").error("the tool asks, and does not wait")
+def test_wants_a_mistake(fake_browser, caplog):
+    logging.getLogger("chatkit_clienttools").error("wanted")
+    caplog.clear()
+""",
 }
 """The tests of a project, in their order."""
 
@@ -74,6 +83,15 @@ def test_a_failing_test_shows_the_transcript(printed: str) -> None:
     assert "says      Ada" in printed
     assert "test_3_failing.py::test_sets_a_fault ERROR" in printed
     assert "stop(at=3) was never reached: nothing was done after it" in printed
+
+
+def test_a_mistake_that_was_logged_fails_the_test(printed: str) -> None:
+    """A test in which the package logs an error has an error, with what was logged, unless it has cleared the log."""
+    assert "test_4_mistaken.py::test_logs_a_mistake ERROR" in printed
+    assert "An error was logged; a test that wants that ends with `caplog.clear()`." in printed
+    assert "the tool asks, and does not wait" in printed
+    assert "test_4_mistaken.py::test_wants_a_mistake PASSED" in printed
+    assert "test_4_mistaken.py::test_wants_a_mistake ERROR" not in printed
 
 
 def test_a_project_that_asks_for_no_browser_pays_nothing(printed: str) -> None:

@@ -22,6 +22,7 @@ from chatkit.types import (
     WorkflowItem,
 )
 
+from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.stores import MemoryStore
 from chatkit_clienttools.testing import FakeBrowser
 from chatkit_clienttools.testing.machine._server import rehearsal
@@ -84,6 +85,27 @@ class TestPage:
 
         assert ["pending"] == [item["status"] for item in browser.items if item["type"] == "client_tool_call"]
         assert [] == browser.calls
+
+    async def test_another_server_and_other_handlers(self) -> None:
+        """A page can be given another server, as after a restart, and other handlers; it keeps what it shows."""
+        store = MemoryStore[Any]()
+        browser = FakeBrowser(rehearsal(store, time.time, receipts=True), answering="when told")
+        await browser.send("show one")
+
+        browser.server = other = rehearsal(store, time.time, receipts=True)
+        browser.handlers = handlers = {"shows": lambda params: {"shown": params["n"]}}
+        await browser.answer()
+
+        assert (other, handlers) == (browser.server, browser.handlers)
+        assert [{"shown": 1}] == [call.answer["result"] for call in browser.delivered]
+        assert "completed" == browser.items[-1]["status"]
+
+    async def test_a_server_of_another_kind(self) -> None:
+        """A page that talks to a server in process cannot go on over HTTP."""
+        browser = FakeBrowser(rehearsal(MemoryStore(), time.time, receipts=True))
+
+        with pytest.raises(UsageError, match="make another FakeBrowser"):
+            browser.server = "http://example.com/"
 
     async def test_a_second_tab(self) -> None:
         """A second tab has the same thread, nothing in mind, and one transcript with the first."""

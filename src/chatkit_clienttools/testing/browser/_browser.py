@@ -97,9 +97,9 @@ class FakeBrowser:
         self._wraps_answers = wraps_answers
         self._observer = observer
         self.transcript = Transcript()
+        self._handlers = handlers
         self._new_on_client_tool = partial(
             OnClientTool,
-            handlers,
             receipts=receipts,
             on_error=on_error,
             time_limit=time_limit,
@@ -125,6 +125,7 @@ class FakeBrowser:
         self.errors: list[Json] = []
         self._page = Page()
         self._on_client_tool = self._new_on_client_tool(
+            self._handlers,
             executed=self.calls.append,
             raised=lambda name, error: self._note("raises", f"{name} {said(error)}"),
         )
@@ -150,6 +151,27 @@ class FakeBrowser:
     async def aclose(self) -> None:
         """End what `drop()`, in any tab, has left in the server: in process it would rest at its `yield` for ever."""
         await self._connection.let_go()
+
+    @property
+    def server(self) -> ChatKitServer[Any] | str:
+        """The server that it talks to. Another one can be set, as after a restart of your backend."""
+        server: ChatKitServer[Any] | str = self._wire.server
+        return server
+
+    @server.setter
+    def server(self, server: ChatKitServer[Any] | str) -> None:
+        if isinstance(server, str) is not isinstance(self._wire.server, str):
+            raise UsageError("A page stays in process, or stays on HTTP: make another FakeBrowser")
+        self._wire.server = server
+
+    @property
+    def handlers(self) -> Handlers:
+        """What the page does for each client tool. Others can be set."""
+        return self._handlers
+
+    @handlers.setter
+    def handlers(self, handlers: Handlers) -> None:
+        self._handlers = self._on_client_tool.handlers = handlers
 
     @property
     def items(self) -> list[Json]:

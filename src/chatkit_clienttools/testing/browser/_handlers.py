@@ -90,7 +90,7 @@ class OnClientTool:
         raised: Callable[[str, Exception], object],
         transcript: Transcript,
     ) -> None:
-        self._handlers = handlers
+        self.handlers = handlers
         self._receipts = receipts
         self._on_error = on_error
         self._time_limit = time_limit
@@ -146,20 +146,20 @@ class OnClientTool:
 
     def _handler(self, name: str) -> Callable[[Json], Any]:
         """Return what runs a call; raise if the test has nothing that could: that is no answer of a page."""
-        if self._handlers is None:
+        if self.handlers is None:
             return lambda _: {}
-        if not isinstance(self._handlers, Mapping):
-            handler: Callable[[Json], Any] = partial(self._handlers, name)
-        elif name in self._handlers:
-            handler = self._handlers[name]
+        if not isinstance(self.handlers, Mapping):
+            handler: Callable[[Json], Any] = partial(self.handlers, name)
+        elif name in self.handlers:
+            handler = self.handlers[name]
         else:
-            raise MissingHandlerError(name, sorted(self._handlers), self._transcript)
+            raise MissingHandlerError(name, sorted(self.handlers), self._transcript)
         try:
             inspect.signature(handler, follow_wrapped=False).bind({})
         except ValueError:  # some functions written in C do not say what they take
             pass
         except TypeError as error:
-            what = "takes (params)" if isinstance(self._handlers, Mapping) else "for all tools takes (name, params)"
+            what = "takes (params)" if isinstance(self.handlers, Mapping) else "for all tools takes (name, params)"
             raise self._failed(name, f"{what}, and this one does not fit: {error}") from None
         return handler
 

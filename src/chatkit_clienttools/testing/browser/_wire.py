@@ -111,6 +111,9 @@ def wire_to(
 class Wire(Protocol):
     """A way to a server."""
 
+    server: Any
+    """The server, or its URL."""
+
     async def fetch(self, request: str) -> bytes:
         """Post a request that is answered at once."""
         ...
@@ -182,7 +185,7 @@ class OverHttp:
         import httpx2  # noqa: PLC0415  only who talks over HTTP needs it
 
         self._httpx = httpx2
-        self._url = url
+        self.server = url
         self._headers = {"content-type": "application/json", **headers}
         self._cookies = httpx2.Cookies(dict(cookies))
         self._time_limit = time_limit
@@ -190,7 +193,7 @@ class OverHttp:
     async def fetch(self, request: str) -> bytes:
         """Post a request that is answered at once."""
         async with self._client() as client:
-            response = await client.post(self._url, content=request)
+            response = await client.post(self.server, content=request)
         self._cookies.extract_cookies(response)
         if response.is_error:
             raise WireError(f"HTTP {response.status_code}: {response.text[:500]}")
@@ -201,7 +204,7 @@ class OverHttp:
         """Post a request that is answered by a stream."""
         client = self._client()
         try:
-            response = await client.send(client.build_request("POST", self._url, content=request), stream=True)
+            response = await client.send(client.build_request("POST", self.server, content=request), stream=True)
         except BaseException:
             await client.aclose()
             raise

@@ -118,6 +118,8 @@ class Workers:
 class EitherWorker:
     """A page's way to the server: each request goes to one of the workers, as a load balancer has it."""
 
+    server = "each request goes to one of several"
+
     def __init__(self, workers: Workers, rng: random.Random) -> None:
         self._workers = workers
         self._rng = rng

@@ -16,7 +16,7 @@ from sqlalchemy import inspect as looked_at
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool, StaticPool
 from sqlalchemy.util import await_only, greenlet_spawn
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ._schema import Tables
 
@@ -110,6 +109,12 @@ def open_engine(url: str | URL, time_limit: float, options: dict[str, Any]) -> A
     return engine
 
 
+def _refuse_what_is_no_engine(engine: object) -> None:
+    if not isinstance(engine, AsyncEngine):
+        given = "a URL: use SQLStore.from_url(...)" if isinstance(engine, str) else f"a {type(engine).__name__}"
+        raise UsageError(f"SQLStore takes an AsyncEngine of SQLAlchemy, not {given}")
+
+
 def _check_connections(engine: AsyncEngine) -> None:
     """See to it that a connection works before it is used."""
 
@@ -137,9 +142,7 @@ class Database:
     """
 
     def __init__(self, engine: AsyncEngine, tables: Tables, time_limit: float) -> None:
-        if not hasattr(engine, "sync_engine"):
-            given = "a URL: use SQLStore.from_url(...)" if isinstance(engine, str) else f"a {type(engine).__name__}"
-            raise UsageError(f"SQLStore takes an AsyncEngine of SQLAlchemy, not {given}")
+        _refuse_what_is_no_engine(engine)
         if engine.dialect.name not in _DRIVERS:
             raise UsageError(f"SQLStore knows SQLite and PostgreSQL, not {engine.dialect.name}")
         self.is_postgres = engine.dialect.name == "postgresql"

@@ -10,9 +10,6 @@ import pytest
 import pytest_asyncio
 from tests.helpers.axe import violations
 
-from examples import offline, play, site
-from examples.merak_search import people
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -28,13 +25,15 @@ SIZES = {"desktop": (1280, 900), "phone": (390, 844), "narrow": (320, 640)}
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody watches."""
-    monkeypatch.setattr(offline, "PAUSE", 0)
-    monkeypatch.setattr(people, "SEARCH_SECONDS", 0)
+    monkeypatch.setattr("examples.offline.PAUSE", 0)
+    monkeypatch.setattr("examples.merak_search.people.SEARCH_SECONDS", 0)
 
 
 @pytest_asyncio.fixture
 async def url() -> AsyncIterator[str]:
     """Where all demos are served, in the test's own event loop."""
+    from examples import play, site  # noqa: PLC0415  pytest loads this file also to do no more than hand out tests
+
     async with play.serving(site.application()) as served:
         yield served
 

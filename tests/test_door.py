@@ -16,7 +16,7 @@ import chatkit_clienttools
 from chatkit_clienttools import testing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 PACKAGE = Path(chatkit_clienttools.__file__).parent
 NAME = "chatkit_clienttools"
@@ -137,15 +137,14 @@ def imports(path: Path, *, for_types: bool) -> list[str]:
 def imported(path: Path, *, for_types: bool) -> Iterator[str]:
     """Find them."""
     package = [NAME, *path.relative_to(PACKAGE).parts[:-1]]
-    tree = parsed(path)
+    every = statements(parsed(path).body)
     only_for_types = {
         id(inside)
-        for node in ast.walk(tree)
+        for node in every
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for statement in node.body
-        for inside in ast.walk(statement)
+        for inside in statements(node.body)
     }
-    for node in ast.walk(tree):
+    for node in every:
         if id(node) in only_for_types and not for_types:
             continue
         if isinstance(node, ast.Import):
@@ -158,6 +157,13 @@ def imported(path: Path, *, for_types: bool) -> Iterator[str]:
                 yield name if is_module(name) else source
 
 
+def statements(body: Iterable[ast.AST]) -> list[ast.AST]:
+    """These and all that stand in them: no import is part of an expression, where most of a tree is."""
+    found = [node for node in body if not isinstance(node, ast.expr)]
+    return found + [inside for node in found for inside in statements(ast.iter_child_nodes(node))]
+
+
+@cache
 def is_module(name: str) -> bool:
     """Whether this is the name of one of our modules or folders."""
     path = PACKAGE.parent.joinpath(*name.split("."))

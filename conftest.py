@@ -8,6 +8,7 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
+from typing import Any
 
 import pytest
 from sybil import Sybil
@@ -28,7 +29,8 @@ NOT_MEASURED = (
     "README.md",
     "docs/",
     "examples/",
-    "tests/frontend/",
+    "tests/frontend/test_docs.py",
+    "tests/frontend/test_media.py",
     "tests/processes/",
     "tests/protocol/test_plan.py::TestDocument::test_any_",
     "tests/protocol/test_plan.py::TestDocument::test_what_is_written_is_read_back",
@@ -74,14 +76,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.no_cover)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Stop the coverage that pytest-cov starts in a worker of xdist before the worker's own.
+
+    Nobody asks for what it measures, and it would go on whenever the other one is paused.
+    """
+    coverage = measuring(session.config)
+    if coverage and hasattr(session.config, "workerinput"):
+        coverage.pause()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Measure how the package is imported, and neither how pytest collects nor what the tests import beside it."""
-    plugin = session.config.pluginmanager.get_plugin("_cov")
-    coverage = plugin and plugin.cov_controller
+    coverage = measuring(session.config)
+    if coverage:
+        coverage.pause()
     if not coverage or session.config.getoption("numprocesses", None):
         return (yield)  # nothing is measured here: not at all, or in other processes
-    coverage.pause()
     for name in BESIDE_IT:
         import_module(name)
     coverage.resume()
@@ -89,8 +102,26 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         import_module(module.name)
     coverage.pause()
-    yield
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Measure what a test calls, and neither its fixtures nor what pytest does around it."""
+    coverage = measuring(item.config)
+    if not coverage:
+        return (yield)
     coverage.resume()
+    try:
+        return (yield)
+    finally:
+        coverage.pause()
+
+
+def measuring(config: pytest.Config) -> Any:
+    """Return what measures the coverage; nothing without `--cov`."""
+    plugin = config.pluginmanager.get_plugin("_cov")
+    return plugin and plugin.cov_controller
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,17 @@ def test_each_rule_makes_sense_alone(modules: dict[str, ast.Module]) -> None:
     ]
 
     assert [] == without
+
+
+@pytest.fixture
+def tracer() -> Any:
+    return sys.gettrace()
+
+
+@pytest.mark.no_cover
+def test_what_is_not_measured_is_not_traced(tracer: Any) -> None:
+    """No tracer makes a test slow that is marked as not measured, nor a fixture."""
+    assert (None, None) == (tracer, sys.gettrace())
 
 
 def cases_of(module: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:

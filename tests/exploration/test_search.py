@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from .ablations import ABLATIONS
 from .scenarios import CALLS, TWO
 from .schedule import parsed, readable
@@ -12,6 +14,8 @@ from .search import Search, replay
 if TYPE_CHECKING:
     from .choices import Choice
     from .search import Sleep
+
+pytestmark = pytest.mark.no_cover  # it takes twice as long with coverage
 
 SMALL = TWO.but(calls=CALLS[1], repeats=1)
 

@@ -19,7 +19,7 @@ READY := $(VENV)/.ready-$(CHATKIT)
 DEMO := $(VENV)/.demo-$(CHATKIT)
 CHROMIUM_HERE := $(VENV)/chromium/chromium
 # a class, a module or a page is run by one process: what it sets up is set up once
-PARALLEL ?= -n logical --maxprocesses=4 --dist=loadscope
+PARALLEL ?= -n logical --maxprocesses=4 --dist=loadscope --no-loadscope-reorder
 SHORT := -m 'not long'
 # what Python has compiled is kept, also where it is told to keep nothing: that is a quarter of a minute
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from contextlib import suppress
 from random import Random
@@ -15,7 +16,7 @@ from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE, Reply
 from tests.helpers.merak import animation, anything, selection
 from tests.helpers.scripted import asks, fails, says, scripted
 from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
-from tests.helpers.workers import fail_once
+from tests.helpers.workers import Clock, fail_once
 
 if TYPE_CHECKING:
     from chatkit_clienttools import LifecycleEvent
@@ -96,6 +97,41 @@ class TestAnotherAttempt:
 
         assert [1, 1, 2, 3] == [event.attempt for event in events]
         assert 3 == len({event.item_id for event in events})
+
+
+@pytest.mark.fails
+@pytest.mark.parametrize(
+    ("operation", "states"),
+    [("save_plan", []), ("add_thread_item", [("queued", 1), ("queued", 2)])],
+    ids=["before it is planned", "when it is planned"],
+)
+async def test_what_is_written_of_a_step_that_fails(operation: str, states: list[tuple[str, int]]) -> None:
+    """Of a step that fails as much is announced as was written: a call that is in the plan is queued, and not sent."""
+    events: list[LifecycleEvent] = []
+    store = WatchedStore(PlansStore())
+    _, chat = scripted(store, says("hi"), asks(anything(), anything()), observers=[events.append])
+    await chat.say("hello")
+    fail_once(store, operation)
+
+    await chat.act("go")
+
+    assert states == [(event.state.value, event.position + 1) for event in events]
+
+
+async def test_how_long_a_call_was_in_its_state() -> None:
+    """An event says how long its call was in the state before; a new call was in none, and no time is below zero."""
+    events: list[LifecycleEvent] = []
+    clock = Clock()
+    clock.now = ahead = time.time() + 3600
+    _, chat = scripted(PlansStore(), asks(*[anything()] * 3), says("done"), observers=[events.append], clock=clock)
+
+    await chat.say("go")
+    for seconds in (2, 3, -100):
+        clock.now += seconds
+        await chat.answer()
+
+    assert [0, 0, 0, 0, 2000, 2000, 3000, 5000, 0] == [event.waited_ms for event in events]
+    assert ahead > clock.now
 
 
 @pytest.mark.fails

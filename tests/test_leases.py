@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chatkit.types import ClientToolCallItem
 
 from chatkit_clienttools._step.exclusion import LEASE_SECONDS, LONGEST_PAUSE_SECONDS
 from chatkit_clienttools._step.plans import StoredPlan
+from chatkit_clienttools.errors import LifecycleViolationError
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.merak import animation, anything, selection
 from tests.helpers.scripted import asks, fails, says, with_receipt
+from tests.helpers.server import lines, outputs
 from tests.helpers.stores import PlainStore, PlansStore
 from tests.helpers.workers import (
     Clock,
@@ -29,6 +33,8 @@ from tests.helpers.workers import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from chatkit.types import ThreadItem
 
     from chatkit_clienttools import LifecycleEvent
 
@@ -95,6 +101,21 @@ class TestAWorkerThatDiesWhileItWrites:
 
         assert (["ok"], [("run_search_animation", {"state": "stop"})]) == (reply.texts, reply.calls)
         assert clock.waited <= LEASE_SECONDS + LONGEST_PAUSE_SECONDS
+        await abandon(doomed)
+
+    async def test_with_a_lock_there_is_none(self, clock: Clock) -> None:
+        """With `lock=` a step takes no lease: when the lock of a dead worker is free, nobody waits any longer."""
+        options: dict[str, Any] = {"lock": lambda _: nullcontext(), "receipts": True, "clock": clock}
+        one, two = workers(PlansStore(), asks(anything(n=1), anything(n=2)), **options)
+        answer = await answering(one, two)
+        reached = one.dies_at("add_thread_item")
+        doomed = asyncio.create_task(one.chat.answer(answer))
+        await reached.wait()
+
+        reply = await two.chat.answer(answer)
+
+        assert [2] == [arguments["n"] for _, arguments in reply.calls]
+        assert 0 == clock.waited
         await abandon(doomed)
 
     async def test_in_its_own_process_a_lock_keeps_steps_apart(self, clock: Clock) -> None:
@@ -180,6 +201,60 @@ class TestAWorkerThatIsAtWork:
         steps = [(event.call_id, event.state.value) for event in events]
         assert len(set(steps)) == len(steps)
 
+    @pytest.mark.parametrize(
+        ("make", "options", "seconds", "reads"),
+        [
+            (PlansStore, dict, LEASE_SECONDS - 1, 1),
+            (PlansStore, dict, LEASE_SECONDS, 2),
+            (PlansStore, lambda: {"lock": SharedLock()}, 60, 1),
+            (PlainStore, dict, 60, 1),
+        ],
+        ids=["in time", "in the end", "with a lock", "without plans"],
+    )
+    async def test_a_step_that_takes_long(
+        self, make: Any, options: Callable[[], dict[str, Any]], seconds: float, reads: int, clock: Clock
+    ) -> None:
+        """A step is begun again from what is there when its lease is over; one that needs no lease takes its time."""
+        [one] = workers(make(), asks(anything(n=1), anything(n=2)), number=1, clock=clock, **options())
+        await one.chat.say("go")
+
+        async def slow(name: str, args: tuple[Any, ...]) -> None:
+            clock.now += seconds * (name == "save_item")
+
+        one.store.after = slow
+        one.store.counts.clear()
+        reply = await one.chat.answer()
+
+        assert [2] == [arguments["n"] for _, arguments in reply.calls]
+        assert reads == one.store.counts["load_thread_items"]
+
+    async def test_an_answer_that_takes_long(self, clock: Clock) -> None:
+        """An answer is not lost if the lease of its step is over before it was written."""
+        [one] = workers(PlansStore(), asks(anything(n=1), anything(n=2)), says("ok"), number=1, clock=clock)
+        await one.chat.say("go")
+        [*_, late] = await one.chat.items()
+        await one.chat.act(RESUME)
+        await one.chat.touch(late)
+
+        async def slow(name: str, args: tuple[Any, ...]) -> None:
+            clock.now += LEASE_SECONDS * (name == "delete_thread_item")
+
+        one.store.after = slow
+        reply = await one.chat.answer("the answer")
+
+        assert [2] == [arguments["n"] for _, arguments in reply.calls]
+        assert ["the answer", None] == await outputs(one.chat)
+
+
+class Refusing(PlansStore):
+    """A store that takes no client tool call."""
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: Any) -> None:
+        if isinstance(item, ClientToolCallItem):
+            cure = "Ask for nothing."
+            raise LifecycleViolationError(thread_id, "tc_1", "c_1", was="no item", becomes="pending", cure=cure)
+        await super().add_thread_item(thread_id, item, context)
+
 
 class TestWhatIsGivenBack:
     """After a request that has ended, well or not, the next one waits for nobody."""
@@ -254,6 +329,45 @@ class TestWhatIsGivenBack:
         assert 1 == len(failed.errors)
         assert [[1], [2]] == [[arguments["n"] for _, arguments in reply.calls] for reply in (again, last)]
         assert 0 == clock.waited
+
+    @pytest.mark.fails
+    async def test_a_store_that_fails_before_the_model_runs(self, clock: Clock) -> None:
+        """A request that fails when its run is in the plan already takes that back: it has not run anything."""
+        store = PlansStore()
+        [one] = workers(store, asks(selection()), number=1, clock=clock)
+        await one.chat.say("go")
+        fail_once(one.store, "save_item")
+
+        failed = await one.chat.answer([])
+
+        plan = await stored_plan(store, one.chat.thread_id)
+        assert (1, None, None) == (len(failed.errors), plan.lease, plan.body)
+
+    async def test_a_store_that_refuses_a_call_for_good(self, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+        """When the store refuses a call again and again, the request ends with that error, and nothing is held."""
+        store = Refusing()
+        [one] = workers(store, asks(anything()), number=1, clock=clock)
+
+        with caplog.at_level(logging.INFO, "chatkit_clienttools"):
+            failed = await one.chat.say("go")
+
+        plan = await stored_plan(store, one.chat.thread_id)
+        assert (1, None, None) == (len(failed.errors), plan.lease, plan.body)
+        assert "no item -> pending is not allowed. Ask for nothing. (test_leases.py, line " in lines(caplog)[-1][1]
+
+    async def test_an_item_that_was_written_too_late(self, clock: Clock) -> None:
+        """Nothing is held by the step that deletes a call which appears after it was cancelled."""
+        store = PlansStore()
+        [one] = workers(store, asks(anything()), *[says("ok")] * 2, number=1, clock=clock)
+        await one.chat.say("go")
+        [*_, late] = await one.chat.items()
+        await one.chat.say("never mind")
+        await one.chat.touch(late)
+
+        await one.chat.act("press")
+
+        assert [] == await one.chat.calls()
+        assert None is (await stored_plan(store, one.chat.thread_id)).lease
 
     async def test_a_store_that_is_away_altogether(self, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
         """When the lease cannot be given back either, the log says so, and the lease runs out."""

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import asynccontextmanager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chatkit.widgets import Card, Text
 
+from chatkit_clienttools import ClientTool
 from chatkit_clienttools._step.plans import keeper
 from chatkit_clienttools.stores import MemoryStore
-from tests.helpers.merak import animation, anything
+from tests.helpers.merak import animation, anything, calls, profiles, speaks
 from tests.helpers.scripted import asks, foreign, hidden, says, scripted
-from tests.helpers.server import answered_by_a_process_that_died, lines
-from tests.helpers.stores import PlainStore, PlansStore
+from tests.helpers.server import RESUME, answered_by_a_process_that_died, lines
+from tests.helpers.stores import ClockStore, PlainStore, PlansStore, WatchedStore
+from tests.helpers.waiting import TOOLS, Ctx, Waiting, chooses, tool
+from tests.helpers.workers import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
     from chatkit.store import Store
+
+    from chatkit_clienttools import ClientToolSequencer
+    from tests.helpers.conversation import Conversation
 
 
 @pytest.fixture(params=[PlainStore, PlansStore, MemoryStore], ids=["plain", "plans", "memory"])
@@ -65,9 +74,15 @@ class TestACallThatNobodyPlanned:
             reply = await chat.act("more")
 
         assert ([], []) == (reply.errors, reply.calls)
-        [(_, line)] = lines(caplog)
-        assert line.startswith(f"thread {chat.thread_id}: somebody else was quicker: Thread {chat.thread_id}, client ")
-        assert [("anything", {})] == (await chat.answer(1)).calls
+        [item] = (await chat.answer(1)).call_items
+        thread = f"thread {chat.thread_id}"
+        line = (
+            f"{thread}: somebody else was quicker: {thread.capitalize()}, client tool call {item['call_id']} (item "
+            f"{item['id']}): no item -> pending is not allowed. Call c (item tc_foreign) is still pending, and the "
+            "browser's answer does not say which call it is for. Queue the calls: sequencer.enqueue(ctx, ...)."
+        )
+        assert [("INFO", line)] == lines(caplog)
+        assert ["done"] == (await chat.answer()).texts
 
 
 async def test_a_thread_is_held_by_its_id(store: Store[Any]) -> None:
@@ -83,7 +98,7 @@ async def test_a_thread_is_held_by_its_id(store: Store[Any]) -> None:
     await chat.say("go")
     thread_id = chat.thread_id or ""
     plans = keeper(store, thread_id, None)
-    await plans.load(with_thread=False)
+    await plans.load()
     await plans.save("{")
     held.clear()
 
@@ -101,3 +116,206 @@ async def test_an_answer_that_only_ends_the_plan(store: Store[Any], caplog: pyte
     await chat.answer()
 
     assert [] == lines(caplog)
+
+
+class Reading(WatchedStore):
+    """A store that notes what it is asked for: a thread, an item, or how many of the newest items."""
+
+    def __init__(self) -> None:
+        super().__init__(PlansStore())
+        self.noted: list[str | int] = []
+        self.before = self._note
+
+    async def _note(self, name: str, args: tuple[Any, ...]) -> None:
+        if name in {"load_thread", "load_item"}:
+            self.noted.append(name)
+        elif name == "load_thread_items":
+            self.noted.append(args[2])
+
+    async def of(self, request: Awaitable[Any]) -> list[str | int]:
+        """Return what a request reads, besides the thread and the plan that it has to know."""
+        self.noted.clear()
+        await request
+        return [*self.noted]
+
+
+async def fill(chat: Conversation, number: int) -> None:
+    """Put items into a thread that no step looks for."""
+    there = len(await chat.items())
+    for n in range(there, there + number):
+        await chat.touch(hidden(chat, n))
+
+
+async def move_behind(chat: Conversation, number: int) -> None:
+    """Put other items between the pending call of a thread and what was there before."""
+    [*_, pending] = await chat.items()
+    await chat.server.store.delete_thread_item(pending.thread_id, pending.id, None)
+    await fill(chat, number)
+    await chat.touch(pending)
+
+
+class TestWhatIsRead:
+    """A step reads no more than it has to, in a thread of any length."""
+
+    async def test_while_a_call_is_pending(self) -> None:
+        """The pending call is the newest item, as a rule: whatever happens, a handful of items is read, once."""
+        store = Reading()
+        server, chat = scripted(store, says("hi"), asks(*[anything(n=n) for n in range(4)]), says("pressed"))
+        await chat.say("hello")
+        await fill(chat, 60)
+        await chat.say("go")
+        sequencer, ids = server.sequencer, (store, chat.thread_id or "", None)
+
+        with_thread: list[str | int] = ["load_thread", 5]
+        assert [with_thread, with_thread, with_thread, [5], [5], [5], [5]] == [
+            await store.of(chat.answer()),
+            await store.of(chat.act("press")),
+            await store.of(chat.act(RESUME)),
+            await store.of(sequencer.waiting_tools(*ids)),
+            await store.of(sequencer.expire(*ids)),
+            await store.of(sequencer.snapshot(*ids)),
+            await store.of(sequencer.cancel(*ids)),
+        ]
+
+    async def test_while_nothing_is_pending(self) -> None:
+        """Without a plan an answer and a reload look at twenty items, and everything else at a handful."""
+        store = Reading()
+        server, chat = scripted(store, says("hi"), says("hi again"), says("pressed"))
+        await chat.say("hello")
+        await fill(chat, 60)
+        await chat.say("are you there?")
+        sequencer, ids = server.sequencer, (store, chat.thread_id or "", None)
+
+        late: list[str | int] = ["load_thread", 5, 20]
+        assert [late, ["load_thread", 5], late, [5, 20], [5], [5, 20], [5]] == [
+            await store.of(chat.answer()),
+            await store.of(chat.act("press")),
+            await store.of(chat.act(RESUME)),
+            await store.of(sequencer.waiting_tools(*ids)),
+            await store.of(sequencer.expire(*ids)),
+            await store.of(sequencer.snapshot(*ids)),
+            await store.of(sequencer.cancel(*ids)),
+        ]
+
+    async def test_while_calls_wait_that_were_not_sent(self) -> None:
+        """Calls that wait behind a message are looked for among twenty items, and not in all that is before them."""
+        store = Reading()
+        _, chat = scripted(store, says("hi"), asks(profiles(agents=[]), animation(state="stop")), says("ok"))
+        await chat.say("hello")
+        await fill(chat, 60)
+        await chat.say("go")
+
+        assert ["load_thread", 5, 5, 20] == await store.of(chat.say("never mind"))
+
+    async def test_of_calls_that_are_finished(self) -> None:
+        """A snapshot reads back as far as the calls that have left the plan, and no further."""
+        store = Reading()
+        server, chat = scripted(store, says("hi"), asks(*[anything(n=n) for n in range(3)]))
+        await chat.say("hello")
+        await fill(chat, 60)
+        await chat.say("go")
+        await chat.answer()
+        await chat.answer()
+        await move_behind(chat, 40)
+        sequencer, ids = server.sequencer, (store, chat.thread_id or "", None)
+
+        assert [5, 20, 20] == await store.of(sequencer.snapshot(*ids))
+        assert [5] == await store.of(sequencer.waiting_tools(*ids))
+        assert ["completed", "completed", "pending"] == [each.state.value for each in await sequencer.snapshot(*ids)]
+
+    async def test_of_the_message_of_a_call(self) -> None:
+        """Whether its message is still there is asked when the user writes, and not for an answer."""
+        store = Reading()
+        _, chat = scripted(store, asks(animation(state="start"), animation(state="stop")), says("ok"))
+        await chat.say("go")
+        await move_behind(chat, 30)
+
+        assert ["load_thread", 5] == await store.of(chat.answer())
+        assert ["load_thread", 5, "load_item", 5, 20] == await store.of(chat.say("never mind"))
+
+
+@pytest.mark.parametrize("policy", ["cancel", "keep"])
+async def test_a_call_of_a_message_that_is_far_back(store: Store[Any], policy: Any) -> None:
+    """A required call stays when the user writes, however far back the message is under which it was asked for."""
+    _, chat = scripted(store, asks(animation(state="stop")), says("ok"), on_user_message=policy)
+    await chat.say("go")
+    await move_behind(chat, 30)
+
+    await chat.say("never mind")
+
+    assert [("run_search_animation", "pending")] == await chat.calls()
+
+
+@pytest.mark.parametrize("status", ["pending", "completed"])
+async def test_a_call_that_was_answered_far_back(store: Store[Any], status: Any) -> None:
+    """A call whose answer is far back is not sent again, though a call that nobody planned is newer."""
+    _, chat = scripted(store, asks(anything(n=1), anything(n=2)), says("done"))
+    await chat.say("go")
+    await answered_by_a_process_that_died(chat)
+    await fill(chat, 30)
+    theirs = foreign(chat)
+    await chat.touch(theirs)
+    await store.save_item(theirs.thread_id, theirs.model_copy(update={"status": status}), None)
+
+    reply = await chat.answer()
+
+    assert [("anything", {"n": 2})] == reply.calls
+
+
+class TestAToolThatWasWoken:
+    @pytest.mark.parametrize("streams", [False, True])
+    async def test_what_it_asks_for_is_the_newest_item(self, streams: bool) -> None:
+        """What a woken tool asks for is newer than its last answer, and than what it has streamed since."""
+
+        async def asks_twice(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            first = await chooses(sequencer, ctx)
+            if streams:
+                await ctx.context.stream_widget(Card(children=[Text(value=first)]))
+            return first + await chooses(sequencer, ctx)
+
+        long_ago = Clock()
+        page = Waiting(ClockStore(), [[calls("asks_twice")], speaks("Done.")], tool(asks_twice), clock=long_ago)
+        await page.say()
+        await page.answer({"name": "Ada"})
+        await page.answer({"name": "Grace"})
+
+        assert ("output", "AdaGrace") in page.seen_by_model
+
+    async def test_the_time_of_what_it_asks_for(self, store: Store[Any]) -> None:
+        """The time of a call begins when a woken tool has asked for it, however long the tool was at work before."""
+        clock = Clock()
+        sign = ClientTool("sign", expires_after=timedelta(seconds=60))
+
+        async def signs(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await chooses(sequencer, ctx)
+            clock.now += 50
+            return str(await sequencer.ask(ctx, sign()))
+
+        page = Waiting(store, [[calls("signs")]], tool(signs), tools=[*TOOLS, sign], clock=clock)
+        await page.say()
+        await page.answer({"name": "Ada"})
+
+        [pending] = (await page.plan()).calls
+        assert clock.now + 60 == pending.expires_at
+
+    async def test_it_was_dropped_meanwhile(self) -> None:
+        """What a woken tool returns is no item if its message was answered again meanwhile, also with a lock."""
+        store, is_awake, go_on = PlansStore(), asyncio.Event(), asyncio.Event()
+
+        async def takes_long(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await chooses(sequencer, ctx)
+            is_awake.set()
+            await go_on.wait()
+            return "too late"
+
+        steps = [[calls("takes_long")], speaks("Again.")]
+        page = Waiting(store, steps, tool(takes_long), lock=lambda _: nullcontext())
+        await page.say()
+        answered = asyncio.create_task(page.answer({"name": "Ada"}))
+        await is_awake.wait()
+        other = page.beside()
+        await other.retry()
+        go_on.set()
+        await answered
+
+        assert ["user_message", "assistant_message"] == [item.type for item in await page.chat.items()]

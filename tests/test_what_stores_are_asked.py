@@ -90,7 +90,7 @@ class TestByQueuedCalls:
         chat.context = ANN
         await chat.say("go")
         plans = keeper(store, *ids(chat))
-        await plans.load(with_thread=False)
+        await plans.load()
         await plans.save("{")
 
         await server.sequencer.cancel(store, *ids(chat))

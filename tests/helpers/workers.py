@@ -120,7 +120,7 @@ async def abandon(*tasks: asyncio.Task[Any]) -> None:
 
 async def stored_plan(store: Store[Any], thread_id: str | None, context: Any = None) -> Plan:
     """The plan of a thread as it is stored."""
-    found = await keeper(store, thread_id or "", context).load(with_thread=False)
+    found = await keeper(store, thread_id or "", context).load()
     return Plan.from_text(found.plan.document, thread_id or "") if found.plan else Plan()
 
 

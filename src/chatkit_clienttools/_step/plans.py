@@ -89,7 +89,7 @@ class PlanKeeper:
         self._context = context
         self.revision = 0
 
-    async def load(self, *, with_thread: bool) -> Found:
+    async def load(self, *, with_thread: bool = False) -> Found:
         """Load the plan, and its thread if that is asked for or comes with it."""
         thread = await self._load_thread() if with_thread else None
         plan = await self._plans.load_plan(self._thread_id, self._context)
@@ -129,7 +129,7 @@ class _InMetadata(PlanKeeper):
         super().__init__(adapter, adapter.inner, thread_id, context)
         self._thread: ThreadMetadata
 
-    async def load(self, *, with_thread: bool) -> Found:  # noqa: ARG002  the plan comes with its thread
+    async def load(self, *, with_thread: bool = False) -> Found:  # noqa: ARG002  the plan comes with its thread
         self._thread = thread = await self._load_thread()
         self.revision = revision_in(thread)
         return Found(without_plan(thread), plan_in(thread))

@@ -118,7 +118,7 @@ class Run:
         try:
             self.begun = begun = await self._steps.take(event, with_thread=with_thread)
         except Exception:
-            self._may_hold_body = self._steps.has_written
+            self._may_hold_body = self._steps.has_saved
             raise
         plan = self._now_at(begun)
         # of a run that goes on after an answer it is the message of the calls, whatever the user has written since

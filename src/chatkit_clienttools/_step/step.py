@@ -92,13 +92,14 @@ class Steps:
         self._store = store
         self._thread_id = thread_id
         self._context = context
-        self.has_written = False
-        """Whether anything was written, or may have been."""
+        self.has_saved = False
+        """Whether a plan was saved, or may have been."""
         self.removed: list[str] = []
         """The items that are gone, of which the browser has to hear, also if a step fails after that."""
         self.newest: ThreadItem | None = None
         """The item that the request has streamed last."""
-        self._latest: _Draft | None = None
+        self._latest: _Draft
+        """What the step before has done."""
 
     async def take(self, event: Event, *, with_thread: bool = False) -> Outcome:
         """Take the step for one event. Once begun it comes to its end, even if the request is cancelled.
@@ -111,10 +112,9 @@ class Steps:
     async def look(self, *, whole: bool = False) -> tuple[Thread, list[ThreadItem]]:
         """Read the thread without changing anything; `whole` goes back as far as the plan's finished calls."""
         plans = keeper(self._store, self._thread_id, self._context)
-        found = await plans.load(with_thread=False)
-        plan = self._plan_in(found)
+        plan = self._plan_in(await plans.load())
         items = await self._items(plan, depth=PAGE, finished=plan.finished if whole else 0)
-        return await self._thread(plan, items, check_turns=False), items
+        return self._thread(plan, items), items
 
     async def newest_message(self) -> str | None:
         """Look for the newest user message further back than a step has to read."""
@@ -126,9 +126,7 @@ class Steps:
         async with self._rules.alone_on(self._thread_id):
             plans = keeper(self._store, self._thread_id, self._context)
             try:
-                found = await plans.load(with_thread=False)
-                plan = self._plan_in(found)
-                list(plan.calls)
+                list(self._plan_in(await plans.load()).calls)
             except DamagedPlanError:
                 await plans.save(Plan(writer=self._rules.worker).to_text())
 
@@ -146,7 +144,6 @@ class Steps:
         depth = PAGE if isinstance(event, (Answered, Resumed)) else HANDFUL
         refusal: BaseException | None = None
         known = self._latest if isinstance(event, (StepTaken, WentOn)) else None
-        self._latest = None
         for _ in range(ATTEMPTS):
             if known is not None and await _stands(known.plans):
                 draft = self._decided_after(known, event)
@@ -161,7 +158,7 @@ class Steps:
                 draft.changes = changes
             except _OvertakenError as overtaken:
                 refusal = overtaken.__cause__
-                depth *= 10  # what is in the way may be further back
+                depth *= PAGE  # what is in the way may be further back
                 event = draft.rest_of(event)
             else:
                 self._latest = draft
@@ -175,7 +172,8 @@ class Steps:
         plans = keeper(self._store, self._thread_id, self._context)
         stored, metadata = await self._load(plans, with_thread=with_thread)
         items = await self._items(stored, depth=depth)
-        thread = await self._thread(stored.but(lease=None), items, check_turns=isinstance(event, Wrote))
+        gone = await self._gone(stored, items) if isinstance(event, Wrote) else frozenset[str]()
+        thread = self._thread(stored.but(lease=None), items, gone)
         before = thread.adopting_stranger(lambda name: self._rules.tool(name).answer_wanted)
         return _Draft(plans, stored, before, self._after(before, event), metadata)
 
@@ -184,7 +182,7 @@ class Steps:
         newest = self.newest or known.after.newest
         before = replace(known.after, now=self._rules.clock(), newest=newest)
         after, stored = self._after(before, event), known.after.at_rest
-        return _Draft(known.plans, stored, before, after, known.metadata, is_assumed=known.plans.compares)
+        return _Draft(known.plans, stored, before, after, None, is_assumed=known.plans.compares)
 
     def _after(self, before: Thread, event: Event) -> Thread:
         after, tracer = self._rules.policy.decide(before, event), self._rules.tracer
@@ -227,10 +225,10 @@ class Steps:
         wanted, begun = set(waiting.answers), waiting.at - CLOCK_SKEW_SECONDS
 
         def is_enough(items: Mapping[str, ThreadItem]) -> bool:
-            return wanted <= items.keys() or any(item.created_at.timestamp() < begun for item in items.values())
+            return wanted.issubset(items) or any(item.created_at.timestamp() < begun for item in items.values())
 
         items = list(known)
-        if not wanted <= {item.id for item in items}:
+        if not wanted.issubset(item.id for item in items):
             items = await self._newest(is_enough, ANSWERS_READ)
         return {item.id: item for item in items if isinstance(item, ClientToolCallItem)}
 
@@ -240,12 +238,13 @@ class Steps:
             self._store, self._thread_id, self._context, first=limit, then=then, is_enough=is_enough
         )
 
-    async def _thread(self, plan: Plan, items: list[ThreadItem], *, check_turns: bool) -> Thread:
-        seen = {item.id for item in items}
-        asked = (*plan.calls, *plan.tools) if check_turns else ()
-        turns = {each.turn for each in asked if each.turn} - seen
-        gone = [turn for turn in turns if not await self._exists(turn)]
-        return Thread.read(self._thread_id, plan, items, self._rules.clock(), frozenset(gone))
+    def _thread(self, plan: Plan, items: list[ThreadItem], gone: frozenset[str] = frozenset()) -> Thread:
+        return Thread.read(self._thread_id, plan, items, self._rules.clock(), gone)
+
+    async def _gone(self, plan: Plan, items: list[ThreadItem]) -> frozenset[str]:
+        """Which messages are gone, deleted by a retry, of those under which something of a plan was asked for."""
+        turns = {each.turn for each in (*plan.calls, *plan.tools) if each.turn} - {item.id for item in items}
+        return frozenset([turn for turn in turns if not await self._exists(turn)])
 
     async def _exists(self, item_id: str) -> bool:
         return await find_item(self._store, self._thread_id, item_id, self._context) is not None
@@ -257,7 +256,6 @@ class Steps:
         writes = draft.after.writes_after(draft.before)
         if not writes:
             await self._save(draft.plans, draft.stored, draft.after.at_rest)
-            draft.is_recorded = True
             return
         is_leasing = draft.plans.compares and self._rules.lock is None
         plan = draft.after.plan.but(lease=self._rules.holder if is_leasing else None)
@@ -268,7 +266,7 @@ class Steps:
         deadline = self._rules.monotonic() + LEASE_SECONDS if is_leasing else inf
         try:
             for write in writes:
-                if self._rules.monotonic() > deadline:
+                if self._rules.monotonic() >= deadline:
                     raise _OvertakenError  # noqa: TRY301  whoever comes next gives the lease back
                 await self._put(write)
                 draft.done.append(write)
@@ -285,12 +283,11 @@ class Steps:
         plan = plan.but(writer=self._rules.worker)
         if plan.is_same_as(stored):
             return
-        self.has_written = True
+        self.has_saved = True
         if not await plans.save(plan.to_text()):
             raise _OvertakenError
 
     async def _put(self, write: Write) -> None:
-        self.has_written = True
         match write.kind:
             case "delete":
                 await self._store.delete_thread_item(self._thread_id, write.item.id, context=self._context)
@@ -302,12 +299,10 @@ class Steps:
 
     async def _give_back(self, plans: PlanKeeper, plan: Plan) -> None:
         """Drop the lease of a step that has failed, so that nobody waits for it."""
-        if plan.lease is None:
-            return
         try:
             await self._save(plans, plan, plan.but(lease=None))
         except _OvertakenError:
-            return  # another worker has written since: the lease is gone
+            pass  # another worker has written since: the lease is gone
         except Exception as error:  # noqa: BLE001  the step's own error is the one to be raised; the lease runs out
             why = type(error).__name__
             logger.warning("thread %s: the lease of a failed step stays (%s)", printable(self._thread_id), why)
@@ -388,7 +383,7 @@ async def _stands(plans: PlanKeeper) -> bool:
     """Whether a plan may be taken for what it was when it was saved last."""
     revision = plans.revision
     if not plans.compares:
-        await plans.load(with_thread=False)
+        await plans.load()
     return plans.revision == revision
 
 

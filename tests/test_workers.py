@@ -150,8 +150,8 @@ class TestTwoWorkers:
         assert [("anything", {"n": 2})] == (await one.chat.answer()).calls
         assert 3 == meddled
 
-    async def test_a_plan_that_is_always_contended_is_an_error(self) -> None:
-        """After many attempts the request ends with an error event that says so."""
+    async def test_a_plan_that_is_always_contended_is_an_error(self, caplog: pytest.LogCaptureFixture) -> None:
+        """After many attempts the request ends with an error event that says so, and the log names the thread."""
         [one] = workers(PlansStore(), asks(anything()), number=1)
 
         async def never(*args: Any, **kwargs: Any) -> bool:
@@ -161,7 +161,9 @@ class TestTwoWorkers:
 
         reply = await one.chat.say("go")
 
-        assert f"was changed by others {ATTEMPTS} times" in reply.errors[0]["message"]
+        what = f"was changed by others {ATTEMPTS} times"
+        assert what in reply.errors[0]["message"]
+        assert f"thread {one.chat.thread_id} {what}" in caplog.text
 
 
 async def post(chat: Conversation, what: str) -> Any:

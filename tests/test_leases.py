@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chatkit.types import ClientToolCallItem
 
 from chatkit_clienttools._step.exclusion import LEASE_SECONDS, LONGEST_PAUSE_SECONDS
 from chatkit_clienttools._step.plans import StoredPlan
@@ -17,7 +16,7 @@ from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.merak import animation, anything, selection
 from tests.helpers.scripted import asks, fails, says, with_receipt
 from tests.helpers.server import lines, outputs
-from tests.helpers.stores import PlainStore, PlansStore
+from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
 from tests.helpers.workers import (
     Clock,
     SharedLock,
@@ -33,8 +32,6 @@ from tests.helpers.workers import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from chatkit.types import ThreadItem
 
     from chatkit_clienttools import LifecycleEvent
 
@@ -105,16 +102,18 @@ class TestAWorkerThatDiesWhileItWrites:
 
     async def test_with_a_lock_there_is_none(self, clock: Clock) -> None:
         """With `lock=` a step takes no lease: when the lock of a dead worker is free, nobody waits any longer."""
-        options: dict[str, Any] = {"lock": lambda _: nullcontext(), "receipts": True, "clock": clock}
-        one, two = workers(PlansStore(), asks(anything(n=1), anything(n=2)), **options)
-        answer = await answering(one, two)
+        one, two = workers(
+            PlansStore(), says("hi"), asks(anything()), lock=lambda _: nullcontext(), receipts=True, clock=clock
+        )
+        await one.chat.say("hello")
+        on_one_thread(one, two)
         reached = one.dies_at("add_thread_item")
-        doomed = asyncio.create_task(one.chat.answer(answer))
+        doomed = asyncio.create_task(one.chat.act("more"))
         await reached.wait()
 
-        reply = await two.chat.answer(answer)
+        reply = await two.chat.act(RESUME)
 
-        assert [2] == [arguments["n"] for _, arguments in reply.calls]
+        assert ["anything"] == [name for name, _ in reply.calls]
         assert 0 == clock.waited
         await abandon(doomed)
 
@@ -246,16 +245,6 @@ class TestAWorkerThatIsAtWork:
         assert ["the answer", None] == await outputs(one.chat)
 
 
-class Refusing(PlansStore):
-    """A store that takes no client tool call."""
-
-    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: Any) -> None:
-        if isinstance(item, ClientToolCallItem):
-            cure = "Ask for nothing."
-            raise LifecycleViolationError(thread_id, "tc_1", "c_1", was="no item", becomes="pending", cure=cure)
-        await super().add_thread_item(thread_id, item, context)
-
-
 class TestWhatIsGivenBack:
     """After a request that has ended, well or not, the next one waits for nobody."""
 
@@ -343,17 +332,40 @@ class TestWhatIsGivenBack:
         plan = await stored_plan(store, one.chat.thread_id)
         assert (1, None, None) == (len(failed.errors), plan.lease, plan.body)
 
-    async def test_a_store_that_refuses_a_call_for_good(self, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-        """When the store refuses a call again and again, the request ends with that error, and nothing is held."""
-        store = Refusing()
-        [one] = workers(store, asks(anything()), number=1, clock=clock)
+    @staticmethod
+    def refuse(store: WatchedStore, operation: str) -> None:
+        """Let a store refuse an operation, whenever it is asked for."""
 
-        with caplog.at_level(logging.INFO, "chatkit_clienttools"):
-            failed = await one.chat.say("go")
+        async def refuse(name: str, args: tuple[Any, ...]) -> None:
+            if name == operation:
+                raise LifecycleViolationError(args[0], "tc", "c", was="this", becomes="that", cure="Do not.")
+
+        store.before = refuse
+
+    async def test_a_store_that_refuses_a_call_for_good(self, caplog: pytest.LogCaptureFixture) -> None:
+        """When the store refuses a call again and again, the request ends with that error, and nothing is held."""
+        store = PlansStore()
+        [one] = workers(store, says("hi"), asks(anything()), number=1)
+        await one.chat.say("hello")
+        self.refuse(one.store, "add_thread_item")
+
+        failed = await one.chat.act("more")
 
         plan = await stored_plan(store, one.chat.thread_id)
         assert (1, None, None) == (len(failed.errors), plan.lease, plan.body)
-        assert "no item -> pending is not allowed. Ask for nothing. (test_leases.py, line " in lines(caplog)[-1][1]
+        assert "client tool call c (item tc): this -> that is not allowed. Do not." in lines(caplog)[-1][1]
+
+    async def test_a_store_that_refuses_to_delete_one(self) -> None:
+        """When the store refuses what the application asks for, that error is raised, and nothing is held."""
+        store = PlansStore()
+        [one] = workers(store, asks(anything()), number=1)
+        await one.chat.say("go")
+        self.refuse(one.store, "delete_thread_item")
+
+        with pytest.raises(LifecycleViolationError):
+            await one.server.sequencer.cancel(one.store, one.chat.thread_id or "", None)
+
+        assert None is (await stored_plan(store, one.chat.thread_id)).lease
 
     async def test_an_item_that_was_written_too_late(self, clock: Clock) -> None:
         """Nothing is held by the step that deletes a call which appears after it was cancelled."""

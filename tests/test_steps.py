@@ -13,11 +13,11 @@ from chatkit.widgets import Card, Text
 from chatkit_clienttools import ClientTool
 from chatkit_clienttools._step.plans import keeper
 from chatkit_clienttools.stores import MemoryStore
-from tests.helpers.merak import animation, anything, calls, profiles, speaks
+from tests.helpers.merak import animation, anything, calls, profiles, selection, speaks
 from tests.helpers.scripted import asks, foreign, hidden, says, scripted
 from tests.helpers.server import RESUME, answered_by_a_process_that_died, lines
 from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
-from tests.helpers.waiting import TOOLS, Ctx, Waiting, chooses, tool
+from tests.helpers.waiting import TOOLS, Ctx, Waiting, chooses, tool, twice
 from tests.helpers.workers import Clock
 
 if TYPE_CHECKING:
@@ -151,10 +151,10 @@ class Reading(WatchedStore):
 
 
 async def fill(chat: Conversation, number: int) -> None:
-    """Put items into a thread that no step looks for."""
-    there = len(await chat.items())
-    for n in range(there, there + number):
-        await chat.touch(hidden(chat, n))
+    """Put items into a thread that no step looks for, as new as the newest one."""
+    [*there, newest] = await chat.items()
+    for n in range(len(there), len(there) + number):
+        await chat.touch(hidden(chat, n).model_copy(update={"created_at": newest.created_at}))
 
 
 async def move_behind(chat: Conversation, number: int) -> None:
@@ -245,6 +245,18 @@ class TestWhatIsRead:
         assert ["load_thread", 5, "load_item", 5, 20] == await store.of(chat.say("never mind"))
 
 
+async def test_what_is_written_for_the_last_answer() -> None:
+    """In a store without plans a step saves the thread once, after the item: when the run begins, and when it ends."""
+    store = WatchedStore(PlainStore())
+    _, chat = scripted(store, asks(selection()), says("done"))
+    await chat.say("go")
+    store.counts.clear()
+
+    await chat.answer([])
+
+    assert (1, 2) == (store.counts["save_item"], store.counts["save_thread"])
+
+
 @pytest.mark.parametrize("policy", ["cancel", "keep"])
 async def test_a_call_of_a_message_that_is_far_back(store: Store[Any], policy: Any) -> None:
     """A required call stays when the user writes, however far back the message is under which it was asked for."""
@@ -292,6 +304,27 @@ class TestAToolThatWasWoken:
         times = [item.created_at for item in await page.chat.items()]
         assert sorted({*times}) == times
 
+    async def test_how_far_back_its_answers_are_looked_for(self) -> None:
+        """The earlier answers of a woken tool are looked for among a few items, then a hundred at a time."""
+        store = Reading()
+        returned: list[str] = []
+
+        async def asks_twice(sequencer: ClientToolSequencer, ctx: Ctx) -> None:
+            returned.append(await twice(sequencer, ctx))
+
+        page = Waiting(store, [speaks("Hi."), [calls("asks_twice")], speaks("Done.")], tool(asks_twice))
+        await page.say()
+        await fill(page.chat, 300)
+        await page.say()
+        await page.answer({"name": "Ada"})
+        await move_behind(page.chat, 150)
+
+        read = await store.of(page.answer({"name": "Grace"}))
+
+        assert ["load_thread", 8, 100, 100] == read[:4]
+        assert 2 == read.count(100)
+        assert ["Ada, Grace"] == returned
+
     async def test_the_time_of_what_it_asks_for(self, store: Store[Any]) -> None:
         """The time of a call begins when a woken tool has asked for it, however long the tool was at work before."""
         clock = Clock()
@@ -309,9 +342,9 @@ class TestAToolThatWasWoken:
         [pending] = (await page.plan()).calls
         assert clock.now + 60 == pending.expires_at
 
-    async def test_it_was_dropped_meanwhile(self) -> None:
+    async def test_it_was_dropped_meanwhile(self, store: Store[Any]) -> None:
         """What a woken tool returns is no item if its message was answered again meanwhile, also with a lock."""
-        store, is_awake, go_on = PlansStore(), asyncio.Event(), asyncio.Event()
+        is_awake, go_on = asyncio.Event(), asyncio.Event()
 
         async def takes_long(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
             await chooses(sequencer, ctx)

@@ -99,7 +99,7 @@ class TestByQueuedCalls:
 
     async def test_of_a_message_that_is_far_back(self, store: WatchedStore) -> None:
         """What a button asks for belongs to the newest message, also if more items follow it than a step reads."""
-        _, chat = scripted(store, says("hi"), says("hi again"), asks(anything()))
+        _, chat = scripted(store, says("hi"), says("hi again"), asks(anything()), says("as you like"))
         chat.context = ANN
         await chat.say("hello")
         await chat.say("there")
@@ -111,6 +111,7 @@ class TestByQueuedCalls:
         [*_, newest] = [item.id for item in await chat.items() if item.type == "user_message"]
         [planned] = (await stored_plan(store, chat.thread_id, ANN)).calls
         assert newest == planned.turn
+        assert ["as you like"] == (await chat.say("never mind")).texts
 
 
 class TestByToolsThatWait:

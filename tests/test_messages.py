@@ -10,8 +10,9 @@ from chatkit.types import AssistantMessageContentPartTextDelta, ThreadItemAddedE
 
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.merak import animation, anything, profiles, selection
-from tests.helpers.scripted import Scripted, asks, fails, foreign, message, says, scripted
+from tests.helpers.scripted import Scripted, asks, fails, foreign, hidden, message, says, scripted
 from tests.helpers.stores import Gate, LiveStore, PlainStore, PlansStore, WatchedStore
+from tests.helpers.workers import stored_plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -252,6 +253,34 @@ class TestUnderWhichMessageACallWasAskedFor:
         assert [("run_search_animation", {"state": "stop"})] == reply.calls
         assert [] == (await chat.answer()).errors
         assert () == await server.sequencer.snapshot(server.store, chat.thread_id or "", None)
+
+    @pytest.mark.parametrize("since", [0, 24])
+    async def test_a_button_after_two_messages(self, store: Store[Any], since: int) -> None:
+        """What a button asks for belongs to the newest message, also if that is just too far back to be found."""
+        steps = [asks(*[selection()] * 3), asks(selection()), asks(anything())]
+        _, chat = scripted(store, *steps, on_user_message="keep")
+        await chat.say("first")
+        await chat.say("second")
+        await chat.answer([])
+        for n in range(since):
+            await store.add_thread_item(chat.thread_id or "", hidden(chat, n), None)
+
+        await chat.act("press")
+
+        second = [item for item in await chat.items() if item.type == "user_message"][-1]
+        assert second.id == (await stored_plan(store, chat.thread_id)).calls[-1].turn
+
+    async def test_a_button_after_a_plan_that_is_done(self, store: Store[Any]) -> None:
+        """What a button asks for belongs to the newest message, whichever the last calls belonged to."""
+        _, chat = scripted(store, asks(selection()), says("done"), says("hello again"), asks(anything()))
+        await chat.say("first")
+        await chat.answer([])
+        await chat.say("second")
+
+        await chat.act("press")
+
+        second = [item for item in await chat.items() if item.type == "user_message"][-1]
+        assert second.id == (await stored_plan(store, chat.thread_id)).calls[-1].turn
 
     async def test_a_retry_of_its_own_message_drops_it(self, store: Store[Any]) -> None:
         """What an action asked for that began under a message goes when that message is retried."""

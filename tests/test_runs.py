@@ -30,7 +30,9 @@ from chatkit_clienttools.errors import (
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import TOOLS, SequencedServer, animation, anything, selection, speaks
 from tests.helpers.scripted import Scripted, answers_itself, asks, fails, hidden, message, says, scripted
+from tests.helpers.server import RESUME
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
+from tests.helpers.waiting import left_behind_is_done
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -488,6 +490,24 @@ class TestRuns:
 
         assert "s3cret" not in getattr(shown, "json", b"").decode().replace('"arguments":{"note":"s3cret"}', "")
         assert METADATA_KEY not in getattr(shown, "json", b"").decode()
+
+
+async def test_a_request_that_is_cut_off_by_its_first_step() -> None:
+    """The run that an answer calls for is free at once, if the request of the answer ends before that has begun."""
+    store = WatchedStore(PlainStore())
+    _, chat = scripted(store, asks(selection()), says("done"))
+    await chat.say("go")
+    gate = store.gate("save_item")
+
+    request = asyncio.create_task(chat.answer([]))
+    await gate.reached.wait()
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+    gate.open.set()
+    await left_behind_is_done()
+
+    assert [("get_selected_canvas_nodes", "completed")] == await chat.calls()
+    assert ["done"] == (await chat.act(RESUME)).texts
 
 
 class TestADeletedThread:

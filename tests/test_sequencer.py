@@ -26,6 +26,7 @@ from chatkit_clienttools._step.plans import METADATA_KEY
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import TOOLS, SequencedServer, animation, anything, calls, profiles, selection, speaks
 from tests.helpers.scripted import Scripted, asks, fails, hidden, says, scripted, with_receipt
+from tests.helpers.server import RESUME
 from tests.helpers.stores import ForgetfulStore, InsertStore, LiveStore, PlainStore, PlansStore, WatchedStore
 
 if TYPE_CHECKING:
@@ -264,6 +265,18 @@ class TestForms:
 
         assert (["thanks"], []) == (filled.texts, filled.calls)
         assert ([("anything", {"n": 2})], ["done"]) == (second.calls, last.texts)
+
+    @pytest.mark.fails
+    async def test_a_form_filled_in_after_a_run_that_failed(self, store: Store[Any]) -> None:
+        """The run for a form tells the model what a failed run has not: no reload brings one more run for that."""
+        server, chat = scripted(store, self.form(selection()), fails(), says("thanks"))
+        await chat.say("go")
+        await chat.answer([])
+        await chat.fill_in("form_1")
+
+        reply = await chat.act(RESUME)
+
+        assert ([], [], 3) == (reply.errors, reply.texts, server.runs)
 
 
 class TestWorkflows:

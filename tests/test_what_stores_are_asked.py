@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chatkit.types import ThreadItemDoneEvent
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer
 from chatkit_clienttools._step.plans import keeper
@@ -13,14 +14,16 @@ from chatkit_clienttools.media import ClientImage
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.keeping import Keeping
 from tests.helpers.merak import anything, calls, selection, speaks
-from tests.helpers.scripted import asks, hidden, says, scripted
+from tests.helpers.scripted import Scripted, asks, foreign, hidden, says, scripted
 from tests.helpers.server import RESUME
 from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
 from tests.helpers.waiting import TOOLS, Ctx, Waiting, animation, choose, tool
 from tests.helpers.workers import stored_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from chatkit.agents import AgentContext
 
     from tests.helpers.conversation import Conversation
 
@@ -97,6 +100,20 @@ class TestByQueuedCalls:
 
         assert ["fine"] == (await chat.say("hello")).texts
 
+    async def test_of_a_call_that_a_body_streams_itself(self, store: WatchedStore) -> None:
+        """Whether the id of an item that a body streams is taken already is asked in the name of the user."""
+
+        async def streams(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            yield ThreadItemDoneEvent(item=foreign(chat))
+
+        _, chat = scripted(store, says("hi"), streams)
+        chat.context = ANN
+        await chat.say("hello")
+
+        reply = await chat.say("go")
+
+        assert ["tc_foreign"] == [item["id"] for item in reply.call_items]
+
     async def test_of_a_message_that_is_far_back(self, store: WatchedStore) -> None:
         """What a button asks for belongs to the newest message, also if more items follow it than a step reads."""
         _, chat = scripted(store, says("hi"), says("hi again"), asks(anything()), says("as you like"))
@@ -112,6 +129,15 @@ class TestByQueuedCalls:
         [planned] = (await stored_plan(store, chat.thread_id, ANN)).calls
         assert newest == planned.turn
         assert ["as you like"] == (await chat.say("never mind")).texts
+
+    async def test_of_the_id_of_an_item(self, store: WatchedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The store makes the id of a call's item, and is told which thread and user that is for."""
+        monkeypatch.setattr(store, "generate_item_id", lambda kind, thread, context: f"{kind} {thread.id} {context}")
+        _, chat = scripted(store, asks(selection()))
+        chat.context = ANN
+        await chat.say("go")
+
+        assert f"tool_call {chat.thread_id} ann" == (await chat.items())[-1].id
 
 
 class TestByToolsThatWait:

@@ -202,7 +202,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
             async for event in super()._process_events(thread, context, stream):
                 yield event
             return
-        begun = run.begun or await run.begin(self.store, thread.id, context, run.event())
+        begun = run.begun or await run.begin(self.store, thread.id, context, run.event(), with_thread=False)
         was_locked = run.has_pending
         for event in (*_removals(run), *self._status(run, thread)):
             yield event

@@ -14,9 +14,10 @@ from chatkit_clienttools.answers import EXPIRED
 from chatkit_clienttools.errors import UsageError
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE, Conversation
 from tests.helpers.merak import animation, profiles
-from tests.helpers.scripted import Scripted, asks, says, with_receipt
+from tests.helpers.scripted import Scripted, asks, message, says, with_receipt
 from tests.helpers.server import NOTHING, RESUME, lines, outputs
 from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
+from tests.helpers.waiting import left_behind_is_done
 from tests.helpers.workers import Clock
 
 if TYPE_CHECKING:
@@ -174,6 +175,29 @@ class TestWhatEndsIt:
         assert (["Pressed.", "Nobody is there."], 3) == (reply.texts, page.server.runs)
         assert NOTHING == (await page.chat.act(RESUME)).types
 
+    async def test_an_action_that_is_cut_off_at_its_end(self) -> None:
+        """The run that an action brings is free at once for the next request, if the action's is cut off before it."""
+        store, gates = WatchedStore(PlainStore()), []
+
+        async def press(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            gates.append(store.gate("save_thread"))
+            yield message("Pressed.", context.thread, "pressed")
+
+        page = Page(store, asks(pick()), press, says("Nobody is there."))
+        await page.say()
+        page.clock.now += 60
+
+        request = asyncio.create_task(page.chat.act("press"))
+        while not gates:  # noqa: ASYNC110  the body makes it
+            await asyncio.sleep(0)
+        await gates[0].reached.wait()
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        gates[0].open.set()
+        await left_behind_is_done()
+
+        assert ["Nobody is there."] == (await page.chat.act(RESUME)).texts
+
     async def test_an_action_before_the_next_call(self, store: Store[Any]) -> None:
         """An action brings the next call as its last event, and the model is not told before that is answered."""
         page = Page(store, asks(pick(), profiles(agents=[])), says("Pressed."), says("Done."))
@@ -240,6 +264,17 @@ class TestWithoutAPage:
         page.clock.now += 60
 
         assert ["pick_a_color pending", "display_agent_profiles queued"] == await page.expire()
+
+    async def test_what_waits_goes_on_with_an_action(self, store: Store[Any]) -> None:
+        """After `expire` the next call goes out at the end of an action, too."""
+        page = Page(store, asks(pick(), profiles(agents=[])), says("Pressed."))
+        await page.say()
+        page.clock.now += 60
+        await page.expire()
+
+        reply = await page.chat.act("press")
+
+        assert (["Pressed."], ["display_agent_profiles"]) == (reply.texts, [name for name, _ in reply.calls])
 
     async def test_what_waits_goes_on_with_the_next_request(self, store: Store[Any]) -> None:
         """After `expire` the next call waits for a page that is there, and its time begins only then."""

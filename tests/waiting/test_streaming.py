@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agents import RunContextWrapper
@@ -13,7 +14,8 @@ from openai.types.responses.response_reasoning_item import Summary
 
 from chatkit_clienttools import ClientEffect, showing
 from tests.helpers.merak import calls, speaks
-from tests.helpers.stores import PlainStore
+from tests.helpers.scripted import message
+from tests.helpers.stores import ClockStore, PlainStore
 from tests.helpers.waiting import Waiting, animation, tool
 
 if TYPE_CHECKING:
@@ -60,6 +62,25 @@ async def three(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
     await sequencer.ask(ctx, animation(state="stop"))
     await ctx.context.stream(ProgressUpdateEvent(text="Done"))
     return "done"
+
+
+class TestOrder:
+    async def test_a_call_after_an_item_of_the_tool(self) -> None:
+        """A call that a woken tool asks for is newer than what the tool has streamed, whatever clock dated that."""
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await sequencer.ask(ctx, animation(state="start"))
+            ahead = message("later", ctx.context.thread, "msg_later")
+            ahead.item.created_at = datetime(2100, 1, 1)  # noqa: DTZ001  naive, as ChatKit itself writes it
+            await ctx.context.stream(ahead)
+            await sequencer.ask(ctx, animation(state="stop"))
+            return "done"
+
+        page = Waiting(ClockStore(), [[calls("works")], speaks("Good.")], tool(works))
+        await page.say()
+        await page.answer()
+
+        assert ["assistant_message", "client_tool_call"] == [item.type for item in await page.chat.items()][-2:]
 
 
 class TestOnce:

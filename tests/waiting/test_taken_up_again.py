@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,8 @@ from chatkit_clienttools import ClientToolConverter, ClientToolSequencer, Client
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import calls, speaks
+from tests.helpers.scripted import hidden
+from tests.helpers.server import RESUME
 from tests.helpers.stores import PlainStore
 from tests.helpers.waiting import TOOLS, choose
 
@@ -178,7 +181,76 @@ async def test_a_state_of_another_version_is_dropped(store: Store[Any], caplog: 
     reply = await answered(chat, asked, {"name": "Ada"})
 
     assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
-    assert "the state of a run is dropped (it cannot be read, " in caplog.text
+    [said] = [text for text in caplog.messages if "state" in text]
+    assert re.fullmatch(
+        r"the state of a run is dropped \(it cannot be read, \w+Error\): the model goes on from the items", said
+    )
+
+
+@pytest.mark.fails
+async def test_a_state_whose_output_is_too_far_back(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """If much has come since a tool of the state has returned, the model goes on from the items."""
+    caplog.set_level(logging.INFO)
+    model, failures = ScriptedModel([[calls("pick")], [calls("pick")]]), [None, RuntimeError("away"), None]
+
+    def make(server: Server) -> Agent[Any]:
+        if failure := failures.pop(0):
+            raise failure
+        return Agent[Any](name="a", model=model, tools=[server.pick])
+
+    chat = Conversation(Server(store, ClientToolSequencer(TOOLS), make))
+    await answered(chat, await chat.say("who?"), {"name": "Ada"})
+    for n in range(60):
+        await store.add_thread_item(chat.thread_id or "", hidden(chat, n), None)
+
+    reply = await chat.act(RESUME)
+
+    assert ["choose_agent"] == [name for name, _ in reply.calls]
+    assert ["the state of a run is dropped (a tool in it has not returned): the model goes on from the items"] == [
+        text for text in caplog.messages if "state" in text
+    ]
+
+
+async def test_a_run_without_a_state(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """After an answer to a call for which no tool waits there is no state to go on from, and nothing is said of one."""
+    caplog.set_level(logging.INFO)
+    sequencer = ClientToolSequencer(TOOLS)
+
+    @function_tool
+    async def asks(ctx: Ctx) -> str:
+        """Ask."""
+        sequencer.enqueue(ctx, choose(people=["Ada"]))
+        return "asked"
+
+    model = ScriptedModel([[calls("asks")], speaks("Wait."), speaks("Ada it is.")])
+    chat = Conversation(Server(store, sequencer, lambda _: Agent[Any](name="a", model=model, tools=[asks])))
+
+    await chat.say("who?")
+
+    reply = await chat.answer({"name": "Ada"})
+
+    assert (["Ada it is."], []) == (reply.texts, [text for text in caplog.messages if "state" in text])
+
+
+async def test_a_history_that_is_not_needed(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A run that is taken up again knows what its tools have returned: nothing is said of a history without that."""
+    caplog.set_level(logging.WARNING)
+
+    class Bare(Server):
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            agent_context = self.agent_context(thread, context)
+            assert self.client_tools
+            result = self.client_tools.run_streamed(self.make(self), "who?", context=agent_context)
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+
+    model = ScriptedModel([[calls("pick")], speaks("Ada it is.")])
+    server = Bare(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+    chat = Conversation(server)
+
+    reply = await answered(chat, await chat.say("who?"), {"name": "Ada"})
+
+    assert (["Ada it is."], []) == (reply.texts, caplog.messages)
 
 
 async def test_the_result_is_there_once_the_run_has_begun(store: Store[Any]) -> None:

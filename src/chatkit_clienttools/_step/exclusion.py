@@ -32,8 +32,8 @@ class Patience:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._seen: object = None
-        self._since = 0.0
-        self._pause = FIRST_LOOK_SECONDS
+        self._since: float
+        self._pause: float
 
     async def is_over(self, lease: object) -> bool:
         """Whether the lease has been seen unchanged for its whole time; otherwise wait a moment."""

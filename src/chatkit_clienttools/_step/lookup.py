@@ -58,7 +58,7 @@ def open_body(rules: Rules, context: object) -> RunningBody | None:
 
 def body_of(rules: Rules | None, context: AgentContext[Any]) -> RunningBody:
     """Return the running body that `context` belongs to, or say which line is missing."""
-    run, body, thread_id = _current.get(), current_body(), context.thread.id
+    body, thread_id = current_body(), context.thread.id
     shown = printable(thread_id)
     if body is not None and body.has_ended_early:
         early = NotSequencedError(
@@ -69,17 +69,17 @@ def body_of(rules: Rules | None, context: AgentContext[Any]) -> RunningBody:
         raise early
     if body is not None and body.serves(rules, thread_id):
         return body
-    if run is None or run.thread_id is None:
+    if body is None:
         problem = (
             "No request to a ClientToolServer is being served here. Derive the server from ClientToolServer, call it "
             "through `process()`, and start threads with the context, as asyncio.to_thread does."
         )
-    elif body is None or not body.is_open:
+    elif not body.is_open:
         problem = "The run has ended: a tool asks for client tools before it returns, not from a task that outlives it."
-    elif run.thread_id != thread_id:
+    elif body.run.thread_id != thread_id:
         problem = (
-            f"The run that is open here is for thread {printable(run.thread_id)}: give the AgentContext the `thread` "
-            "that `respond` was called with."
+            f"The run that is open here is for thread {body.run.shown}: give the AgentContext the `thread` that "
+            "`respond` was called with."
         )
     else:
         problem = (

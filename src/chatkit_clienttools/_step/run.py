@@ -48,13 +48,13 @@ class Run:
         self.id = uuid4().hex
         self.message: str | None = None
         """The user's message, once it is stored."""
-        self.thread_id: str | None = None
+        self.thread_id: str
         self.begun: Outcome | None = None
         self.body: RunningBody | None = None
         """The body that runs, or has run last."""
         self.store: Store[Any]
         self.thread: ThreadMetadata
-        self.context: object = None
+        self.context: object
         self.make_context: Callable[[], AgentContext[Any]]
         """Makes the context that a woken tool runs with."""
         self._has_run_application = False
@@ -63,12 +63,12 @@ class Run:
         self._latest: Outcome
         self._steps: Steps | None = None
         self._may_hold_body = False
-        self._own_turn: str | None = None
+        self._own_turn: str | None
 
     @property
     def shown(self) -> str:
         """The id of the thread, as the log and errors show it."""
-        return printable(str(self.thread_id))
+        return printable(self.thread_id)
 
     @property
     def locks_thread(self) -> bool:
@@ -109,7 +109,7 @@ class Run:
         return event if isinstance(event, (Wrote, FilledIn)) and not self._has_run_application else None
 
     async def begin(
-        self, store: Store[Any], thread_id: str, context: object, event: Event, *, with_thread: bool = False
+        self, store: Store[Any], thread_id: str, context: object, event: Event, *, with_thread: bool
     ) -> Outcome:
         """Take the step for what was posted."""
         self.thread_id, self.store, self.context = thread_id, store, context
@@ -231,11 +231,11 @@ class Run:
     def _announce(self, tool: WaitingTool, state: ToolState, others: Iterable[ToolObserver] = ()) -> None:
         announce_tool(
             ToolEvent(
-                thread_id=str(self.thread_id),
+                thread_id=self.thread_id,
                 call_id=tool.call_id,
                 tool=tool.name,
                 state=state,
-                waits_for=next((entry.name for entry in reversed(tool.journal) if entry.kind == "ask"), ""),
+                waits_for=next(entry.name for entry in reversed(tool.journal) if entry.kind == "ask"),
                 waited_ms=max(0, round(1000 * (self.rules.clock() - tool.at))),
             ),
             [*self.rules.tool_observers, *others],
@@ -290,10 +290,10 @@ class Run:
 
     async def give_back(self) -> None:
         """Say that the body is not at work any more, if others were told that it is."""
-        if self._may_hold_body and self._steps is not None:
+        if self._may_hold_body:
             self._may_hold_body = False
             try:
-                await self._steps.take(Stopped(self.id))
+                await cast("Steps", self._steps).take(Stopped(self.id))
             except Exception as error:  # noqa: BLE001  others may take the body for dead after a while
                 why = type(error).__name__
                 logger.warning("thread %s: a failed run still counts as running (%s)", self.shown, why)

@@ -267,7 +267,7 @@ async def test_the_result_is_there_once_the_run_has_begun(store: Store[Any]) -> 
 
     result.cancel()
 
-    assert ("Hello.", []) == (result.final_output, result.interruptions)
+    assert ("Hello.", [], "hi") == (result.final_output, result.interruptions, model.calls[-1].input[0]["content"])
     assert events
 
 
@@ -390,9 +390,12 @@ class TestArgumentsThatAreNoObject:
         assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
 
     @pytest.mark.parametrize("arguments", ["{bad", "[]", "null"])
-    async def test_no_object(self, store: Store[Any], arguments: str, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("name", ["pick", "pick_for"])
+    async def test_no_object(
+        self, store: Store[Any], name: str, arguments: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """The model reads that its call was wrong, and goes on; the log has no warning of the Agents SDK's own."""
-        model = ScriptedModel([[badly("pick_for", arguments)], speaks("Sorry.")])
+        model = ScriptedModel([[badly(name, arguments)], speaks("Sorry.")])
         server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=s.both))
 
         reply = await Conversation(server).say("who?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -116,3 +117,25 @@ def test_it_makes_browsers(request: pytest.FixtureRequest, capsys: pytest.Captur
     assert "never" == browser.answering
     assert [] == left
     assert "says      Ada\n" == capsys.readouterr().out
+
+
+class TestMistakes:
+    def test_one_that_was_logged(self, request: pytest.FixtureRequest) -> None:
+        """A browser's test ends with an error if the package has logged one, which says what was logged."""
+        fixture = browsers(request)
+        next(fixture)
+        logging.getLogger("chatkit_clienttools").error("the tool is not async")
+
+        with pytest.raises(AssertionError, match="caplog.clear.*\nthe tool is not async"):
+            next(fixture)
+
+    def test_one_in_a_test_that_has_failed(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A test that has failed has said enough: what was logged is no second error."""
+        fixture = browsers(request)
+        next(fixture)
+        logging.getLogger("chatkit_clienttools").error("the tool is not async")
+        monkeypatch.setattr(request.session, "testsfailed", request.session.testsfailed + 1)
+
+        assert [] == list(fixture)

@@ -126,7 +126,7 @@ class TestMistakes:
         next(fixture)
         logging.getLogger("chatkit_clienttools").error("the tool is not async")
 
-        with pytest.raises(AssertionError, match="caplog.clear.*\nthe tool is not async"):
+        with pytest.raises(AssertionError, match=r"caplog\.clear.*\nthe tool is not async"):
             next(fixture)
 
     def test_one_in_a_test_that_has_failed(

@@ -466,6 +466,12 @@ class TestPlan:
         assert (*before.removed[2:], "x", "y") == before.removing("x", "y").removed
         assert ("x",) == plan().removing("x").removed
 
+    def test_the_removal_of_another_item_leaves_the_mark(self) -> None:
+        """Only the mark's own removal ends it."""
+        marked = plan(mark="tc_a")
+
+        assert ("tc_a", None) == (marked.removing("tc_b").mark, marked.removing("tc_b", "tc_a").mark)
+
     def test_an_item_that_is_removed_again_counts_as_new(self) -> None:
         """An item that is removed again is remembered once, as the newest of the removed ones."""
         before = plan(removed=tuple(f"tc_{n}" for n in range(REMOVED_KEPT)))

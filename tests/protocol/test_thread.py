@@ -218,6 +218,18 @@ class TestAdopting:
 
         assert [] == list(found.plan.calls)
 
+    def test_it_is_the_mark(self) -> None:
+        """Nothing older than the call that is adopted has to be read from now on, and the call itself has to."""
+        found = thread(plan(A, mark="old"), stranger(), text("msg_1"))
+
+        assert "tc_f" == found.plan.mark
+
+    def test_it_is_no_mark_once_it_is_gone(self) -> None:
+        """A call that was adopted and is withdrawn is a mark no more: it may be written again, and be newer."""
+        found = thread(plan(A), stranger())
+
+        assert None is found.withdrawing(stranger()).plan.mark
+
 
 class TestStrays:
     """A thread has one pending item at most: the others go."""

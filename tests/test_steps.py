@@ -208,6 +208,7 @@ class TestWhatIsRead:
             await store.of(sequencer.cancel(*ids)),
         ]
 
+    @pytest.mark.skipif(CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before us")
     async def test_while_calls_wait_that_were_not_sent(self) -> None:
         """Calls that wait behind a message are looked for among twenty items, and not in all that is before them."""
         store = Reading()
@@ -234,6 +235,7 @@ class TestWhatIsRead:
         assert [5] == await store.of(sequencer.waiting_tools(*ids))
         assert ["completed", "completed", "pending"] == [each.state.value for each in await sequencer.snapshot(*ids)]
 
+    @pytest.mark.skipif(CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before us")
     async def test_of_the_message_of_a_call(self) -> None:
         """Whether its message is still there is asked when the user writes, and not for an answer."""
         store = Reading()

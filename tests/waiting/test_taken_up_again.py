@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +71,12 @@ class Server(ClientToolServer[Any]):
         result = self.client_tools.run_streamed(self.make(self), history, context=agent_context)
         async for event in stream_agent_response(agent_context, result):
             yield event
+
+
+REFUSES_ANY = pytest.mark.skipif(
+    tuple(map(int, version("openai-agents").split(".")[:2])) < (0, 19),
+    reason="this Agents SDK calls a tool that takes no arguments whatever it is given",
+)
 
 
 @pytest.fixture(params=[MemoryStore, PlainStore], ids=["memory", "plain"])
@@ -390,7 +397,7 @@ class TestArgumentsThatAreNoObject:
         assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
 
     @pytest.mark.parametrize("arguments", ["{bad", "[]", "null"])
-    @pytest.mark.parametrize("name", ["pick", "pick_for"])
+    @pytest.mark.parametrize("name", [pytest.param("pick", marks=REFUSES_ANY), "pick_for"])
     async def test_no_object(
         self, store: Store[Any], name: str, arguments: str, caplog: pytest.LogCaptureFixture
     ) -> None:

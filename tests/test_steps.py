@@ -13,6 +13,7 @@ from chatkit.widgets import Card, Text
 from chatkit_clienttools import ClientTool
 from chatkit_clienttools._step.plans import keeper
 from chatkit_clienttools.stores import MemoryStore
+from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.merak import animation, anything, calls, profiles, selection, speaks
 from tests.helpers.scripted import asks, foreign, hidden, says, scripted
 from tests.helpers.server import RESUME, answered_by_a_process_that_died, lines

@@ -122,7 +122,7 @@ async def _memory(number: int) -> tuple[Pair, Pair]:
     """Return what each of so many conversations takes at most, and what is left of it."""
     server = OursAsks(MemoryStore())
     # what grows once and has its size then is nobody's: pydantic's cache of strings, the tables of the event loop
-    from_json(to_json([f"string {n}" for n in range(STRINGS)]))
+    from_json(to_json([f"as long as an id: {n:018}" for n in range(STRINGS)]))
     await asyncio.gather(*[_one_that_is_over(server) for _ in range(number)])
     gc.collect()
     tracemalloc.start(1)

@@ -422,6 +422,7 @@ def _answered(item: Any) -> str | None:
 
 class PageInSession(WithOptions):
     kind = InSession
+    server: InSession
 
 
 class TestSessions:
@@ -434,6 +435,7 @@ class TestSessions:
         last = await page.answer({"name": "Ada"})
         seen = page.seen_by_model
         await page.say("Really?")
+        page.server.session.close()
 
         assert ["Ada."] == last.texts
         assert [

@@ -121,12 +121,13 @@ def _percentiles(seconds: list[float]) -> Pair:
 async def _memory(number: int) -> tuple[Pair, Pair]:
     """Return what each of so many conversations takes at most, and what is left of it."""
     server = OursAsks(MemoryStore())
-    # what grows once and has its size then is nobody's: pydantic's cache of strings, the tables of the event loop
-    from_json(to_json([f"as long as an id: {n:018}" for n in range(STRINGS)]))
-    await asyncio.gather(*[_one_that_is_over(server) for _ in range(number)])
-    gc.collect()
     tracemalloc.start(1)
     try:
+        # what grows once and has its size then is nobody's: pydantic's cache of strings, the tables of the event loop
+        from_json(to_json([f"as long as an id: {n:018}" for n in range(STRINGS)]))
+        await asyncio.gather(*[_one_that_is_over(server) for _ in range(number)])
+        gc.collect()
+        tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
         await asyncio.gather(*[_one_that_is_over(server) for _ in range(number)])
         await asyncio.sleep(0.1)  # callbacks of the last tasks

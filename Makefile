@@ -61,7 +61,7 @@ react: $(READY) ## check the types of the React page of Merak, and build it (fro
 demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## serve all demos at http://127.0.0.1:8000 (PORT=..., WORKERS=...)
 	@exec $(BIN)/python -m examples --port $(PORT) --workers $(WORKERS)
 
-test: $(READY) ## run the suite without its long tests, with branch coverage: two and a half minutes
+test: $(READY) ## run the suite without its long tests, with branch coverage: two minutes
 	$(PYTEST) $(PARALLEL) $(SHORT) --cov
 
 # what is tried elsewhere is not tried again: the oldest ChatKit and SDK by the lowest versions, the newest by `make test`

@@ -10,7 +10,7 @@ from chatkit.types import AssistantMessageContentPartTextDelta, ThreadItemAddedE
 
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.merak import animation, anything, profiles, selection
-from tests.helpers.scripted import Scripted, asks, fails, foreign, hidden, message, says, scripted
+from tests.helpers.scripted import Scripted, asks, fails, fill, foreign, message, says, scripted
 from tests.helpers.stores import Gate, LiveStore, PlainStore, PlansStore, WatchedStore
 from tests.helpers.workers import stored_plan
 
@@ -262,8 +262,7 @@ class TestUnderWhichMessageACallWasAskedFor:
         await chat.say("first")
         await chat.say("second")
         await chat.answer([])
-        for n in range(since):
-            await store.add_thread_item(chat.thread_id or "", hidden(chat, n), None)
+        await fill(chat, since)
 
         await chat.act("press")
 

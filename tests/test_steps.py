@@ -15,7 +15,7 @@ from chatkit_clienttools._step.plans import keeper
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.merak import animation, anything, calls, profiles, selection, speaks
-from tests.helpers.scripted import asks, foreign, hidden, says, scripted
+from tests.helpers.scripted import asks, fill, foreign, move_behind, says, scripted
 from tests.helpers.server import RESUME, answered_by_a_process_that_died, lines
 from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
 from tests.helpers.waiting import TOOLS, Ctx, Waiting, chooses, tool, twice
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from chatkit_clienttools import ClientToolSequencer
     from tests.helpers.conversation import Conversation
+    from tests.helpers.scripted import Scripted
 
 
 @pytest.fixture(params=[PlainStore, PlansStore, MemoryStore], ids=["plain", "plans", "memory"])
@@ -38,12 +39,11 @@ def store(request: pytest.FixtureRequest) -> Store[Any]:
 
 class TestACallThatNobodyPlanned:
     async def test_an_answer_finds_it_behind_other_items(self, store: Store[Any]) -> None:
-        """An answer is looked for a call among the twenty newest items, more than other requests read."""
+        """For an answer a pending call is looked for among the twenty newest items, more than other requests read."""
         _, chat = scripted(store, says("hi"), says("thanks"))
         await chat.say("hello")
         await chat.touch(foreign(chat))
-        for n in range(12):
-            await chat.touch(hidden(chat, n))
+        await fill(chat, 12)
 
         assert ["thanks"] == (await chat.answer(1)).texts
         assert [("theirs", "completed")] == await chat.calls()
@@ -78,8 +78,7 @@ class TestACallThatNobodyPlanned:
         _, chat = scripted(MemoryStore(), says("hi"), asks(anything()), says("done"))
         await chat.say("hello")
         await chat.touch(foreign(chat))
-        for n in range(60):
-            await chat.touch(hidden(chat, n))
+        await fill(chat, 60)
 
         with caplog.at_level("INFO", "chatkit_clienttools"):
             reply = await chat.act("more")
@@ -151,19 +150,18 @@ class Reading(WatchedStore):
         return [*self.noted]
 
 
-async def fill(chat: Conversation, number: int) -> None:
-    """Put items into a thread that no step looks for, as new as the newest one."""
-    [*there, newest] = await chat.items()
-    for n in range(len(there), len(there) + number):
-        await chat.touch(hidden(chat, n).model_copy(update={"created_at": newest.created_at}))
-
-
-async def move_behind(chat: Conversation, number: int) -> None:
-    """Put other items between the pending call of a thread and what was there before."""
-    [*_, pending] = await chat.items()
-    await chat.server.store.delete_thread_item(pending.thread_id, pending.id, None)
-    await fill(chat, number)
-    await chat.touch(pending)
+async def whatever_happens(store: Reading, server: Scripted, chat: Conversation) -> list[list[str | int]]:
+    """What is read for an answer, a button, a reload, and each question that the application may ask."""
+    sequencer, ids = server.sequencer, (store, chat.thread_id or "", None)
+    return [
+        await store.of(chat.answer()),
+        await store.of(chat.act("press")),
+        await store.of(chat.act(RESUME)),
+        await store.of(sequencer.waiting_tools(*ids)),
+        await store.of(sequencer.expire(*ids)),
+        await store.of(sequencer.snapshot(*ids)),
+        await store.of(sequencer.cancel(*ids)),
+    ]
 
 
 class TestWhatIsRead:
@@ -176,18 +174,11 @@ class TestWhatIsRead:
         await chat.say("hello")
         await fill(chat, 60)
         await chat.say("go")
-        sequencer, ids = server.sequencer, (store, chat.thread_id or "", None)
 
         with_thread: list[str | int] = ["load_thread", 5]
-        assert [with_thread, with_thread, with_thread, [5], [5], [5], [5]] == [
-            await store.of(chat.answer()),
-            await store.of(chat.act("press")),
-            await store.of(chat.act(RESUME)),
-            await store.of(sequencer.waiting_tools(*ids)),
-            await store.of(sequencer.expire(*ids)),
-            await store.of(sequencer.snapshot(*ids)),
-            await store.of(sequencer.cancel(*ids)),
-        ]
+        assert [with_thread, with_thread, with_thread, [5], [5], [5], [5]] == await whatever_happens(
+            store, server, chat
+        )
 
     async def test_while_nothing_is_pending(self) -> None:
         """Without a plan an answer and a reload look at twenty items, and everything else at a handful."""
@@ -196,18 +187,11 @@ class TestWhatIsRead:
         await chat.say("hello")
         await fill(chat, 60)
         await chat.say("are you there?")
-        sequencer, ids = server.sequencer, (store, chat.thread_id or "", None)
 
         late: list[str | int] = ["load_thread", 5, 20]
-        assert [late, ["load_thread", 5], late, [5, 20], [5], [5, 20], [5]] == [
-            await store.of(chat.answer()),
-            await store.of(chat.act("press")),
-            await store.of(chat.act(RESUME)),
-            await store.of(sequencer.waiting_tools(*ids)),
-            await store.of(sequencer.expire(*ids)),
-            await store.of(sequencer.snapshot(*ids)),
-            await store.of(sequencer.cancel(*ids)),
-        ]
+        assert [late, ["load_thread", 5], late, [5, 20], [5], [5, 20], [5]] == await whatever_happens(
+            store, server, chat
+        )
 
     @pytest.mark.skipif(CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before us")
     async def test_while_calls_wait_that_were_not_sent(self) -> None:

@@ -14,7 +14,7 @@ from chatkit_clienttools.media import ClientImage
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.keeping import Keeping
 from tests.helpers.merak import anything, calls, selection, speaks
-from tests.helpers.scripted import Scripted, asks, foreign, hidden, says, scripted
+from tests.helpers.scripted import Scripted, asks, fill, foreign, move_behind, says, scripted
 from tests.helpers.server import RESUME
 from tests.helpers.stores import PlainStore, PlansStore, WatchedStore
 from tests.helpers.waiting import TOOLS, Ctx, Waiting, animation, choose, tool
@@ -120,8 +120,7 @@ class TestByQueuedCalls:
         chat.context = ANN
         await chat.say("hello")
         await chat.say("there")
-        for n in range(8):
-            await store.add_thread_item(chat.thread_id or "", hidden(chat, n), ANN)
+        await fill(chat, 8)
 
         await chat.act("more")
 
@@ -173,12 +172,7 @@ class TestByToolsThatWait:
         page.chat.context = ANN
         await page.say()
         await page.answer({"name": "Ada"})
-        [*_, pending] = await page.chat.items()
-        await store.delete_thread_item(pending.thread_id, pending.id, ANN)
-        for n in range(150):
-            between = hidden(page.chat, n).model_copy(update={"created_at": pending.created_at})
-            await store.add_thread_item(pending.thread_id, between, ANN)
-        await store.add_thread_item(pending.thread_id, pending, ANN)
+        await move_behind(page.chat, 150)
 
         await page.answer({"name": "Grace"})
 

@@ -114,6 +114,21 @@ def hidden(chat: Conversation, n: int) -> HiddenContextItem:
     return HiddenContextItem(id=f"h_{n}", thread_id=chat.thread_id or "", created_at=at(30), content="x")
 
 
+async def fill(chat: Conversation, number: int) -> None:
+    """Put items into a thread that no step looks for, as new as the newest one."""
+    [*there, newest] = await chat.items()
+    for n in range(len(there), len(there) + number):
+        await chat.touch(hidden(chat, n).model_copy(update={"created_at": newest.created_at}))
+
+
+async def move_behind(chat: Conversation, number: int) -> None:
+    """Put other items between the pending call of a thread and what was there before."""
+    [*_, pending] = await chat.items()
+    await chat.server.store.delete_thread_item(pending.thread_id, pending.id, chat.context)
+    await fill(chat, number)
+    await chat.touch(pending)
+
+
 def with_receipt(item: Wire, result: Any) -> Wire:
     """The answer to a call as a page posts it that honours receipts."""
     return {"_receipt": item["arguments"]["_receipt"], "result": result}

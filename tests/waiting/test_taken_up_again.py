@@ -18,7 +18,7 @@ from chatkit_clienttools import ClientToolConverter, ClientToolSequencer, Client
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import calls, speaks
-from tests.helpers.scripted import hidden
+from tests.helpers.scripted import fill
 from tests.helpers.server import RESUME
 from tests.helpers.stores import PlainStore
 from tests.helpers.waiting import TOOLS, choose
@@ -207,8 +207,7 @@ async def test_a_state_whose_output_is_too_far_back(store: Store[Any], caplog: p
 
     chat = Conversation(Server(store, ClientToolSequencer(TOOLS), make))
     await answered(chat, await chat.say("who?"), {"name": "Ada"})
-    for n in range(60):
-        await store.add_thread_item(chat.thread_id or "", hidden(chat, n), None)
+    await fill(chat, 60)
 
     reply = await chat.act(RESUME)
 

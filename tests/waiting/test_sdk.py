@@ -420,7 +420,7 @@ def _answered(item: Any) -> str | None:
     return call_id
 
 
-class PageInSession(WithOptions):
+class PageInSession(Waiting):
     kind = InSession
     server: InSession
 

@@ -61,6 +61,7 @@ async def test_a_search_finds_a_name(page: Page, url: str) -> None:
 
     await page.get_by_role("button", name="Search").click()
     await page.get_by_role("textbox").or_(page.get_by_role("combobox")).first.fill("ClientToolSequencer")
+    await expect(page.get_by_role("option").first.get_by_role("heading")).to_contain_text("ClientToolSequencer")
     await page.keyboard.press("Enter")
 
     await expect(page).to_have_url(re.compile("/reference/chatkit_clienttools.html.*#ClientToolSequencer"))

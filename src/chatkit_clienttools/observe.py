@@ -175,7 +175,7 @@ def in_words(error: Exception, thread_id: str | None) -> BaseStreamError:
 
     The line names the kind of the error and its place, and not what it says: that may quote what was to be written.
     """
-    shown = printable(str(thread_id))
+    shown = printable(thread_id or "(new)")
     if isinstance(error, BaseStreamError):
         text = str(error) if isinstance(error, ClientToolError) else getattr(error, "message", None)
         logger.warning("thread %s: %s", shown, text or type(error).__name__)

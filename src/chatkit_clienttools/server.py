@@ -147,7 +147,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
     async def _process_streaming_impl(
         self, request: StreamingReq, context: TContext
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        run = Run(_sequencer_of(self).rules, kind_of(request))
+        run = Run(_sequencer_of(self).rules, kind_of(request), getattr(request.params, "thread_id", None))
         if request.type == "threads.retry_after_item":
             run.message = request.params.item_id
         stream = stepwise(lambda: serving(run), lambda: self._events(request, run, context))
@@ -160,7 +160,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
             await run.give_back()
             for event in _removals(run):
                 yield event
-            yield _error_event(in_words(error, getattr(request.params, "thread_id", None)))
+            yield _error_event(in_words(error, run.thread_id or None))
         finally:
             run.leave()
 

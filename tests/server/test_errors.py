@@ -152,6 +152,28 @@ class TestFailingStores:
         assert ("ERROR", True) == (level, f"thread {chat.thread_id}: the request could not" in line)
         assert 1 == server.runs
 
+    @pytest.mark.parametrize(("operation", "is_known"), [("save_thread", False), ("add_thread_item", True)])
+    async def test_one_that_a_first_message_meets(
+        self, operation: str, is_known: bool, log: pytest.LogCaptureFixture
+    ) -> None:
+        """The log names the thread of a first message as soon as there is one, and calls it new before."""
+        store = WatchedStore(PlainStore())
+        _, chat = scripted(store, says("hello"))
+
+        async def fail(name: str, _: Any) -> None:
+            if name == operation:
+                raise ConnectionError
+
+        store.before = fail
+        reply = await chat.say("hi")
+
+        [error] = reply.errors
+        assert "Try again in a moment." in error["message"]
+        created = [event["thread"]["id"] for event in reply.events if event["type"] == "thread.created"]
+        assert is_known == bool(created)
+        [(level, line)] = lines(log)
+        assert ("ERROR", True) == (level, line.startswith(f"thread {created[0] if created else '(new)'}: the request"))
+
     @pytest.mark.fails
     async def test_one_that_chatkit_itself_meets(self) -> None:
         """What the body says cannot be stored: ChatKit logs it, and its error event has a sentence too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent, UserMessageItem
+from chatkit.types import ClientToolCallItem, ThreadCreatedEvent, ThreadItemDoneEvent, UserMessageItem
 
 from chatkit_clienttools._protocol.decide import Acted, Ended, FilledIn, StepTaken, Stopped, WentOn, Wrote
 from chatkit_clienttools._protocol.outputs import output_in
@@ -42,13 +42,14 @@ OUTPUTS_READ = 50
 class Run:
     """One streaming request: its step, the bodies that it runs one after the other, and the step that ends each."""
 
-    def __init__(self, rules: Rules, posted: Posted) -> None:
+    def __init__(self, rules: Rules, posted: Posted, thread_id: str | None) -> None:
         self.rules = rules
         self.posted = posted
+        self.thread_id = thread_id or ""
+        """Empty until ChatKit has made the thread of a first message."""
         self.id = uuid4().hex
         self.message: str | None = None
         """The user's message, once it is stored."""
-        self.thread_id: str
         self.begun: Outcome | None = None
         self.body: RunningBody | None = None
         """The body that runs, or has run last."""
@@ -86,8 +87,10 @@ class Run:
         return self.latest.at_rest
 
     def note(self, event: ThreadStreamEvent) -> None:
-        """See which message the user has written: ChatKit stores and streams it before it calls `respond`."""
+        """See which message the user has written, in which thread: ChatKit stores and streams both before `respond`."""
         match event:
+            case ThreadCreatedEvent(thread=thread):
+                self.thread_id = thread.id
             case ThreadItemDoneEvent(item=UserMessageItem(id=message)):
                 self.message = message
             case ThreadItemDoneEvent(item=item) if self._steps is not None:

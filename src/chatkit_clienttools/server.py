@@ -316,6 +316,9 @@ def _check_sequencer(server: type[ClientToolServer[Any]]) -> None:
     own = vars(server).get("client_tools")
     if own is not None:
         return _refuse_what_is_no_sequencer(server, own)
+    misnamed = [name for name, value in vars(server).items() if isinstance(value, ClientToolSequencer)]
+    if misnamed and server.client_tools is None:
+        raise UsageError(f"{server.__name__}.{misnamed[0]} is not looked at: name it `client_tools`")
     inherited = {id(value): value for base in server.__mro__ if (value := vars(base).get("client_tools"))}
     direct = [value for base in server.__bases__ if (value := getattr(base, "client_tools", None))]
     if len({id(value) for value in direct}) > 1 and len(inherited) > 1:

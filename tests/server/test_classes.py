@@ -190,6 +190,20 @@ class TestSequencers:
 
         assert {} == store.threads
 
+    def test_one_under_another_name_is_refused(self) -> None:
+        """A server looks for its sequencer under one name, and a class that gives it another one raises."""
+        with pytest.raises(UsageError, match="Mine.client_tool is not looked at: name it `client_tools`"):
+            type("Mine", (Works,), {"client_tool": ClientToolSequencer(TOOLS)})
+
+    def test_a_second_name_is_allowed(self) -> None:
+        """A class may keep a sequencer under another name too, if the server finds one."""
+        sequencer = ClientToolSequencer(TOOLS)
+
+        both: Any = type("Both", (Works,), {"client_tools": sequencer, "tools": sequencer})
+        child: Any = type("Child", (both,), {"others": ClientToolSequencer(TOOLS)})
+
+        assert sequencer is both(PlainStore()).client_tools is child(PlainStore()).client_tools
+
     def test_two_inherited_ones_are_refused(self) -> None:
         """Two sequencers would not know of one another's calls: the class has to share one, or say which it is."""
         one = type("One", (Works,), {"client_tools": ClientToolSequencer(TOOLS)})

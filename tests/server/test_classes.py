@@ -192,7 +192,7 @@ class TestSequencers:
 
     def test_one_under_another_name_is_refused(self) -> None:
         """A server looks for its sequencer under one name, and a class that gives it another one raises."""
-        with pytest.raises(UsageError, match="Mine.client_tool is not looked at: name it `client_tools`"):
+        with pytest.raises(UsageError, match=r"Mine\.client_tool is not looked at: name it `client_tools`"):
             type("Mine", (Works,), {"client_tool": ClientToolSequencer(TOOLS)})
 
     def test_a_second_name_is_allowed(self) -> None:

@@ -11,6 +11,7 @@ from chatkit.errors import ErrorCode, StreamError
 
 from chatkit_clienttools import ValidatingStore
 from chatkit_clienttools._step.plans import StoredPlan
+from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.merak import selection
 from tests.helpers.scripted import asks, says, scripted
 from tests.helpers.server import NAMES, RESUME, THREE, lines, old_call, outputs
@@ -212,6 +213,27 @@ class TestFailingStores:
         assert ["ERROR"] == [level for level, _ in lines(log, at_least=logging.WARNING)]
         assert "Only status and output of a call ever change" in log.text
         assert "private" not in log.text
+
+    async def test_a_store_that_does_not_keep_an_answer(self, log: pytest.LogCaptureFixture) -> None:
+        """A call that was completed and is pending again is an error that names the cure: nothing else would say so."""
+
+        class Forgets(MemoryStore[Any]):
+            async def save_item(self, thread_id: str, item: Any, context: Any) -> None:
+                pass
+
+        _, chat = scripted(Forgets(), asks(selection(), selection()), says("done"))
+        [item] = (await chat.say("go")).call_items
+
+        [error] = (await chat.answer(["a"])).errors
+
+        assert "Try again in a moment." in error["message"]
+        level, line = lines(log)[-1]
+        assert "ERROR" == level
+        assert (
+            f"thread {chat.thread_id}: the request could not be carried out: The store has not kept that item "
+            f"{item['id']} is completed: it is pending again. `chatkit-clienttools doctor` says what a store has to "
+            "keep; set this logger to DEBUG for the traceback"
+        ) == line
 
     async def test_a_stream_error_keeps_its_code(self) -> None:
         """What an application says in ChatKit's own words goes out as it is."""

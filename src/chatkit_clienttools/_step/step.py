@@ -16,7 +16,13 @@ from chatkit_clienttools._protocol.decide import Answered, Ended, Event, Resumed
 from chatkit_clienttools._protocol.plan import CLOCK_SKEW_SECONDS, Plan
 from chatkit_clienttools._protocol.states import State
 from chatkit_clienttools._protocol.thread import Thread, Transition, Write, transitions
-from chatkit_clienttools.errors import ContendedPlanError, DamagedPlanError, LifecycleViolationError, printable
+from chatkit_clienttools.errors import (
+    ContendedPlanError,
+    DamagedPlanError,
+    LifecycleViolationError,
+    UsageError,
+    printable,
+)
 from chatkit_clienttools.observe import LifecycleEvent, announce, logger, tell
 from chatkit_clienttools.receipts import answer_of
 from chatkit_clienttools.store import find_item, newest_items
@@ -100,6 +106,8 @@ class Steps:
         """The item that the request has streamed last."""
         self._latest: _Draft
         """What the step before has done."""
+        self._completed: set[str] = set()
+        """The calls that were stored as completed."""
 
     async def take(self, event: Event, *, with_thread: bool = False) -> Outcome:
         """Take the step for one event. Once begun it comes to its end, even if the request is cancelled.
@@ -174,6 +182,11 @@ class Steps:
         items = await self._items(stored, depth=depth)
         gone = await self._gone(stored, items) if isinstance(event, Wrote) else frozenset[str]()
         thread = self._thread(stored.but(lease=None), items, gone)
+        if thread.pending is not None and thread.pending.item_id in self._completed:
+            raise UsageError(
+                f"The store has not kept that item {thread.pending.item_id} is completed: it is pending again. "
+                "`chatkit-clienttools doctor` says what a store has to keep"
+            )
         before = thread.adopting_stranger(lambda name: self._rules.tool(name).answer_wanted)
         return _Draft(plans, stored, before, self._after(before, event), metadata)
 
@@ -294,6 +307,7 @@ class Steps:
                 self.removed.append(write.item.id)
             case "complete":
                 await self._store.save_item(self._thread_id, write.item, context=self._context)
+                self._completed.add(write.item.id)
             case _:
                 await self._store.add_thread_item(self._thread_id, write.item, context=self._context)
 

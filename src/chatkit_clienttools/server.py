@@ -33,6 +33,7 @@ from ._step.step import has_pending
 from .answers import OUTCOMES, reason_in
 from .errors import UsageError, printable
 from .observe import in_words, logger
+from .receipts import opened
 from .sequencer import ClientToolSequencer
 from .store import refuse_what_is_no_store
 
@@ -187,6 +188,12 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
         begun = await run.begin(self.store, params.thread_id, context, event, with_thread=True)
         if begun.is_noop and isinstance(event, Answered) and not run.runs_body:
             logger.info("thread %s: %s", printable(params.thread_id), _what_became_of_it(begun))
+        if run.rules.gated and isinstance(event, Answered) and opened(event.result).receipt is None:
+            run.rules.warn_once(
+                "thread %s: the page answers without the receipt that a call carries: posted again, such an answer is "
+                "taken for the answer to the next call. Wrap its handler with `withReceipts`, or send the receipt back",
+                printable(params.thread_id),
+            )
         for notice in _notices(begun):
             yield notice
         thread = cast("ThreadMetadata", begun.metadata)

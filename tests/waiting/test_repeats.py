@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from chatkit_clienttools.errors import CallCancelledError
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.merak import calls, speaks
-from tests.helpers.server import NOTHING
+from tests.helpers.server import NOTHING, lines
 from tests.helpers.stores import PlainStore, WatchedStore
 from tests.helpers.waiting import Waiting, animation, chooses, tool, twice
 from tests.helpers.workers import Clock, SharedLock
@@ -365,6 +366,23 @@ class TestWithoutAReceipt:
 
         assert (["choose_agent"], ["Good."]) == ([name for name, _ in second.calls], last.texts)
         assert ("output", "Ada, Grace") == page.seen_by_model[-1]
+
+    async def test_the_log_says_once_what_is_missing(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+        """A page that does not send receipts back is warned of once: a repeated answer would answer the next ask."""
+        page = Waiting(store, [[calls("twice")], speaks("Good.")], tool(twice))
+
+        await page.say()
+        await page.answer(ADA)
+        assert [] == lines(log, at_least=logging.WARNING)
+        await page.post(ADA)
+        await page.post(ADA)
+
+        [(_, line)] = lines(log, at_least=logging.WARNING)
+        assert (
+            f"thread {page.chat.thread_id}: the page answers without the receipt that a call carries: posted again, "
+            "such an answer is taken for the answer to the next call. Wrap its handler with `withReceipts`, or send "
+            "the receipt back"
+        ) == line
 
     async def test_an_answer_that_finds_nothing_open(self, store: Store[Any]) -> None:
         """Without a receipt, too, an answer after the tool has returned changes nothing."""

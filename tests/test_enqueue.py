@@ -533,7 +533,7 @@ class TestRefusals:
             await chat.say("go")
             await chat.answer()
 
-        assert 1 == sum("'ghost' is not among those" in message for message in caplog.messages)
+        assert 1 == sum("'ghost' is not in the list" in message for message in caplog.messages)
 
     @pytest.mark.parametrize(
         ("answer", "reason"),

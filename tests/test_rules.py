@@ -68,8 +68,8 @@ class TestWarnings:
             rules.warn_about_unknown(name)
 
         said = (
-            "client tool 'nmber' is not among those this ClientToolSequencer was given: whatever the browser answers "
-            "goes to the model"
+            "client tool 'nmber' is not in the list that this ClientToolSequencer was given: whatever the browser "
+            "answers goes to the model. Add it there"
         )
         assert [said] == caplog.messages
 

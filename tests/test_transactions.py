@@ -146,7 +146,9 @@ class TestAToolThatRaises:
         chat = talking_to(sequencer, [[calls("search")], speaks("sorry")], search)
 
         assert [] == await released(chat)
-        assert caplog.messages[0].startswith("ask() and step() work in the body of an async function")
+        assert caplog.messages[0].startswith(
+            "The tool search cannot wait for the browser. ask() and step() work in the"
+        )
 
     async def test_beyond_the_limit_nothing_is_half_queued(self) -> None:
         """A tool that enqueues in a loop, and runs into `max_queued`, leaves none of its calls."""

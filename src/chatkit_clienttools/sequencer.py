@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import agents
 from agents import FunctionTool
+from agents.tool_context import ToolContext
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem
 from typing_extensions import ParamSpec
@@ -221,7 +222,10 @@ class ClientToolSequencer:
         """
         context = agent_context_of(ctx)
         self._check("ask()", call)
-        running = self._replay(context)
+        if call.name not in self.rules.tools:
+            problem = "is not in the list that the ClientToolSequencer was given: add it, so that its answer is checked"
+            raise log_and_return(UsageError(f"ask(): client tool {printable(call.name)!r} {problem}"))
+        running = self._replay(ctx, context)
         return running.to_be_awaited("ask(...)", running.ask(ctx, context, call))
 
     @overload
@@ -256,7 +260,7 @@ class ClientToolSequencer:
         at once what comes back. A function that is not async runs in a thread. If it raises, `step` raises
         `StepFailedError`, each time.
         """
-        running = self._replay(agent_context_of(ctx))
+        running = self._replay(ctx, agent_context_of(ctx))
         return running.to_be_awaited("step(...)", running.step(ctx, function, args, kwargs))
 
     def run_streamed(
@@ -329,12 +333,13 @@ class ClientToolSequencer:
         context = agent_context_of(ctx)
         body_of(self.rules, context).queue.discard(context)
 
-    def _replay(self, context: AgentContext[Any]) -> Replay:
+    def _replay(self, ctx: object, context: AgentContext[Any]) -> Replay:
         """Return the run of the tool's body that goes on here, or say what is missing."""
         body_of(self.rules, context)
         running = current_replay.get()
         if running is None or running.rules is not self.rules:
-            raise log_and_return(UsageError(_CANNOT_WAIT))
+            where = f"The tool {ctx.tool_name} cannot wait for the browser. " if isinstance(ctx, ToolContext) else ""
+            raise log_and_return(UsageError(f"{where}{_CANNOT_WAIT}"))
         return running
 
     def _check(self, method: str, call: object) -> None:
@@ -382,7 +387,8 @@ class ClientToolSequencer:
 
 _CANNOT_WAIT = (
     "ask() and step() work in the body of an async function that is a tool by `@sequencer.function_tool` of the same "
-    "sequencer, without needs_approval=, timeout= and guardrails: those would see its body in parts"
+    "sequencer, without needs_approval=, timeout= and guardrails: the function runs in parts, and each part would need "
+    "an approval, or have the time, of its own"
 )
 
 

@@ -12,11 +12,11 @@ from agents import Agent, FunctionTool, RunContextWrapper, ToolGuardrailFunction
 from agents.tool_guardrails import tool_input_guardrail, tool_output_guardrail
 from chatkit.agents import AgentContext
 
-from chatkit_clienttools import ClientToolSequencer
+from chatkit_clienttools import ClientTool, ClientToolSequencer
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import PlainServer, calls, speaks
 from tests.helpers.stores import PlainStore
-from tests.helpers.waiting import Waiting, animation, tool
+from tests.helpers.waiting import Waiting, animation, choose, tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 Ctx = RunContextWrapper[AgentContext[Any]]
 
 NO_TOOL_THAT_WAITS = (
-    "ask() and step() work in the body of an async function that is a tool by `@sequencer.function_tool` of the same "
-    "sequencer, without needs_approval=, timeout= and guardrails: those would see its body in parts"
+    "The tool asks cannot wait for the browser. ask() and step() work in the body of an async function that is a tool "
+    "by `@sequencer.function_tool` of the same sequencer, without needs_approval=, timeout= and guardrails: the "
+    "function runs in parts, and each part would need an approval, or have the time, of its own"
 )
 NOT_ALONE = (
     "ask() in the tool asks was called while another ask() or step() is under way: call one after the other, not in "
@@ -34,7 +35,7 @@ NOT_ALONE = (
 )
 SWALLOWED = (
     "The tool asks has caught what ends its body while it waits. Nothing may catch BaseException around ask(), as a "
-    "bare `except:` does, or a `return` in a `finally`."
+    "bare `except:` does, or a `return` in a `finally`, and ask() may not run in a task of its own."
 )
 TWO_OF_ONE_NAME = (
     "The tool asks cannot wait for the browser. It is not the only one of that name: give it another one, "
@@ -161,11 +162,19 @@ class TestTools:
         assert TWO_OF_ONE_NAME == await refusal_on(page, log)
 
     async def test_one_that_is_defined_for_each_request(self, log: pytest.LogCaptureFixture) -> None:
-        """A tool that a function defines anew for each request is refused from the second request on."""
+        """A tool that a function defines anew for each request is warned of once, and refused from the second on."""
         page = page_with(tool(asks))
 
         page.server.agent.tools = [tool(asks)(page.sequencer)]
+        tool(asks)(page.sequencer)
 
+        [record] = log.records
+        assert (
+            "the tool asks is defined a second time (tests.helpers.waiting.tool.<locals>.make.<locals>.function), and "
+            "can wait for the browser no more: define it once, at import, not in a function that is called for each "
+            "request"
+        ) == record.getMessage()
+        log.clear()
         assert TWO_OF_ONE_NAME == await refusal_on(page, log)
 
     async def test_an_agent_as_a_tool(self, log: pytest.LogCaptureFixture) -> None:
@@ -222,6 +231,73 @@ class TestBodies:
 
         assert f"The tool asks has called {forgotten}(...) without waiting: write `await` before it" == refusal_in(log)
         assert ([], []) == (reply.calls, done)
+
+    @pytest.mark.parametrize("forgotten", ["ask", "step"])
+    async def test_a_forgotten_await_whose_result_is_used(self, forgotten: str, log: pytest.LogCaptureFixture) -> None:
+        """A function that works on with the coroutine, and raises for that, is told of the `await` that is missing."""
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> Any:
+            choice: Any = sequencer.ask(ctx, choose(people=[])) if forgotten == "ask" else sequencer.step(ctx, dict)
+            return choice.name
+
+        page = page_with(tool(asks))
+        reply = await page.say()
+
+        assert f"The tool asks has called {forgotten}(...) without waiting: write `await` before it" == refusal_in(log)
+        assert [] == reply.calls
+
+    async def test_a_forgotten_await_before_another_call(self, log: pytest.LogCaptureFixture) -> None:
+        """A step that nobody awaits is refused before the next call: its coroutine may stand in the arguments."""
+        done: list[str] = []
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> Any:
+            found = sequencer.step(ctx, done.append, "step")
+            return (await sequencer.ask(ctx, choose(people=[f"{found}"]))).name
+
+        page = page_with(tool(asks))
+        reply = await page.say()
+
+        assert "The tool asks has called step(...) without waiting: write `await` before it" == refusal_in(log)
+        assert ([], []) == (reply.calls, done)
+
+    async def test_calls_that_are_made_first_and_awaited_later(self) -> None:
+        """Two coroutines that are made at once may be awaited one after the other."""
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            first, second = (sequencer.ask(ctx, choose(people=[name])) for name in ("Ada", "Grace"))
+            return f"{(await first).name}, {(await second).name}"
+
+        page = Waiting(PlainStore(), [[calls("asks")], speaks("Good.")], tool(asks))
+        await page.say()
+        await page.answer({"name": "Ada"})
+        await page.answer({"name": "Grace"})
+
+        assert ("output", "Ada, Grace") == page.seen_by_model[-1]
+
+    async def test_an_error_of_the_page_is_not_taken_for_a_forgotten_await(self, log: pytest.LogCaptureFixture) -> None:
+        """A call that fails ends a body that does not catch that, also if another coroutine was not awaited yet."""
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            first, second = (sequencer.ask(ctx, choose(people=[name])) for name in ("Ada", "Grace"))
+            return f"{(await first).name}, {(await second).name}"
+
+        page = Waiting(PlainStore(), [[calls("asks")], speaks("Sorry.")], tool(asks))
+        await page.say()
+        await page.fail()
+
+        assert "the tool asks raised CallFailedError" in log.text
+        assert [] == [record for record in log.records if record.levelno == logging.ERROR]
+
+    async def test_a_client_tool_that_is_not_in_the_list(self, log: pytest.LogCaptureFixture) -> None:
+        """A client tool that the sequencer was not given cannot be asked: nothing would check its answer."""
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> Any:
+            return await sequencer.ask(ctx, ClientTool("forgotten", result=int)())
+
+        assert (
+            "ask(): client tool 'forgotten' is not in the list that the ClientToolSequencer was given: add it, so that "
+            "its answer is checked"
+        ) == await refusal_on(page_with(tool(asks)), log)
 
     async def test_two_at_once(self, log: pytest.LogCaptureFixture) -> None:
         """Two asks at once are refused: which of them comes first would be another thing each time."""

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import inspect
 import json
+from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
@@ -28,6 +29,7 @@ from chatkit_clienttools.errors import (
     CallCancelledError,
     CallExpiredError,
     CallFailedError,
+    ClientToolError,
     QueueFullError,
     ReplayMismatchError,
     StepFailedError,
@@ -92,7 +94,7 @@ class Replay:
         self._is_nested = is_nested
         self._journal = list(waiting.journal)
         self._position = 0
-        self._called: list[tuple[str, Coroutine[Any, Any, Any]]] = []
+        self._called: deque[tuple[str, Coroutine[Any, Any, Any]]] = deque()
         """Each `ask(...)` and `step(...)` of the body, which has to await it."""
         self._is_busy = False
         self._is_cut_off = False
@@ -127,8 +129,12 @@ class Replay:
                 self._result = await self.tool.call(args, kwargs)
                 self._check_that_it_may_return()
         except Exception as error:  # noqa: BLE001  it is raised again where the Agents SDK expects it
-            self._error = self._error or error
+            forgotten = self._unawaited()
+            # what is not our own may well come of a coroutine in the place of an answer
+            is_ours = isinstance(error, ClientToolError) or not forgotten
+            self._error = self._error or (error if is_ours else self._without_await(forgotten[0]))
         except BaseException as error:
+            self._unawaited()
             if not is_suspension(error):
                 raise
             if self._error is None:
@@ -145,16 +151,26 @@ class Replay:
         """Raise if the body has returned though it waits, or has asked for less than before, or was refused."""
         if self._error is not None:
             raise self._error
-        forgotten = [each for each in self._called if inspect.getcoroutinestate(each[1]) == inspect.CORO_CREATED]
-        for _, called in forgotten:
-            called.close()
-        if forgotten:
-            problem = f"has called {forgotten[0][0]} without waiting: write `await` before it"
-            raise log_and_return(UsageError(f"The tool {self.tool.name} {problem}"))
+        if forgotten := self._unawaited():
+            raise self._without_await(forgotten[0])
         if self.is_waiting:
             raise log_and_return(UsageError(f"The tool {self.tool.name} {_SWALLOWED}"))
         if self._position < len(self.waiting.journal):
             raise self._mismatch("return")
+
+    def _unawaited(self) -> list[str]:
+        """Close each `ask(...)` and `step(...)` that nobody has awaited; what was called later may be yet."""
+        names = []
+        while self._called and (state := inspect.getcoroutinestate(self._called[0][1])) != inspect.CORO_RUNNING:
+            name, called = self._called.popleft()
+            if state == inspect.CORO_CREATED:
+                called.close()
+                names.append(name)
+        return names
+
+    def _without_await(self, name: str) -> UsageError:
+        problem = f"has called {name} without waiting: write `await` before it"
+        return log_and_return(UsageError(f"The tool {self.tool.name} {problem}"))
 
     def _come_to_the_end(self) -> None:
         """Note what has come of the body."""
@@ -281,6 +297,8 @@ class Replay:
             self._refuse(cut_off)
         if self._is_busy or self.is_waiting:
             self._refuse(log_and_return(UsageError(f"{what} in the tool {self.tool.name} {_NOT_ALONE}")))
+        if forgotten := self._unawaited():
+            self._refuse(self._without_await(forgotten[0]))
         self._is_busy = True
         try:
             yield
@@ -350,7 +368,7 @@ _CUT_OFF = (
 )
 _SWALLOWED = (
     "has caught what ends its body while it waits. Nothing may catch BaseException around ask(), as a bare `except:` "
-    "does, or a `return` in a `finally`."
+    "does, or a `return` in a `finally`, and ask() may not run in a task of its own."
 )
 _NEVER_GIVES_UP = (
     f"has asked {MAX_CANCELLED} times more after the user has written. Whatever it asks for then is cancelled: it has "

@@ -110,6 +110,11 @@ class Rules:
         other = self.gated.get(tool.name, tool)
         is_made_again = other is not None and other.place == tool.place and "<locals>" not in tool.place
         self.gated[tool.name] = tool if other is tool or is_made_again else None
+        if self.gated[tool.name] is None:
+            self.warn_once(
+                f"the tool {tool.name} is defined a second time ({tool.place}), and can wait for the browser no more: "
+                "define it once, at import, not in a function that is called for each request"
+            )
 
     @asynccontextmanager
     async def alone_on(self, thread_id: str) -> AsyncGenerator[None, None]:
@@ -123,8 +128,8 @@ class Rules:
             return
         self._unknown.add(name)
         logger.warning(
-            "client tool %r is not among those this ClientToolSequencer was given: whatever the browser answers goes "
-            "to the model",
+            "client tool %r is not in the list that this ClientToolSequencer was given: whatever the browser answers "
+            "goes to the model. Add it there",
             name,
         )
 

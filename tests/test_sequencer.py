@@ -378,10 +378,11 @@ class TestSupport:
         [
             ("nonsense", "it is not JSON"),
             ({"version": 1, "revision": 3, "calls": []}, "it is a NoneType, not text"),
+            ({"revision": 3, "plan": 5}, "it is a int, not text"),
             ({"revision": 3, "plan": '{"version":99}'}, "its format version is 99"),
             ({"revision": 3, "plan": '{"version":2}\n{"id":1}'}, "id: Input should be a valid string"),
         ],
-        ids=["text", "an older format", "a newer format", "a damaged call"],
+        ids=["text", "an older format", "a number", "a newer format", "a damaged call"],
     )
     async def test_a_damaged_plan_stops_its_thread_until_it_is_cancelled(
         self, damage: Any, reason: str, caplog: pytest.LogCaptureFixture

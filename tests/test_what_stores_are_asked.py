@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chatkit.types import ThreadItemDoneEvent
 
-from chatkit_clienttools import ClientTool, ClientToolSequencer
+from chatkit_clienttools import ClientTool, ClientToolSequencer, StoreWrapper
 from chatkit_clienttools._step.plans import keeper
 from chatkit_clienttools.content import MediaStore
 from chatkit_clienttools.media import ClientImage
@@ -86,6 +86,20 @@ class TestByQueuedCalls:
         assert () == await sequencer.waiting_tools(store, *ids(chat))
         assert () == await sequencer.expire(store, *ids(chat))
         assert 2 == len(await sequencer.cancel(store, *ids(chat)))
+
+    async def test_of_what_the_application_does_through_the_servers_store(self, store: WatchedStore) -> None:
+        """What an application does through `server.store`, or a wrapper around that, is done for its user."""
+        server, chat = scripted(store, asks(selection(), anything()))
+        chat.context = ANN
+        await chat.say("go")
+        around: Any = StoreWrapper(server.store)
+
+        assert 2 == len(await server.sequencer.cancel(around, *ids(chat)))
+        thread = await around.load_thread(*ids(chat))
+        await around.save_thread(thread, ANN)
+        await around.delete_thread(*ids(chat))
+
+        assert 1 == store.counts["delete_thread"]
 
     async def test_of_a_damaged_plan(self, store: WatchedStore) -> None:
         """A damaged plan is dropped in the name of the user for whom it is cancelled, and no other one with it."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from chatkit.store import NotFoundError
 from chatkit.types import Thread, ThreadMetadata
 
-from chatkit_clienttools import ClientToolSequencer, ValidatingStore
-from chatkit_clienttools._step.plans import PlansInMetadata, StoredPlan
+from chatkit_clienttools import ClientToolSequencer, StoreWrapper, ValidatingStore
+from chatkit_clienttools._locks import ThreadLocks
+from chatkit_clienttools._step.plans import PlansInMetadata, StoredPlan, keeper
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import TOOLS, selection
 from tests.helpers.scripted import Scripted, asks, message, says, scripted
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from chatkit.store import Store
 
 KEY = "chatkit_clienttools"
+
+SOON = 10
+"""How many seconds a test waits for what would hang."""
 
 STORES: dict[str, Callable[[], Store[Any]]] = {
     "plain": PlainStore,
@@ -307,7 +312,13 @@ class TestAThreadWithItems:
             yield message("hello", context.thread, "hello")
             server.sequencer.enqueue(context, selection())
 
-        store = make()
+        async def note(name: str, args: tuple[Any, ...]) -> None:
+            if name == "save_thread":
+                saved.add(type(args[0]))
+
+        saved: set[type[ThreadMetadata]] = set()
+        store = WatchedStore(make())
+        store.before = note
         _, chat = scripted(store, titles, says("done"))
         await chat.say("go")
 
@@ -318,12 +329,134 @@ class TestAThreadWithItems:
             item["type"] for item in loaded["items"]["data"]
         ]
         assert ["done"] == (await chat.answer(["a"])).texts
-        assert not isinstance(getattr(store, "inner", store).threads[chat.thread_id or ""], Thread)
+        assert {ThreadMetadata} == saved
+
+
+class TestAWrapperAroundTheServersStore:
+    """An application may put a wrapper of its own around `server.store`, which keeps the plan out of sight."""
+
+    async def test_it_takes_its_place(self, store: Store[Any]) -> None:
+        """A wrapper around `server.store` may be assigned to `server.store`: a conversation goes on through it."""
+        server, chat = scripted(store, asks(*THREE), says("done"))
+        server.store = StoreWrapper(server.store)
+
+        await asyncio.wait_for(chat.say("go"), SOON)
+        await asyncio.wait_for(chat.rename("a title"), SOON)
+
+        assert NAMES[1:] == await asyncio.wait_for(rest_of_three(chat), SOON)
+        assert ("a title", {}) == ((await chat.thread())["title"], (await chat.thread()).get("metadata", {}))
+
+    async def test_the_sequencer_is_asked_with_it(self, store: Store[Any]) -> None:
+        """`snapshot` and `cancel` take a wrapper around `server.store`, too."""
+        server, chat = scripted(store, asks(*THREE))
+        await chat.say("go")
+        around: Any = StoreWrapper(server.store)
+
+        shown = await server.sequencer.snapshot(around, chat.thread_id or "", None)
+        gone = await asyncio.wait_for(server.sequencer.cancel(around, chat.thread_id or "", None, required=True), SOON)
+
+        assert NAMES == [each.name for each in shown] == [each.name for each in gone]
+        assert () == await server.sequencer.snapshot(around, chat.thread_id or "", None)
+
+    @pytest.mark.parametrize("damage", [5, "nonsense", {"revision": 3}, {"revision": 3, "plan": "{"}])
+    async def test_a_damaged_plan_is_dropped_through_it(self, damage: Any) -> None:
+        """`cancel` with a wrapper around `server.store` drops whatever stands in the place of the plan."""
+        store = PlainStore()
+        server, chat = scripted(store, says("hello"), says("hello again"))
+        await chat.say("hi")
+        store.threads[chat.thread_id or ""].metadata[KEY] = damage
+
+        await asyncio.wait_for(server.sequencer.cancel(StoreWrapper(server.store), chat.thread_id or "", None), SOON)
+
+        assert ["hello again"] == (await chat.say("hello?")).texts
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_store_that_returns_none_for_a_thread(wrapped: bool) -> None:
+    """A store that returns None for what it does not have: the application gets an error that names the thread."""
+
+    class ReturnsNone(PlainStore):
+        async def load_thread(self, thread_id: str, context: Any) -> Any:
+            return self.threads.get(thread_id)
+
+    server, _ = scripted(ReturnsNone())
+    store: Store[Any] = StoreWrapper(server.store) if wrapped else server.store
+
+    assert await store.load_thread("thr_1", None) is None
+    with pytest.raises(NotFoundError, match=r"^Thread thr_\\n1 does not exist$"):
+        await server.sequencer.snapshot(store, "thr_\n1", None)
+
+
+async def test_the_revision_counts_the_saves(store: Store[Any]) -> None:
+    """The revision of a plan says how often it was saved, and is 0 if there is none."""
+    await store.save_thread(ThreadMetadata(id="thr_1", created_at=at(0)), None)
+    plans = keeper(store, "thr_1", None)
+    await plans.load()
+    revisions = [plans.revision]
+    for document in ("one", "two", "three"):
+        assert await plans.save(document) is True
+        revisions.append(plans.revision)
+
+    assert [0, 1, 2, 3] == revisions
+    assert StoredPlan(3, "three") == (await keeper(store, "thr_1", None).load()).plan
+
+
+async def test_a_store_that_offers_one_half() -> None:
+    """A store that can load plans, but not save them, keeps none of its own."""
+
+    class LoadsOnly(PlainStore):
+        async def load_plan(self, thread_id: str, context: Any) -> None:
+            raise AssertionError
+
+    _, chat = scripted(LoadsOnly(), asks(*THREE), says("done"))
+    await chat.say("go")
+
+    assert NAMES[1:] == await rest_of_three(chat)
+
+
+async def test_what_a_list_of_threads_is_asked_for() -> None:
+    """A page of threads is the one that was asked for, and says whether there are more."""
+    store = WatchedStore(PlainStore())
+    for n in range(4):
+        await store.save_thread(ThreadMetadata(id=f"thr_{n}", created_at=at(n), metadata={KEY: "a plan"}), "ann")
+    server, _ = scripted(store)
+
+    page = await server.store.load_threads(2, "thr_0", "asc", "ann")
+
+    assert (["thr_1", "thr_2"], True, "thr_2") == ([each.id for each in page.data], page.has_more, page.after)
+    assert [{}, {}] == [each.metadata for each in page.data]
+    assert {"ann"} == store.contexts
+
+
+async def test_what_is_done_while_a_thread_is_held() -> None:
+    """The adapter saves and deletes a thread while nobody else is at work on that one."""
+    happened: list[str] = []
+
+    @asynccontextmanager
+    async def alone_on(thread_id: str) -> AsyncIterator[None]:
+        happened.append(f"{thread_id} is held")
+        yield
+        happened.append("and let go")
+
+    async def note(name: str, args: tuple[Any, ...]) -> None:
+        happened.append(name)
+
+    inner = WatchedStore(PlainStore())
+    inner.before = note
+    store = PlansInMetadata(inner, alone_on)
+
+    await store.save_thread(ThreadMetadata(id="thr_1", created_at=at(0)), None)
+    await store.delete_thread("thr_1", None)
+
+    assert [
+        *["thr_1 is held", "load_thread", "save_thread", "and let go"],
+        *["thr_1 is held", "delete_thread", "and let go"],
+    ] == happened
 
 
 async def test_a_plan_is_saved_over_the_expected_revision_only() -> None:
     """The adapter compares revisions, as a store with plans of its own does."""
-    store = PlansInMetadata(PlainStore())
+    store = PlansInMetadata(PlainStore(), ThreadLocks().held)
     await store.save_thread(ThreadMetadata(id="thr_1", created_at=at(0)), None)
 
     first = await store.save_plan("thr_1", StoredPlan(1, "one"), 0, None)

@@ -14,8 +14,7 @@ from chatkit.store import NotFoundError
 from chatkit.types import Thread, ThreadMetadata
 from typing_extensions import TypeVar
 
-from chatkit_clienttools._locks import ThreadLocks
-from chatkit_clienttools.errors import DamagedPlanError, printable
+from chatkit_clienttools.errors import printable
 from chatkit_clienttools.store import StoreWrapper, find_thread
 
 if TYPE_CHECKING:
@@ -82,22 +81,23 @@ class PlanKeeper:
     compares = True
     """Whether `save` is exact across processes."""
 
-    def __init__(self, plans: SupportsPlans[Any], store: Store[Any], thread_id: str, context: object) -> None:
-        self._plans = plans
+    revision: int
+    """What the stored plan had when it was loaded or saved last; 0 if there was none."""
+
+    def __init__(self, store: Any, thread_id: str, context: object) -> None:
         self._store = store
         self._thread_id = thread_id
         self._context = context
-        self.revision = 0
 
     async def load(self, *, with_thread: bool = False) -> Found:
         """Load the plan, and its thread if that is asked for or comes with it."""
         thread = await self._load_thread() if with_thread else None
-        plan = await self._plans.load_plan(self._thread_id, self._context)
+        plan: StoredPlan | None = await self._store.load_plan(self._thread_id, self._context)
         self.revision = plan.revision if plan else 0
         return Found(thread, plan)
 
     async def _load_thread(self) -> ThreadMetadata:
-        thread = await self._store.load_thread(self._thread_id, context=self._context)
+        thread: ThreadMetadata | None = await self._store.load_thread(self._thread_id, context=self._context)
         if thread is None:  # as some stores report that there is none
             raise NotFoundError(f"Thread {printable(self._thread_id)} does not exist")
         return thread
@@ -105,29 +105,24 @@ class PlanKeeper:
     async def save(self, document: str) -> bool:
         """Save the plan; False if somebody else has saved one since it was loaded."""
         plan = StoredPlan(self.revision + 1, document)
-        if not await self._plans.save_plan(self._thread_id, plan, self.revision, self._context):
-            return False
-        self.revision += 1
-        return True
+        is_saved: bool = await self._store.save_plan(self._thread_id, plan, self.revision, self._context)
+        if is_saved:
+            self.revision = plan.revision
+        return is_saved
 
 
 def keeper(store: Store[Any], thread_id: str, context: object) -> PlanKeeper:
     """Return the keeper of one thread's plan."""
-    plans = plans_of(store)
-    if plans is None or isinstance(store, PlansInMetadata):
-        adapter = store if isinstance(store, PlansInMetadata) else PlansInMetadata(store)
-        return _InMetadata(adapter, thread_id, context)
-    return PlanKeeper(plans, store, thread_id, context)
+    if isinstance(store, PlansInMetadata):
+        return _InMetadata(store.inner, thread_id, context)
+    return (_InMetadata if plans_of(store) is None else PlanKeeper)(store, thread_id, context)
 
 
 class _InMetadata(PlanKeeper):
     """It saves the thread that it has loaded: while a step is at work, nobody else saves it through the adapter."""
 
     compares = False
-
-    def __init__(self, adapter: PlansInMetadata[Any], thread_id: str, context: object) -> None:
-        super().__init__(adapter, adapter.inner, thread_id, context)
-        self._thread: ThreadMetadata
+    _thread: ThreadMetadata
 
     async def load(self, *, with_thread: bool = False) -> Found:  # noqa: ARG002  the plan comes with its thread
         self._thread = thread = await self._load_thread()
@@ -135,9 +130,10 @@ class _InMetadata(PlanKeeper):
         return Found(without_plan(thread), plan_in(thread))
 
     async def save(self, document: str) -> bool:
-        self._thread = with_plan(self._thread, StoredPlan(self.revision + 1, document))
+        plan = StoredPlan(self.revision + 1, document)
+        self._thread = with_plan(self._thread, plan)
         await self._store.save_thread(self._thread, context=self._context)
-        self.revision += 1
+        self.revision = plan.revision
         return True
 
 
@@ -153,9 +149,9 @@ class PlansInMetadata(StoreWrapper[TContext], Generic[TContext]):
         alone_on: What keeps steps on a thread, and saves of it, apart: that of the sequencer.
     """
 
-    def __init__(self, inner: Store[TContext], alone_on: AloneOn | None = None) -> None:
+    def __init__(self, inner: Store[TContext], alone_on: AloneOn) -> None:
         super().__init__(inner)
-        self._alone_on = alone_on or ThreadLocks().held
+        self._alone_on = alone_on
 
     async def load_thread(self, thread_id: str, context: TContext) -> ThreadMetadata:
         return without_plan(await super().load_thread(thread_id, context))
@@ -173,28 +169,25 @@ class PlansInMetadata(StoreWrapper[TContext], Generic[TContext]):
         async with self._alone_on(thread_id):
             await super().delete_thread(thread_id, context)
 
+    # what wraps this adapter is taken for a store with plans of its own: a step asks these two, and holds the thread
+
     async def load_plan(self, thread_id: str, context: TContext) -> StoredPlan | None:
         """Load the plan of a thread and its revision; None if there was never one."""
-        return plan_in(await super().load_thread(thread_id, context))
+        return (await keeper(self, thread_id, context).load()).plan
 
     async def save_plan(self, thread_id: str, plan: StoredPlan, expected: int, context: TContext) -> bool:
-        """Save `plan` if the stored revision is `expected`. That is exact as far as `alone_on` reaches."""
-        async with self._alone_on(thread_id):
-            thread = await super().load_thread(thread_id, context)
-            if revision_in(thread) != expected:
-                return False
-            await super().save_thread(with_plan(thread, plan), context)
-            return True
+        """Save `plan` if the stored revision is `expected`. That is exact for who keeps others off the thread."""
+        plans = keeper(self, thread_id, context)
+        await plans.load()
+        return plans.revision == expected and await plans.save(plan.document)
 
 
 def plan_in(thread: ThreadMetadata) -> StoredPlan | None:
-    """Read the plan in a thread's metadata."""
+    """Return what stands in the place of the plan in a thread's metadata."""
     document = thread.metadata.get(METADATA_KEY)
     if document is None:
         return None
-    plan = document.get("plan") if isinstance(document, dict) else document
-    if not isinstance(plan, str):
-        raise DamagedPlanError(thread.id, f"it is a {type(plan).__name__}, not text")
+    plan: Any = document.get("plan") if isinstance(document, dict) else document
     return StoredPlan(revision_in(thread), plan)
 
 
@@ -222,5 +215,5 @@ def _with_document(thread: ThreadMetadata, document: object) -> ThreadMetadata:
     if document is not None:
         metadata[METADATA_KEY] = document
     if isinstance(thread, Thread):  # ChatKit saves one with its items when a title changes in the first run
-        thread = ThreadMetadata.model_validate(thread.model_dump(exclude={"items"}))
+        thread = ThreadMetadata.model_validate(thread.model_dump())
     return thread.model_copy(update={"metadata": metadata})

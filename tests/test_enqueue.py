@@ -310,6 +310,21 @@ class TestSlots:
 
         assert [1, 2] == await self.seen(store, body)
 
+    async def test_slots_of_several_contexts(self, store: Store[Any]) -> None:
+        """A call that is put into the slot of one context, after others were used, is released as well."""
+
+        async def body(server: Scripted, given: AgentContext[Any]) -> AsyncIterator[Any]:
+            first, second = [
+                AgentContext(thread=given.thread, store=given.store, request_context=None) for _ in range(2)
+            ]
+            server.sequencer.enqueue(first, anything(n=1))
+            server.sequencer.enqueue(second, anything(n=2))
+            first.client_tool_call, second.client_tool_call = anything(n=3), anything(n=4)
+            return
+            yield
+
+        assert [1, 2, 3, 4] == await self.seen(store, body)
+
     async def test_several_agents_in_one_run(self, store: Store[Any]) -> None:
         """Slots that were streamed one after the other, and then an enqueue, keep their order."""
 
@@ -329,10 +344,13 @@ class TestSlots:
         async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
             server.sequencer.enqueue(context, anything(n=1))
             server.sequencer.discard(context)
+            slots.append(context.client_tool_call)
             async for event in self.streamed(context):
                 yield event
 
+        slots: list[Any] = []
         assert [] == await self.seen(store, body)
+        assert [None] == slots
 
 
 class TestRefusals:
@@ -361,18 +379,23 @@ class TestRefusals:
         assert "x: not JSON (Unable to serialize unknown type: <class 'object'>)" in str(error)
         assert error.for_the_log.endswith("wrong arguments: x (not JSON)")
 
-    async def test_not_a_number(self) -> None:
-        """NaN is not JSON."""
-        error, _ = await self.refusal(anything(x=float("nan")))
+    @pytest.mark.parametrize(("value", "name"), [(float("nan"), "NaN"), (float("-inf"), "-Infinity")])
+    async def test_not_a_number(self, value: float, name: str) -> None:
+        """NaN and infinity are not JSON, and the error names them."""
+        error, _ = await self.refusal(ClientToolCall(name="anything", arguments={"x": [value]}))
 
         assert isinstance(error, InvalidArgumentsError)
+        assert str(error).endswith(f"x: not JSON ({name} is not JSON)")
 
     async def test_too_many(self) -> None:
-        """More calls than `max_queued` raise, with nothing queued."""
-        error, _ = await self.refusal(*[anything()] * 4, max_queued=3)
+        """More calls than `max_queued` raise, with nothing queued; the error says how many would wait."""
+        error, chat = await self.refusal(*[anything()] * 4, max_queued=3)
 
-        assert isinstance(error, QueueFullError)
-        assert "max_queued" in str(error)
+        said = (
+            f"Thread {chat.thread_id} would have 4 client tool calls waiting; at most 3 are allowed "
+            "(ClientToolSequencer(max_queued=...))"
+        )
+        assert (QueueFullError, said) == (type(error), str(error))
 
     @pytest.mark.parametrize(("options", "limit"), [({}, 64), ({"max_queued": 1}, 1)])
     async def test_as_many_as_allowed(self, options: Any, limit: int) -> None:
@@ -615,6 +638,16 @@ class TestRefusals:
         with pytest.raises(InvalidArgumentsError):
             anything(x=value)
 
+    async def test_what_could_not_be_read_in_a_page(self) -> None:
+        """An argument that pydantic reads by itself, and not where it is in an item in a page, is refused."""
+        most = 196
+        _, chat = scripted(PlainStore(), asks(anything(x=deeply_nested(most))))
+        assert 1 == len((await chat.say("go")).calls)
+
+        error, _ = await self.refusal(anything(x=deeply_nested(most + 1)))
+
+        assert isinstance(error, InvalidArgumentsError)
+
     async def test_only_open_calls_count(self, store: Store[Any]) -> None:
         """Calls that were answered do not count for the limit."""
         _, chat = scripted(store, asks(*[anything()] * 4), asks(anything(n=5)), max_queued=4)
@@ -626,7 +659,17 @@ class TestRefusals:
         assert [("anything", {"n": 5})] == (await chat.answer()).calls
 
     async def test_a_limit_in_bytes(self) -> None:
-        """The limit in bytes is an option."""
-        error, _ = await self.refusal(anything(x="x" * 100), max_bytes=100)
+        """Calls of exactly `max_bytes` are queued; a byte more, and the error says how much that is and what to do."""
+        wanted = [anything(x="\u00e9" * 10), anything(x=1)]
+        size = sum(len(call.model_dump_json().encode()) for call in wanted)
+        server, asked = scripted(PlainStore(), asks(*wanted), max_bytes=size)
+        await asked.say("go")
 
-        assert "max_bytes" in str(error)
+        error, chat = await self.refusal(*wanted, max_bytes=size - 1)
+
+        assert 2 == len(await server.sequencer.snapshot(server.store, asked.thread_id or "", None))
+        assert str(error) == (
+            f"The client tool calls of thread {chat.thread_id} would take {size} bytes; at most {size - 1} are allowed "
+            "(ClientToolSequencer(max_bytes=...)). Send an id, and let the frontend fetch what is large; let a step "
+            "return an id, too."
+        )

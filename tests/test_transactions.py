@@ -14,7 +14,7 @@ from chatkit.agents import AgentContext
 
 from chatkit_clienttools import ClientToolSequencer
 from chatkit_clienttools._step.lookup import current_body
-from chatkit_clienttools._step.queued import transaction
+from chatkit_clienttools._step.queued import Suspended, transaction
 from chatkit_clienttools.errors import UsageError
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, SequencedServer, anything, calls, speaks
@@ -78,6 +78,14 @@ def flaky_in_a_thread(sequencer: ClientToolSequencer) -> FunctionTool:
     return search
 
 
+class Grouped(BaseException):
+    """What a task group raises, in versions of Python that have none, too."""
+
+    def __init__(self, *exceptions: BaseException) -> None:
+        super().__init__()
+        self.exceptions = exceptions
+
+
 class TestAToolThatRaises:
     @pytest.mark.parametrize("make", [flaky, flaky_in_a_thread], ids=["async", "sync"])
     async def test_a_retry_by_the_model_doubles_nothing(self, make: Callable[[ClientToolSequencer], Any]) -> None:
@@ -117,6 +125,60 @@ class TestAToolThatRaises:
         await released(talking_to(sequencer, [[calls("search")], speaks("sorry")], search))
 
         assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited; 1 client" in caplog.text
+
+    @pytest.mark.parametrize(
+        "words", ["object NoneType can't be used in 'await' expression", "'NoneType' object can't be awaited"]
+    )
+    async def test_whatever_python_says_of_that(self, words: str, caplog: pytest.LogCaptureFixture) -> None:
+        """The log says that `enqueue` is not awaited in each version of Python, whose words for it differ."""
+        with pytest.raises(TypeError), transaction("search", None):
+            raise TypeError(words)
+
+        assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited (" in caplog.text
+
+    async def test_where_it_was(self, caplog: pytest.LogCaptureFixture) -> None:
+        """At the level DEBUG, which may show what users say, the log has the error itself, with its traceback."""
+        caplog.set_level("DEBUG", "chatkit_clienttools")
+        error = RuntimeError("s3cret")
+
+        with pytest.raises(RuntimeError), transaction("search", None):
+            raise error
+
+        [shown] = [record for record in caplog.records if record.levelname == "DEBUG"]
+        assert "where that was" == shown.getMessage()
+        assert shown.exc_info is not None
+        assert error is shown.exc_info[1]
+
+    @pytest.mark.parametrize(
+        ("error", "dropped"),
+        [
+            (asyncio.CancelledError(), 1),
+            (KeyboardInterrupt(), 1),
+            (Suspended(), 0),
+            (Grouped(Suspended(), Grouped(Suspended())), 0),
+            (Grouped(Suspended(), asyncio.CancelledError()), 1),
+            (Grouped(), 1),
+        ],
+        ids=["cancelled", "interrupted", "waits", "waits in a group", "a group with another error", "an empty group"],
+    )
+    async def test_what_is_dropped_without_an_error(
+        self, error: BaseException, dropped: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A tool that is cut off drops its calls, and the log says so; one that waits asks for them again later."""
+
+        async def body(server: Scripted, context: AgentContext[Any]) -> AsyncIterator[Any]:
+            running = current_body()
+            assert running
+            with suppress(BaseException), transaction("search", running.queue):
+                server.sequencer.enqueue(context, anything(n=1))
+                raise error
+            return
+            yield
+
+        _, chat = scripted(PlainStore(), body)
+
+        assert [] == (await chat.say("go")).calls
+        assert dropped == caplog.text.count("; 1 client tool calls of it are dropped")
 
     async def test_a_tool_that_was_cancelled_before_it_asked_is_not_logged(
         self, caplog: pytest.LogCaptureFixture
@@ -213,9 +275,9 @@ class TestAToolThatRaises:
             slots.append(ctx.context.client_tool_call)
             raise RuntimeError
 
-        @sequencer.function_tool
+        @function_tool
         async def look(ctx: Ctx) -> str:
-            """Look into the slot."""
+            """Look into the slot, as before this package."""
             slots.append(ctx.context.client_tool_call)
             return "ok"
 
@@ -226,7 +288,9 @@ class TestAToolThatRaises:
 
 
 class TestSeveralTools:
-    async def test_of_parallel_tools_only_the_one_that_raises_loses_its_calls(self) -> None:
+    async def test_of_parallel_tools_only_the_one_that_raises_loses_its_calls(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """When one of several parallel tools raises, the calls of the others are released, in their order."""
         sequencer = ClientToolSequencer(TOOLS)
         both_asked = Meeting(2)
@@ -250,6 +314,7 @@ class TestSeveralTools:
         chat = talking_to(sequencer, [[calls("works"), calls("fails")], speaks("ok")], works, fails)
 
         assert [1, 2] == await released(chat)
+        assert "the tool fails raised RuntimeError; 2 client tool calls of it are dropped" in caplog.text
 
     @pytest.mark.parametrize(("is_caught", "expected"), [(True, [1, 3]), (False, [])])
     async def test_a_tool_inside_a_tool(self, is_caught: bool, expected: list[int]) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from agents import RunContextWrapper
 from chatkit.agents import AgentContext
 from chatkit.store import NotFoundError
+from chatkit.types import ThreadMetadata
 
 from chatkit_clienttools import ClientToolSequencer
 from chatkit_clienttools._protocol.plan import Plan, WaitingTool
-from chatkit_clienttools._step.queued import Queue
+from chatkit_clienttools._step.queued import Invocation, Queue
 from chatkit_clienttools.errors import QueueFullError
+from chatkit_clienttools.stores import MemoryStore
+from tests.helpers.conversation import at
 from tests.helpers.merak import calls, speaks
 from tests.helpers.waiting import TOOLS, Waiting, animation, choose, tool
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
+
     from chatkit.store import Store
 
 Ctx = RunContextWrapper[AgentContext[Any]]
@@ -39,15 +45,72 @@ def refusals(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records if record.levelname == "ERROR"]
 
 
-def test_the_state_of_a_run_is_counted_once() -> None:
-    """The state of a run whose tools have returned does not count: the next one takes its place."""
-    rules = ClientToolSequencer(TOOLS, max_bytes=1000).rules
-    waiting = WaitingTool(id="output_1", call_id="call_1", name="search", arguments="{}", at=0)
+WAITS = WaitingTool(id="output_1", call_id="call_1", name="search", arguments="{}", at=0)
+ITS_SIZE = len(WAITS.model_dump_json())
 
-    beside = Queue(rules, Plan(state="x" * 600, tools=(waiting,)), "thr_1")
-    after = Queue(rules, Plan(state="x" * 600), "thr_1")
 
-    assert (False, True) == (beside.has_room(600), after.has_room(600))
+class TestEachByteCounts:
+    @pytest.mark.parametrize(
+        ("plan", "kept"),
+        [
+            (Plan(), 0),
+            (Plan(tools=(WAITS, WAITS)), 2 * ITS_SIZE),
+            (Plan(tools=(WAITS,), state="\u00e9" * 100), ITS_SIZE + 200),
+            (Plan(state="x" * 600), 0),
+        ],
+        ids=["nothing", "two tools", "the state of their run", "the state of a run that goes on now"],
+    )
+    def test_of_what_is_kept(self, plan: Plan, kept: int) -> None:
+        """Tools that wait count with the state of their run; once they have returned, the next one takes its place."""
+        queue = Queue(ClientToolSequencer(TOOLS, max_bytes=1000).rules, plan, "thr_1")
+
+        assert (True, False) == (queue.has_room(1000 - kept), queue.has_room(1001 - kept))
+
+    def test_of_steps(self) -> None:
+        """The steps of one run are added up, to what was kept before; a step that does not fit is not counted."""
+        queue = Queue(ClientToolSequencer(TOOLS, max_bytes=1000).rules, Plan(tools=(WAITS,)), "thr_1")
+        for _ in range(2):
+            queue.make_room(300)
+        left = 400 - ITS_SIZE
+        with pytest.raises(QueueFullError):
+            queue.make_room(left + 1)
+
+        assert (True, False) == (queue.has_room(left), queue.has_room(left + 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda queue, context: queue.enqueue(context, [animation(state="stop")]),
+        lambda queue, context: queue.await_answer(context, choose(people=[]), "ask_1", "output_1"),
+        lambda queue, context: queue.forget("ask_1"),
+        lambda queue, context: queue.make_room(1),
+        lambda queue, context: queue.discard(context),
+        lambda queue, context: queue.take_back(Invocation(None)),
+    ],
+    ids=["enqueue", "ask", "forget", "step", "discard", "take back"],
+)
+def test_one_change_at_a_time(change: Callable[[Queue, AgentContext[Any]], None]) -> None:
+    """A tool that changes the queue in one thread waits for one that does so in another."""
+    had_to_wait: list[bool] = []
+
+    def clock() -> float:
+        """Let somebody else change the queue in the middle of a change."""
+        if not had_to_wait:
+            had_to_wait.append(True)
+            others.append(threading.Thread(target=change, args=(queue, context), daemon=True))
+            others[0].start()
+            others[0].join(0.05)
+            had_to_wait[0] = others[0].is_alive()
+        return 0
+
+    others: list[threading.Thread] = []
+    queue = Queue(ClientToolSequencer(TOOLS, clock=clock).rules, Plan(), "thr_1")
+    context = AgentContext(thread=ThreadMetadata(id="thr_1", created_at=at(0)), store=MemoryStore(), request_context=0)
+    queue.enqueue(context, [animation(state="start")])
+    others[0].join()
+
+    assert [True] == had_to_wait
 
 
 class TestMaxBytes:

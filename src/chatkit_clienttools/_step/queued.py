@@ -6,8 +6,7 @@ import json
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
@@ -19,7 +18,7 @@ from chatkit_clienttools.observe import log_and_return, logger, place_of
 from .requests import setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chatkit.types import ThreadStreamEvent
 
@@ -37,8 +36,8 @@ class Suspended(BaseException):
 
 def is_suspension(error: BaseException) -> bool:
     """Whether a body unwinds because it waits; a task group wraps what has ended its tasks."""
-    inside = getattr(error, "exceptions", ())
-    return isinstance(error, Suspended) or (bool(inside) and all(map(is_suspension, inside)))
+    inside = getattr(error, "exceptions", None)
+    return all(map(is_suspension, inside)) if inside else isinstance(error, Suspended)
 
 
 class Invocation:
@@ -54,8 +53,7 @@ class Invocation:
         return other is self
 
 
-@dataclass(frozen=True)
-class QueuedCall:
+class QueuedCall(NamedTuple):
     """A call that a run has asked for."""
 
     call: ClientToolCall
@@ -85,11 +83,11 @@ class Queue:
         self._rules = rules
         self._open = plan.calls
         """The calls that wait in the thread already: they count for the limits."""
-        self._journals = sum(len(tool.model_dump_json().encode()) for tool in plan.tools)
-        self._journals += len((plan.state or "").encode()) if plan.tools else 0
+        kept = [*(tool.model_dump_json() for tool in plan.tools), plan.state or ""] if plan.tools else []
+        self._journals = sum(len(text.encode()) for text in kept)
         """How large the journals of waiting tools are, in bytes, with the state of their run: they count, too."""
         self._lock = threading.Lock()
-        self._contexts: list[AgentContext[Any]] = []
+        self._contexts: dict[int, AgentContext[Any]] = {}
         self._in_slots: list[ClientToolCall] = []
         self._streamed: list[ClientToolCall] = []
 
@@ -138,7 +136,7 @@ class Queue:
         with self._lock:
             before = len(self.calls)
             self.calls = [each for each in self.calls if not invocation.covers(each.invocation)]
-            for context in self._contexts:
+            for context in self._contexts.values():
                 if any(context.client_tool_call is ours for ours in self._in_slots):
                     self._fill_slot(context)
             return before - len(self.calls)
@@ -156,7 +154,7 @@ class Queue:
 
     def collect(self) -> None:
         """Take the calls that were put into slots since the last `enqueue`."""
-        for context in self._contexts:
+        for context in self._contexts.values():
             self._accept(self._put_into_slot(context))
 
     def _accept(
@@ -209,8 +207,7 @@ class Queue:
         AgentContext.__setattr__(context, "client_tool_call", first)
         if first is not None:
             self._in_slots.append(first)
-        if not any(context is known for known in self._contexts):
-            self._contexts.append(context)
+        self._contexts[id(context)] = context
 
 
 @contextmanager
@@ -241,19 +238,19 @@ def _refuse(constant: str) -> None:
 
 def _measured(call: ClientToolCall) -> tuple[ClientToolCall, int]:
     """Take the call as it is now, and its size, or refuse it: later it has to be JSON, for ChatKit too."""
-    found = {name: _json_problem(value) for name, value in call.arguments.items()}
-    problems = {name: problem for name, problem in found.items() if problem}
-    if problems:
-        raise log_and_return(not_json(call.name, problems)) from None
+    if problems := _json_problems(call.arguments):
+        raise log_and_return(not_json(call.name, problems))
     taken = ClientToolCall(name=call.name, arguments=json.loads(to_json(call.arguments)))
     return taken, len(taken.model_dump_json().encode())
 
 
-def _json_problem(value: object) -> str | None:
-    """Why an argument cannot be sent; None if it can. Whatever ChatKit could store goes, but NaN and infinity."""
-    try:
-        json.loads(to_json(value), parse_constant=_refuse)
-        from_json(to_json([[[[value]]]]))  # pydantic reads no deep nesting, and the value is inside a call, in a page
-    except (TypeError, ValueError, RecursionError) as error:
-        return str(error) or type(error).__name__
-    return None
+def _json_problems(arguments: Mapping[str, object]) -> dict[str, str]:
+    """Why arguments cannot be sent, by their names. Whatever ChatKit could store goes, but NaN and infinity."""
+    problems = {}
+    for name, value in arguments.items():
+        try:
+            json.loads(to_json(value), parse_constant=_refuse)
+            from_json(to_json([[[[value]]]]))  # pydantic reads no deep nesting, and the value is in a call, in a page
+        except (TypeError, ValueError, RecursionError) as error:
+            problems[name] = str(error)
+    return problems

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agents import Agent, RunContextWrapper, function_tool
+from agents import Agent, RunContextWrapper, RunHooks, Runner, function_tool
 from agents.testing import ScriptedModel
 from chatkit.agents import AgentContext, stream_agent_response
 from chatkit.types import ThreadMetadata
@@ -22,6 +22,7 @@ from tests.helpers.scripted import fill
 from tests.helpers.server import RESUME
 from tests.helpers.stores import PlainStore
 from tests.helpers.waiting import TOOLS, choose
+from tests.helpers.workers import stored_plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,6 +44,7 @@ class Server(ClientToolServer[Any]):
         self.converter = ClientToolConverter(sequencer)
         self.make = make
         self.looked_up = 0
+        self.run_options: dict[str, Any] = {}
 
         @sequencer.function_tool
         async def pick(ctx: Ctx) -> str:
@@ -68,14 +70,22 @@ class Server(ClientToolServer[Any]):
         agent_context = self.agent_context(thread, context)
         history = await self.converter.to_agent_input(await self.converter.load_history(self.store, thread, context))
         assert self.client_tools
-        result = self.client_tools.run_streamed(self.make(self), history, context=agent_context)
+        options = self.run_options
+        result = self.client_tools.run_streamed(self.make(self), history, context=agent_context, **options)
         async for event in stream_agent_response(agent_context, result):
             yield event
 
 
+SDK = tuple(map(int, version("openai-agents").split(".")[:2]))
 REFUSES_ANY = pytest.mark.skipif(
-    tuple(map(int, version("openai-agents").split(".")[:2])) < (0, 19),
+    SDK < (0, 19),
     reason="this Agents SDK calls a tool that takes no arguments whatever it is given",
+)
+PARKS_EMPTY_TEXTS = pytest.mark.skipif(
+    SDK < (0, 23), reason="this Agents SDK asks a tool whether it waits though the provider has sent no arguments"
+)
+FORGETS_CONTEXTS = pytest.mark.skipif(
+    SDK < (0, 14), reason="this Agents SDK keeps the runs of agents that are used as tools, with their first context"
 )
 
 
@@ -111,6 +121,81 @@ async def test_an_agent_used_as_a_tool_may_ask(store: Store[Any]) -> None:
 
     assert ([], ["Ada it is."]) == (reply.errors, reply.texts)
     assert ([TEXT], ["It is Ada."]) == (texts_in(inner_model), texts_in(outer_model))
+
+
+async def test_the_context_that_it_goes_on_with(store: Store[Any]) -> None:
+    """In a run that is taken up again the tools get the context of the request with the answer."""
+    contexts, look = looks()
+    model = ScriptedModel([[calls("pick")], [calls("look")], speaks("Ada it is.")])
+    server = Server(
+        store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick, look])
+    )
+
+    chat = Conversation(server, context="asking")
+    asked = await chat.say("who?")
+    chat.context = "answering"
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert (["Ada it is."], [(chat.thread_id, "answering")]) == (reply.texts, contexts)
+
+
+@FORGETS_CONTEXTS
+async def test_the_context_of_an_agent_used_as_a_tool(store: Store[Any]) -> None:
+    """An agent used as a tool goes on with the context of the request with the answer, as the outer agent does."""
+    contexts, look = looks()
+    inner_model = ScriptedModel([[calls("pick")], [calls("look")], speaks("It is Ada.")])
+    outer_model = ScriptedModel([[calls("ask_inner", {"input": "who?"})], [calls("look")], speaks("Ada it is.")])
+
+    def make(server: Server) -> Agent[Any]:
+        inner = Agent[Any](name="inner", model=inner_model, tools=[server.pick, look])
+        return Agent[Any](name="outer", model=outer_model, tools=[inner.as_tool("ask_inner", "Ask it."), look])
+
+    chat = Conversation(Server(store, ClientToolSequencer(TOOLS), make), context="asking")
+    asked = await chat.say("who?")
+    chat.context = "answering"
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert ["Ada it is."] == reply.texts
+    assert [(chat.thread_id, "answering")] * 2 == contexts
+
+
+def looks() -> tuple[list[Any], Any]:
+    """A tool that looks at its context, and what it has seen."""
+    contexts: list[Any] = []
+
+    @function_tool
+    async def look(ctx: Ctx) -> str:
+        """Look at the context."""
+        contexts.append((ctx.context.thread.id, ctx.context.request_context))
+        return "seen"
+
+    return contexts, look
+
+
+class Hooks(RunHooks[Any]):
+    """Hooks that count how often the model is called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def on_llm_start(self, context: Any, agent: Any, system_prompt: Any, input_items: Any) -> None:
+        self.calls += 1
+
+
+async def test_the_options_of_a_run(store: Store[Any]) -> None:
+    """Options of `run_streamed` are those of the run that begins, and of the one that is taken up again."""
+    model, hooks = ScriptedModel([[calls("pick")], speaks("Ada it is.")]), Hooks()
+    server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+    server.run_options = {"hooks": hooks}
+    chat = Conversation(server)
+
+    counts = []
+    asked = await chat.say("who?")
+    counts.append(hooks.calls)
+    await answered(chat, asked, {"name": "Ada"})
+    counts.append(hooks.calls)
+
+    assert [1, 2] == counts
 
 
 async def test_the_agent_that_had_taken_over_goes_on(store: Store[Any]) -> None:
@@ -172,8 +257,39 @@ async def test_a_state_that_is_too_large_is_not_kept(store: Store[Any], caplog: 
     reply = await answered(chat, asked, {"name": "Ada"})
 
     assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
-    assert "the state of the run is not kept" in caplog.text
+    said = f"thread {chat.thread_id}: the state of the run is not kept: the model goes on from the items"
+    assert said in caplog.messages
     assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.fails
+async def test_what_is_enqueued_beside_a_state(store: Store[Any]) -> None:
+    """The state of a run that waits counts for `max_bytes`: what `respond` enqueues after it may be too large."""
+
+    class Greedy(Server):
+        length = 0
+
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            async for event in super().respond(thread, input_user_message, context):
+                yield event
+            assert self.client_tools
+            if self.length:
+                self.client_tools.enqueue(self.agent_context(thread, context), choose(people=["x" * self.length]))
+
+    def greedy(**options: Any) -> Greedy:
+        model = ScriptedModel([[calls("pick")]])
+        sequencer = ClientToolSequencer(TOOLS, **options)
+        return Greedy(store, sequencer, lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+
+    chat = Conversation(greedy())
+    await chat.say("who?")
+    size = len((await stored_plan(store, chat.thread_id)).state or "")
+    refuses, takes = greedy(max_bytes=size + 1000), greedy(max_bytes=size + 2000)
+    refuses.length = takes.length = 1000
+
+    refused, taken = await Conversation(refuses).say("who?"), await Conversation(takes).say("who?")
+
+    assert ([1, 0], [0, 1]) == ([len(each.errors) for each in (refused, taken)], [len(refused.calls), len(taken.calls)])
 
 
 async def test_a_state_of_another_version_is_dropped(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -238,6 +354,31 @@ async def test_a_run_without_a_state(store: Store[Any], caplog: pytest.LogCaptur
     assert (["Ada it is."], []) == (reply.texts, [text for text in caplog.messages if "state" in text])
 
 
+async def test_a_run_that_was_not_kept(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A run that `Runner.run_streamed` has begun leaves no state to go on from, and nothing is said of one."""
+    caplog.set_level(logging.INFO)
+
+    class Mixed(Server):
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            if input_user_message is None:
+                async for event in super().respond(thread, input_user_message, context):
+                    yield event
+                return
+            agent_context = self.agent_context(thread, context)
+            result = Runner.run_streamed(self.make(self), "who?", context=agent_context)
+            async for event in stream_agent_response(agent_context, result):
+                yield event
+
+    model = ScriptedModel([[calls("pick")], speaks("Ada it is.")])
+    server = Mixed(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+    chat = Conversation(server)
+
+    reply = await answered(chat, await chat.say("who?"), {"name": "Ada"})
+
+    assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
+    assert [] == [text for text in caplog.messages if "state" in text]
+
+
 async def test_a_history_that_is_not_needed(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
     """A run that is taken up again knows what its tools have returned: nothing is said of a history without that."""
     caplog.set_level(logging.WARNING)
@@ -288,6 +429,49 @@ async def test_a_run_that_is_cancelled_before_it_has_begun(store: Store[Any]) ->
     events = [event async for event in result.stream_events()]
 
     assert ([], 0) == (events, len(model.calls))
+
+
+@pytest.mark.parametrize("mode", [(), ("immediate",), ("after_turn",)], ids=["as it is", "at once", "after its turn"])
+async def test_a_run_that_is_cancelled_in_its_middle(store: Store[Any], mode: Any) -> None:
+    """A run ends as the result of the Agents SDK does that is cancelled in the same way."""
+    seen: list[tuple[list[str], int]] = []
+    for begin in (ClientToolSequencer(TOOLS).run_streamed, Runner.run_streamed):
+        model = ScriptedModel([[calls("look_up")], speaks("Nobody hears this.")])
+        server = Server(store, ClientToolSequencer(TOOLS), None)
+        context = server.agent_context(await saved_thread(store), None)
+        agent = Agent[Any](name="a", model=model, tools=[server.look_up])
+        result: Any = begin(agent, "hi", context=context)
+        types: list[str] = []
+        async for event in result.stream_events():
+            if not types:
+                result.cancel(*mode)
+            types.append(event.type)
+        seen.append((types, server.looked_up))
+
+    assert seen[1] == seen[0]
+    assert (1 if mode == ("after_turn",) else 0) == seen[0][1]
+
+
+@PARKS_EMPTY_TEXTS
+async def test_a_cancelled_run_begins_no_tool(store: Store[Any]) -> None:
+    """No tool begins after a run was cancelled, not even one that the Agents SDK has left to the sequencer."""
+
+    class Cancelling(Server):
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            assert self.client_tools
+            agent_context = self.agent_context(thread, context)
+            result = self.client_tools.run_streamed(self.make(self), "who?", context=agent_context)
+            async for _ in result.stream_events():
+                result.cancel("after_turn")
+            return
+            yield
+
+    model = ScriptedModel([[badly("pick", "")]])
+    server = Cancelling(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
+
+    reply = await Conversation(server).say("who?")
+
+    assert ([], [], 1) == (reply.calls, reply.errors, len(model.calls))
 
 
 @pytest.mark.parametrize("policy", ["cancel", "keep"])
@@ -384,16 +568,22 @@ class TestArgumentsThatAreNoObject:
     """Newer versions of the Agents SDK end a run without asking a tool about a call with such arguments."""
 
     @pytest.mark.parametrize("arguments", ["", " "])
-    async def test_no_arguments_at_all(self, store: Store[Any], arguments: str) -> None:
-        """A tool without arguments waits as ever if the provider sends an empty text for them."""
+    async def test_no_arguments_at_all(
+        self, store: Store[Any], arguments: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A tool without arguments waits as ever, and its run is taken up, if the provider sends no text for them."""
+        caplog.set_level(logging.INFO)
         model = ScriptedModel([[badly("pick", arguments)], speaks("Ada it is.")])
         server = Server(store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.pick]))
         chat = Conversation(server)
 
         asked = await chat.say("who?")
         reply = await answered(chat, asked, {"name": "Ada"})
+        called, output = model.calls[-1].input[1:]
 
         assert (["Ada it is."], [TEXT]) == (reply.texts, texts_in(model))
+        assert output["call_id"] == called["call_id"]
+        assert [] == [text for text in caplog.messages if "state" in text]
 
     @pytest.mark.parametrize("arguments", ["{bad", "[]", "null"])
     @pytest.mark.parametrize("name", [pytest.param("pick", marks=REFUSES_ANY), "pick_for"])

@@ -8,9 +8,9 @@ be read is dropped, and the model goes on from the items.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from agents import RunContextWrapper, Runner
+from agents import Runner
 from agents.run_state import RunState
 
 from chatkit_clienttools.observe import logger
@@ -49,11 +49,11 @@ class StreamedRun:
             raise AttributeError(f"{name}: the run has not begun. Stream it first.")
         return getattr(self._result, name)
 
-    def cancel(self, *args: Any, **options: Any) -> None:
+    def cancel(self, mode: Literal["immediate", "after_turn"] = "immediate") -> None:
         """End the run, as its result would; one that has not begun does not begin."""
         self._is_cancelled = True
         if self._result is not None:
-            self._result.cancel(*args, **options)
+            self._result.cancel(mode)
 
     async def stream_events(self) -> AsyncIterator[StreamEvent]:
         """Begin the run, or take it up again, and yield its events."""
@@ -62,15 +62,14 @@ class StreamedRun:
         if body is not None:
             body.keeps_state = True
             state = await self._state_of(body)
-        result: RunResultStreaming | None = None
         while not self._is_cancelled:
             result = self._begin(state)
             async for event in result.stream_events():
                 yield event
             if body is None or (state := await self._unparked(result, body)) is None:
                 break
-        if result is not None and body is not None and body.waiting:
-            body.keep_state(result.to_state().to_string(context_serializer=_nothing_of))
+        if self._result is not None and body is not None and body.waiting:
+            body.keep_state(self._result.to_state().to_string(context_serializer=_nothing_of))
 
     def _begin(self, state: RunState[Any, Any] | None) -> RunResultStreaming:
         """Begin a run, from its state if there is one."""
@@ -86,8 +85,8 @@ class StreamedRun:
         Since 0.19 the Agents SDK parks a call whose arguments are no JSON object, and does not ask whether it waits.
         """
         ended = [] if self._is_cancelled else result.interruptions
-        parked = [each for each in ended if self._is_ours(each) and _call_id_of(each) not in body.tools]
-        goes_on = [each for each in parked if not await self._has_to_wait(each, result, body)]
+        parked = [each for each in ended if self._is_ours(each) and each.call_id not in body.tools]
+        goes_on = [each for each in parked if not await self._has_to_wait(each, result)]
         if not goes_on:
             return None
         state: RunState[Any, Any] = result.to_state()
@@ -95,54 +94,37 @@ class StreamedRun:
             state.approve(each)
         return state
 
-    async def _has_to_wait(self, parked: ToolApprovalItem, result: RunResultStreaming, body: RunningBody) -> bool:
+    async def _has_to_wait(self, parked: ToolApprovalItem, result: RunResultStreaming) -> bool:
         """Run the tool of a call that was parked, and say whether it waits."""
-        tool, call_id = self._rules.gated.get(str(parked.tool_name)), str(_call_id_of(parked))
-        if tool is None or body.run.knows_as_waiting(call_id):
-            return tool is not None
+        tool = self._rules.gated.get(str(parked.tool_name))
         arguments = (parked.arguments or "").strip() or "{}"  # some providers send nothing for a tool without arguments
-        return await tool.has_to_wait(result.context_wrapper, arguments, call_id)
+        return tool is not None and await tool.has_to_wait(result.context_wrapper, arguments, str(parked.call_id))
 
     async def _state_of(self, body: RunningBody) -> RunState[Any, Any] | None:
-        """Return the state to go on from, with the tools that have returned let go."""
+        """Return the state to go on from, if all the tools that have waited in it have returned."""
         kept = await body.run.state_to_go_on_from()
         if kept is None:
             return None
         text, body.returned = kept
-        state: RunState[Any, Any] | None = None
         try:
-            state = await RunState.from_string(
-                self._agent,
-                text,
-                context_override=RunContextWrapper(self._context),
-                context_deserializer=lambda _: self._context,  # of the runs of agents that are used as tools
-            )
-            go_on = [self._goes_on(state, waiting, body) for waiting in state.get_interruptions()]
-            problem = None if all(go_on) else "a tool in it has not returned"
+            # the agents that are used as tools get this context, too
+            state = await RunState.from_string(self._agent, text, context_deserializer=lambda _: self._context)
+            if all(self._goes_on(waiting, body) for waiting in state.get_interruptions()):
+                body.has_read_outputs = True
+                return state
+            problem = "a tool in it has not returned"
         except Exception as error:  # noqa: BLE001  whatever another version of the SDK has written
             problem = f"it cannot be read, {type(error).__name__}"
-        if problem is None:
-            body.has_read_outputs = True
-            return state
         body.returned = {}
         logger.info("the state of a run is dropped (%s): the model goes on from the items", problem)
         return None
 
-    def _goes_on(self, state: RunState[Any, Any], waiting: ToolApprovalItem, body: RunningBody) -> bool:
-        """Let a tool go that has returned; False for one of ours that has not."""
-        if _call_id_of(waiting) in body.returned:
-            state.approve(waiting)
-            return True
-        return not self._is_ours(waiting)  # the application's own stays open
+    def _goes_on(self, waiting: ToolApprovalItem, body: RunningBody) -> bool:
+        """Whether a tool goes on when the SDK asks it again; the application's own stay open."""
+        return waiting.call_id in body.returned or not self._is_ours(waiting)
 
     def _is_ours(self, waiting: ToolApprovalItem) -> bool:
         return waiting.tool_name in self._rules.gated
-
-
-def _call_id_of(waiting: ToolApprovalItem) -> str | None:
-    call: Any = waiting.raw_item
-    call_id: str | None = call.get("call_id") if isinstance(call, dict) else getattr(call, "call_id", None)
-    return call_id
 
 
 def _nothing_of(context: Any) -> dict[str, Any]:  # noqa: ARG001  it is made anew, and may hold what is nobody's business

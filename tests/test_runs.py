@@ -224,6 +224,40 @@ class TestRuns:
 
         assert await asyncio.wait_for(closed.wait(), 5)
 
+    async def test_closing_the_events_closes_a_body_that_is_kept(self, store: Store[Any]) -> None:
+        """A body that the application holds on to is closed with its response all the same."""
+        closed: list[str] = []
+
+        class Server(ClientToolServer[Any]):
+            def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                self.kept = self.events(thread)
+                return self.kept
+
+            async def events(self, thread: ThreadMetadata) -> AsyncIterator[Any]:
+                try:
+                    yield message("one", thread, "one")
+                finally:
+                    closed.append("events")
+
+        chat = Conversation(Server(store))
+        events: Any = chat.stream(chat.say_request("go"))
+        while (await anext(events)).get("item", {}).get("id") != "one":
+            pass
+        await events.aclose()
+        await left_behind_is_done()
+
+        assert ["events"] == closed
+
+    async def test_an_action_after_a_run_that_failed(self, store: Store[Any]) -> None:
+        """An action does not let the model run by itself, though the run after the last answer has failed."""
+        server, chat = scripted(store, asks(selection()), fails(), says("pressed"), says("never"))
+        await chat.say("go")
+        await chat.answer([])
+
+        reply = await chat.act("press")
+
+        assert (["pressed"], [], 3) == (reply.texts, reply.errors, server.runs)
+
     async def test_the_bodys_own_error_is_the_one_that_is_shown(self, caplog: pytest.LogCaptureFixture) -> None:
         """When the store is away too, the user reads what the body had to say, and the log has both."""
         store = WatchedStore(PlainStore())

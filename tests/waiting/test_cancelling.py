@@ -14,7 +14,7 @@ from chatkit_clienttools.errors import CallCancelledError
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE, at
 from tests.helpers.merak import SequencedServer, calls, speaks
 from tests.helpers.scripted import message
-from tests.helpers.waiting import Waiting, animation, chooses, stop, tool
+from tests.helpers.waiting import Waiting, animation, chooses, stop, tool, twice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -591,3 +591,13 @@ class TestRetryUnderKeep:
 
         assert (["choose_agent"], [], ["Good."]) == ([name for name, _ in again.calls], late.texts, last.texts)
         assert [("output", "Ada")] == [each for each in page.seen_by_model if each[0] == "output"]
+
+    async def test_after_an_answer(self, store: Store[Any]) -> None:
+        """A retry of the message drops what the tool has asked for after an answer, too."""
+        page = Waiting(store, [[calls("twice")], speaks("Never mind.")], tool(twice), on_user_message="keep")
+
+        await page.say()
+        await page.answer({"name": "Ada"})
+        again = await page.retry()
+
+        assert (["Never mind."], [], 0) == (again.texts, again.calls, len((await page.plan()).calls))

@@ -23,7 +23,7 @@ Ctx = RunContextWrapper[AgentContext[Any]]
 
 
 def text_for_the_model(ctx: RunContextWrapper[Any], error: Exception) -> str:
-    return f"It went wrong: {type(error).__name__}"
+    return f"It went wrong: {type(error).__name__} for {ctx.context.request_context}"
 
 
 FAILED = "An error occurred while running the tool"
@@ -34,8 +34,8 @@ MISFIT = {"nickname": "Countess"}
 
 
 @pytest.mark.fails
-async def test_a_cancellation_from_inside(store: Store[Any]) -> None:
-    """A woken tool that something of its own has cancelled is an error that the user sees; the thread goes on."""
+async def test_a_cancellation_from_inside(store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+    """A woken tool that something of its own has cancelled is an error for the user and the log; the thread goes on."""
 
     async def cancelled(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
         await chooses(sequencer, ctx)
@@ -51,6 +51,9 @@ async def test_a_cancellation_from_inside(store: Store[Any]) -> None:
     body = (await page.plan()).body
 
     assert (1, [], None) == (len(reply.errors), reply.texts, body)
+    assert ["a tool that was woken has been cancelled from inside"] == [
+        str(record.exc_info[1]) for record in log.records if record.exc_info
+    ]
 
 
 class TestAFailedAnswer:
@@ -219,14 +222,15 @@ class TestFailureErrorFunction:
         return Waiting(store, [[calls("breaks")], speaks("Sorry.")], tool(breaks, **options))
 
     async def test_after_an_answer(self, store: Store[Any]) -> None:
-        """The text that failure_error_function= makes of an error after an answer is what the model reads."""
+        """The text that failure_error_function= makes of an error and its context after an answer is for the model."""
         page = self.page(store, failure_error_function=text_for_the_model)
 
         await page.say()
+        page.chat.context = "Ann"
         last = await page.answer({"name": "Ada"})
 
         assert ["Sorry."] == last.texts
-        assert ("output", "It went wrong: ValueError") == page.seen_by_model[-1]
+        assert ("output", "It went wrong: ValueError for Ann") == page.seen_by_model[-1]
 
     async def test_of_a_failed_answer(self, store: Store[Any]) -> None:
         """failure_error_function= is given the CallFailedError of a failed answer that the body does not catch."""
@@ -235,7 +239,7 @@ class TestFailureErrorFunction:
         await page.say()
         await page.fail()
 
-        assert ("output", "It went wrong: CallFailedError") == page.seen_by_model[-1]
+        assert ("output", "It went wrong: CallFailedError for None") == page.seen_by_model[-1]
 
     async def test_within_the_run(self, store: Store[Any]) -> None:
         """failure_error_function= makes the text of an error before the first ask as well, once."""

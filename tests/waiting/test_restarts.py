@@ -423,6 +423,28 @@ class TestStop:
         assert (["worked"], ["Good."]) == (ran, last.texts)
         assert ("output", "Ada") == page.seen_by_model[-1]
 
+    async def test_the_function_ends_first(self, store: Store[Any]) -> None:
+        """A request that is cut off while a woken tool works ends after the tool's function has cleaned up."""
+        began, ended = asyncio.Event(), []
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await chooses(sequencer, ctx)
+            try:
+                began.set()
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                ended.append("works")
+            return "never"
+
+        page = Waiting(store, [[calls("works")]], tool(works))
+
+        await page.say()
+        await self.stopped(page, page.chat.answer_request({"_receipt": receipt(page.asked), "result": ADA}), began)
+
+        assert ["works"] == ended
+        await left_behind_is_done()
+
     async def test_nothing_is_asked_on_the_way_out(self, store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
         """A step in a `finally` does not run when Stop has cut a step off: it would be recorded out of its order."""
         began, ran = asyncio.Event(), []

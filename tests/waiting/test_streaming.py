@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agents import RunContextWrapper
+from agents import RunContextWrapper, Runner
 from chatkit.agents import AgentContext
 from chatkit.types import CustomTask, ProgressUpdateEvent, Workflow
 from chatkit.widgets import Card, Text
@@ -13,12 +13,14 @@ from openai.types.responses import ResponseReasoningItem
 from openai.types.responses.response_reasoning_item import Summary
 
 from chatkit_clienttools import ClientEffect, showing
-from tests.helpers.merak import calls, speaks
+from tests.helpers.merak import SequencedServer, calls, speaks
 from tests.helpers.scripted import message
 from tests.helpers.stores import ClockStore, PlainStore
 from tests.helpers.waiting import Waiting, animation, tool
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from chatkit_clienttools import ClientToolSequencer
     from tests.helpers.conversation import Reply
 
@@ -250,6 +252,25 @@ class TestWorkflows:
         assert [True, True] == [
             item.workflow.summary is not None for item in await page.chat.items() if item.type == "workflow"
         ]
+
+    async def test_one_that_is_left_open_in_a_run_that_does_not_wait(self) -> None:
+        """A workflow that a tool leaves open in a run of which nothing is streamed is not shown at its end either."""
+
+        class Unstreamed(SequencedServer):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                await Runner.run(self.agent, "go", context=self.agent_context(thread, context))
+                yield message("Good.", thread, "msg_1")
+
+        class Page(Waiting):
+            kind = Unstreamed
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await ctx.context.start_workflow(Workflow(type="custom", tasks=[CustomTask(title="Search")]))
+            return "done"
+
+        page = Page(PlainStore(), [[calls("works")], speaks("Good.")], tool(works))
+
+        assert [("text", "Good.")] == streamed(await page.say())
 
 
 async def stored_workflows(page: Waiting) -> list[list[str]]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from .rules import Rules
     from .run import Run
+    from .step import Outcome
 
     Events = Callable[[], AsyncIterator[ThreadStreamEvent]]
 
@@ -64,7 +65,7 @@ class RunningBody:
         """Whether the model has been shown what tools have returned that waited."""
         self.is_silent = True
         """Whether the user has seen nothing of it but work in progress."""
-        self.is_open = False
+        self.is_open = True
         """Whether it runs, and may ask for calls."""
         self.has_ended_well = False
         self.has_ended_early = False
@@ -74,7 +75,7 @@ class RunningBody:
     @property
     def tells(self) -> bool:
         """Whether the model has to be told next what it does not know: this request has ended a call."""
-        return self.is_action and self.run.begun is not None and self.run.begun.has_completed
+        return self.is_action and cast("Outcome", self.run.begun).has_completed
 
     def serves(self, rules: Rules | None, thread_id: str) -> bool:
         """Whether it runs, for this thread and with this sequencer."""
@@ -87,7 +88,6 @@ class RunningBody:
 
     async def stream(self) -> AsyncGenerator[ThreadStreamEvent, None]:
         """Yield what it streams, but for the calls that it releases: those wait for its end."""
-        self.is_open = True
         events = self._make()
         try:
             async for event in events:
@@ -108,9 +108,7 @@ class RunningBody:
     def end(self, calls: tuple[PlannedCall, ...]) -> Ended | WentOn:
         """Say how it has ended."""
         sees = 0 if self.is_action else self.run.latest.answers
-        waiting = self.waiting
-        state = self.state if waiting else None
-        return Ended(self.run.id, sees=sees, calls=calls, tools=waiting, state=state, tells=self.tells)
+        return Ended(self.run.id, sees=sees, calls=calls, tools=self.waiting, state=self.state, tells=self.tells)
 
     async def record(self, tool: Replay) -> bool:  # noqa: ARG002  a woken body needs it
         """Write the step that a tool has taken; False if the tool must not go on.
@@ -144,15 +142,17 @@ class RunningBody:
 
     def _outputs(self) -> list[SDKHiddenContextItem]:
         """What other tools have returned in a run that ends because one waits: ChatKit would forget that."""
-        returned = [tool for tool in self.tools.values() if tool.output is not None] if self.waiting else []
+        if not self.waiting:
+            return []
         return [
             item_of(
                 tool.waiting.id,
-                Output(tool.waiting.call_id, tool.waiting.name, tool.waiting.arguments, json.loads(tool.output or "")),
+                Output(tool.waiting.call_id, tool.waiting.name, tool.waiting.arguments, json.loads(tool.output)),
                 self.run.thread.id,
                 datetime.now(),  # noqa: DTZ005  naive local time, as ChatKit itself writes it
             )
-            for tool in returned
+            for tool in self.tools.values()
+            if tool.output is not None
         ]
 
 

@@ -8,7 +8,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agents import Agent, FunctionTool, RunContextWrapper, Runner, function_tool
+from agents import (
+    Agent,
+    FunctionTool,
+    RunContextWrapper,
+    Runner,
+    ToolGuardrailFunctionOutput,
+    function_tool,
+    tool_input_guardrail,
+)
 from agents.testing import ScriptedModel
 from chatkit.agents import AgentContext
 
@@ -44,11 +52,11 @@ async def released(chat: Conversation) -> list[int]:
     return seen
 
 
-def flaky(sequencer: ClientToolSequencer) -> FunctionTool:
+def flaky(sequencer: ClientToolSequencer, **options: Any) -> FunctionTool:
     """A tool that asks for two calls, and fails the first time it is called."""
     attempts = []
 
-    @sequencer.function_tool
+    @sequencer.function_tool(**options)
     async def search(ctx: Ctx) -> str:
         """Search."""
         attempts.append(1)
@@ -86,8 +94,23 @@ class Grouped(BaseException):
         self.exceptions = exceptions
 
 
+@tool_input_guardrail
+def lets_in(data: Any) -> ToolGuardrailFunctionOutput:
+    return ToolGuardrailFunctionOutput.allow()
+
+
+def flaky_with_a_guardrail(sequencer: ClientToolSequencer) -> FunctionTool:
+    """A tool that cannot wait for the browser, and does the same."""
+    return flaky(sequencer, tool_input_guardrails=[lets_in])
+
+
+FLAKY = pytest.mark.parametrize(
+    "make", [flaky, flaky_in_a_thread, flaky_with_a_guardrail], ids=["async", "sync", "guarded"]
+)
+
+
 class TestAToolThatRaises:
-    @pytest.mark.parametrize("make", [flaky, flaky_in_a_thread], ids=["async", "sync"])
+    @FLAKY
     async def test_a_retry_by_the_model_doubles_nothing(self, make: Callable[[ClientToolSequencer], Any]) -> None:
         """When the model calls a tool again that has raised, what the first call asked for is gone."""
         sequencer = ClientToolSequencer(TOOLS)
@@ -96,7 +119,7 @@ class TestAToolThatRaises:
 
         assert [1, 2] == await released(chat)
 
-    @pytest.mark.parametrize("make", [flaky, flaky_in_a_thread], ids=["async", "sync"])
+    @FLAKY
     async def test_nothing_of_it_is_released(
         self, make: Callable[[ClientToolSequencer], Any], caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -198,13 +199,16 @@ class TestBodies:
         self, forgotten: str, log: pytest.LogCaptureFixture, *, waits_before: bool
     ) -> None:
         """A function that returns `ask(...)` or `step(...)` without `await` is told so, and nothing goes out for it."""
+        returned: list[Any] = []
 
         async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> Any:
             if waits_before:
                 await sequencer.ask(ctx, animation(state="stop"))
             if forgotten == "ask":
-                return sequencer.ask(ctx, animation(state="start"))
-            return sequencer.step(ctx, asyncio.sleep, 0)
+                returned.append(sequencer.ask(ctx, animation(state="start")))
+            else:
+                returned.append(sequencer.step(ctx, asyncio.sleep, 0))
+            return returned[-1]
 
         page = page_with(tool(asks))
         reply = await page.say()
@@ -212,7 +216,7 @@ class TestBodies:
             reply = await page.answer()
 
         assert f"The tool asks returns a coroutine: write `await` before {forgotten}(...)" == refusal_in(log)
-        assert [] == reply.calls
+        assert ([], [inspect.CORO_CLOSED]) == (reply.calls, [inspect.getcoroutinestate(each) for each in returned])
 
     @pytest.mark.parametrize("forgotten", ["ask", "step"])
     async def test_a_forgotten_await_in_the_middle(self, forgotten: str, log: pytest.LogCaptureFixture) -> None:

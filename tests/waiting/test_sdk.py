@@ -10,6 +10,7 @@ import agents
 import pytest
 from agents import Agent, RunContextWrapper, RunHooks, Runner, SQLiteSession, StopAtTools, function_tool, handoff
 from agents.run_state import RunState
+from agents.tool_context import ToolContext  # noqa: TC002  read at run time
 from agents.tracing import TracingProcessor
 from chatkit.agents import AgentContext, stream_agent_response
 from pydantic import BaseModel
@@ -181,6 +182,44 @@ class TestArguments:
         assert ([], [], ["Sorry."]) == (reply.calls, reply.errors, reply.texts)
         assert "An error occurred while running the tool" in page.seen_by_model[-1][1]
         assert () == (await page.plan()).tools
+
+    async def test_keywords(self) -> None:
+        """A tool whose arguments are keywords gets them, the first time and when it is woken."""
+
+        def keyed(sequencer: ClientToolSequencer) -> FunctionTool:
+            @sequencer.function_tool
+            async def keyed(ctx: Ctx, *, query: str) -> str:
+                await sequencer.ask(ctx, animation(state="start"))
+                return query
+
+            return keyed
+
+        page = Waiting(PlainStore(), [[calls("keyed", {"query": "poets"})], speaks("Good.")], keyed)
+
+        await page.say()
+        await page.answer()
+
+        assert ("output", "poets") == page.seen_by_model[-1]
+
+    async def test_the_call_that_a_tool_serves(self) -> None:
+        """The context of a tool names the model's call, and does so still when the tool is woken."""
+        seen: list[Any] = []
+
+        def named(sequencer: ClientToolSequencer) -> FunctionTool:
+            @sequencer.function_tool
+            async def named(ctx: ToolContext[AgentContext[Any]], query: str) -> str:
+                seen.append((ctx.tool_name, ctx.tool_call_id, ctx.tool_arguments))
+                await sequencer.ask(ctx, animation(state="start"))
+                return query
+
+            return named
+
+        page = Waiting(PlainStore(), [[calls("named", {"query": "a"}, call_id="call_n")], speaks("Good.")], named)
+
+        await page.say()
+        await page.answer()
+
+        assert [("named", "call_n", '{"query": "a"}')] * 2 == seen
 
 
 class TestHandoffs:
@@ -395,6 +434,38 @@ class TestApprovals:
             "`result.interruptions` holds the tools that wait, beside those that your application has to approve: "
             "leave them out." == refusal
         )
+
+    async def test_it_is_approved_at_once(self, log: pytest.LogCaptureFixture) -> None:
+        """A tool that is approved in the request in which it begins to wait is not run for that, and waits on."""
+        page = PageApprovingAtOnce(PlainStore(), [[calls("chooses")], speaks("Wait."), speaks("Ada.")], tool(chooses))
+
+        first = await page.say()
+        seen = page.seen_by_model
+        last = await page.answer({"name": "Ada"})
+
+        assert (["choose_agent"], ["Ada."]) == ([name for name, _ in first.calls], last.texts)
+        assert ("output", "This tool still waits for the browser.") == seen[-1]
+        assert ["The tool chooses was approved while it waits for the browser"] == [
+            record.getMessage().split(",")[0] for record in log.records if record.levelno == logging.ERROR
+        ]
+
+
+class ApprovingAtOnce(RunsWithOptions):
+    """A server that approves whatever a run has left open, in the same request."""
+
+    async def streamed(self, thread: Any, message: Any, context: AgentContext[Any]) -> AsyncIterator[Any]:
+        async for event in super().streamed(thread, message, context):
+            yield event
+        if interruptions := self.results[-1].interruptions:
+            state = self.results[-1].to_state()
+            for interruption in interruptions:
+                state.approve(interruption)
+            async for event in stream_agent_response(context, Runner.run_streamed(self.agent, state)):
+                yield event
+
+
+class PageApprovingAtOnce(WithOptions):
+    kind = ApprovingAtOnce
 
 
 class InSession(RunsWithOptions):

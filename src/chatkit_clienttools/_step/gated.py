@@ -89,9 +89,8 @@ class GatedTool:
         result = await self.function(*args, **kwargs)
         if inspect.iscoroutine(result):
             result.close()
-            forgotten = result.__qualname__.rpartition(".")[2]
             raise log_and_return(
-                UsageError(f"The tool {self.name} returns a coroutine: write `await` before {forgotten}(...)")
+                UsageError(f"The tool {self.name} returns a coroutine: write `await` before {result.__name__}(...)")
             )
         return result
 
@@ -102,10 +101,8 @@ class GatedTool:
     async def has_to_wait(self, ctx: RunContextWrapper[Any], arguments: str, call_id: str) -> bool:
         """Run the function as far as it goes, and say whether it waits."""
         body = open_body(self.rules, ctx.context)
-        if body is None:
-            return False  # the tool says what is wrong if it asks or enqueues
-        if call_id in body.returned:
-            return False
+        if body is None or call_id in body.returned:
+            return False  # without a body the tool says what is wrong if it asks or enqueues
         if body.run.knows_as_waiting(call_id):
             return True
         known = body.tools.get(call_id)

@@ -127,18 +127,27 @@ class TestRefused:
         assert [{"error": TOO_LARGE}] == await as_read(server, chat)
         assert "private" not in log.text
 
-    async def test_what_is_too_large_is_not_parsed(self) -> None:
+    @pytest.mark.parametrize("receipts", [False, True])
+    @pytest.mark.parametrize("result", ['["{}", ?]', '"{}" ?', '"x{}" ?'])
+    async def test_what_is_too_large_is_not_parsed(self, result: str, *, receipts: bool) -> None:
         """Of an answer that is too large only the beginning is read: what comes after it need not be JSON."""
-        _, chat = scripted(PlainStore(), asks(anything()), says("done"), max_answer_bytes=5000)
-        await chat.say("go")
+        _, chat = scripted(PlainStore(), asks(*[anything()] * 3), receipts=receipts, max_answer_bytes=5000)
+        begun = await chat.say("go")
+        filled = result.format("é" * 5000)
 
-        assert ["done"] == (await posted(chat, '["' + "x" * 5000 + '", ?]')).texts
+        replies = [await posted(chat, in_envelope(begun, filled) if receipts else filled) for _ in range(2)]
 
-    async def test_a_receipt_further_back_is_looked_for(self) -> None:
+        assert [{"error": TOO_LARGE.replace("1,024", "5,000")}] * (1 if receipts else 2) == [
+            output for output in await outputs(chat) if output
+        ]
+        assert [True, not receipts] == ["notice" in reply.types for reply in replies]
+
+    @pytest.mark.parametrize("ends_with", ["", r"\ud83d"], ids=["text", "half a surrogate pair"])
+    async def test_a_receipt_further_back_is_looked_for(self, ends_with: str) -> None:
         """An answer that is too large fails the call that its receipt names, and no other, wherever the receipt is."""
         _, chat = scripted(PlainStore(), asks(anything(), selection()), receipts=True, max_answer_bytes=1024)
         receipt = (await chat.say("go")).call_items[0]["arguments"]["_receipt"]
-        late = f'{{"result": {json.dumps("x" * 9000)}, "_receipt": "{receipt}"}}'
+        late = f'{{"result": "{"x" * 9000}{ends_with}", "_receipt": "{receipt}"}}'
 
         first = await posted(chat, late)
         again = await posted(chat, late)
@@ -255,8 +264,13 @@ class TestRefused:
         assert ["done"] == (await posted(chat, "[NaN]")).texts
         assert [{"error": NOT_FINITE}] == await outputs(chat)
 
-    async def test_a_process_of_the_application(self) -> None:
-        """A `process` behind ours gets the request as it is taken: without what was refused."""
+    @pytest.mark.parametrize(
+        ("result", "reason"),
+        [('[NaN, "private"]', NOT_FINITE), (f'[{nested(100_000)}, "private"]', TOO_DEEP), (LARGE, TOO_LARGE)],
+        ids=["not finite", "too deep", "too large"],
+    )
+    async def test_a_process_of_the_application(self, result: str, reason: str) -> None:
+        """A `process` behind ours gets each request as it came, but a refusal in the place of a refused answer."""
         bodies: list[Any] = []
 
         class Checked(ChatKitServer[Any]):
@@ -268,15 +282,21 @@ class TestRefused:
             pass
 
         store = PlainStore()
-        server = Mine(store, ClientToolSequencer([ClientTool("anything")]), asks(anything(), anything()), says("done"))
+        limit = 1024 if reason == TOO_LARGE else 1_000_000
+        sequencer = ClientToolSequencer([ClientTool("anything")], max_answer_bytes=limit)
+        server = Mine(store, sequencer, asks(anything(), anything()), says("done"))
         chat = Conversation(server)
         await chat.say("go")
 
         await posted(chat, '"taken"')
-        await posted(chat, '[NaN, "private"]')
+        await posted(chat, result)
 
-        assert ["taken", {"error": NOT_FINITE}] == await outputs(chat)
-        assert [True, False] == ['"result": "taken"' in bodies[1], "private" in bodies[2]]
+        assert ["taken", {"error": reason}] == await outputs(chat)
+        assert [True, True, False] == [
+            '"type": "threads.create"' in bodies[0],
+            '"result": "taken"' in bodies[1],
+            "private" in bodies[2],
+        ]
 
     async def test_a_forged_refusal(self) -> None:
         """A page that posts the words of a refusal makes its own call fail, and what it adds counts as its own."""
@@ -317,9 +337,10 @@ class TestCleaned:
             ('{"a": 1, "a": 2}', {"a": 2}),
             ("9" * 300, int("9" * 300)),
             ("1e308", 1e308),
+            (rf'["\ud800", {"9" * 300}]', ["\ufffd", int("9" * 300)]),
             (nested(100), json.loads(nested(100))),
         ],
-        ids=range(10),
+        ids=range(11),
     )
     async def test_it_can_be_stored_and_read_again(self, kept: Store[Any], result: str, stored: Any, log: Any) -> None:
         """NUL and half a surrogate pair become U+FFFD, in keys too; what is just within the limits stays as it is."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import nullcontext
+from contextvars import ContextVar, copy_context
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +64,13 @@ class TestInvalidRequests:
         assert problem in str(refused.value)
         assert refused.value.__cause__ is None
 
+    async def test_what_it_says_of_no_field(self) -> None:
+        """The error for what is no JSON, and so has no fields, says only what is wrong with it."""
+        server, _ = scripted(PlainStore())
+
+        with pytest.raises(InvalidRequestError, match=r"^This is not a ChatKit request: Invalid JSON: "):
+            await server.process(b"{", None)
+
     async def test_it_is_a_value_error(self) -> None:
         """A handler for the `ValueError` that plain ChatKit raises goes on working."""
         server, _ = scripted(PlainStore())
@@ -75,27 +85,39 @@ class TestInvalidRequests:
         with pytest.raises(InvalidRequestError) as refused:
             await server.process(json.dumps({"type": "messages.create", "params": {"text": "private"}}), None)
 
-        for word in ("'messages.create'", "threads.create", "threads.add_user_message", "process() routes them all"):
-            assert word in str(refused.value)
-        assert "private" not in str(refused.value)
+        before, between, after = str(refused.value).partition(", only threads.create, threads.add_user_message, ")
+        assert "This is not a ChatKit request: type: ChatKit has no request 'messages.create'" == before
+        assert between
+        assert after.endswith(
+            ". A message is posted as threads.create, in a new thread, or as threads.add_user_message; "
+            "process() routes them all"
+        )
+        assert "'" not in after
+        assert "private" not in after
 
     async def test_the_error_does_not_grow_with_the_request(self) -> None:
-        """A long type, or many wrong fields, make a short error."""
+        """A long type makes a short error, and of many wrong fields five are named."""
         server, _ = scripted(PlainStore())
         content = [{"type": "wrong"}] * 1000
         body = {"type": "threads.create", "params": {"input": {"content": content, "attachments": []}}}
 
-        for each in ({"type": "x" * 100_000}, body):
+        for each, problems in (({"type": "x" * 100_000}, 1), (body, 5)):
             with pytest.raises(InvalidRequestError) as refused:
                 await server.process(json.dumps(each), None)
             assert len(str(refused.value)) < 2000
+            assert problems == len(refused.value.problems)
 
     async def test_a_parsed_body_is_the_applications_mistake(self) -> None:
         """`process(await request.json())` is answered with how it is done."""
         server, _ = scripted(PlainStore())
 
-        with pytest.raises(UsageError, match=r"await request\.body\(\)"):
+        with pytest.raises(UsageError) as refused:
             await server.process({"type": "threads.list"}, None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+        assert (
+            "process() takes the body of the request as it came, bytes or str, not dict: "
+            "`await server.process(await request.body(), context)`" == str(refused.value)
+        )
 
     async def test_requests_that_do_not_stream_are_chatkits_own(self) -> None:
         """A rename, a list of threads, a thread that is loaded: ChatKit answers them."""
@@ -122,6 +144,57 @@ class TestInvalidRequests:
         _, chat = scripted(PlainStore(), asks(ClientToolCall(name="at", arguments={"at": moment})))
 
         assert [("at", {"at": "2026-01-01T00:00:00Z"})] == (await chat.say("go")).calls
+
+
+class Numbers:
+    """An iterator that nobody can close."""
+
+    def __init__(self) -> None:
+        self.left = [1, 2]
+
+    def __aiter__(self) -> Numbers:
+        return self
+
+    async def __anext__(self) -> int:
+        if not self.left:
+            raise StopAsyncIteration
+        return self.left.pop(0)
+
+
+class TestStepwise:
+    async def test_it_closes_what_it_runs(self) -> None:
+        """A stream that is closed closes the iterator behind it before anything else happens."""
+        closed: list[str] = []
+
+        async def numbers() -> AsyncIterator[int]:
+            try:
+                yield 1
+            finally:
+                closed.append("closed")
+
+        stream = requests_module.stepwise(nullcontext, numbers)
+        await anext(stream)
+        await stream.aclose()
+
+        assert ["closed"] == closed
+
+    async def test_what_cannot_be_closed(self) -> None:
+        """An application may stream with an iterator of its own that has no `aclose`."""
+        assert [1, 2] == [number async for number in requests_module.stepwise(nullcontext, Numbers)]
+
+    def test_what_is_closed_elsewhere(self) -> None:
+        """A coroutine may be closed in another context than it ran in, as when its event loop has ended."""
+        variable: ContextVar[str] = ContextVar("variable")
+
+        async def waits() -> None:
+            with requests_module.setting(variable, "set"):
+                await asyncio.sleep(0)
+
+        abandoned = waits()
+        copy_context().run(abandoned.send, None)
+        abandoned.close()
+
+        assert "not set" == variable.get("not set")
 
 
 class Single(ChatKitServer[Any]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import contextmanager, suppress
-from enum import Enum
+from enum import Enum, auto
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -40,21 +40,18 @@ RESUME = "chatkit_clienttools.resume"
 MAX_PROBLEMS = 5
 """How many problems of a request are listed."""
 
-HEADS = (4096, *range(1024, 0, -128))
-"""How much of a body is read to see what it is: less if pydantic finds it too deep after 200 brackets."""
-
-MAX_DIGITS = 400
-"""How long an integer is read: floats end at 309 digits."""
+HEAD = 4096
+"""How much of a body is read to see what it is."""
 
 
 class Posted(Enum):
     """What a streaming request is, as far as client tool calls are concerned."""
 
-    ANSWER = "answer"
-    RESUME = "resume"
-    MESSAGE = "message"
-    FORM = "form"
-    OTHER = "other"
+    ANSWER = auto()
+    RESUME = auto()
+    MESSAGE = auto()
+    FORM = auto()
+    OTHER = auto()
 
 
 def kind_of(request: StreamingReq) -> Posted:
@@ -74,7 +71,7 @@ class Read(NamedTuple):
     """A request, and whether it is not quite what was posted: an answer in it was cleaned or refused."""
 
     request: ChatKitReq
-    is_changed: bool = False
+    is_changed: bool
 
 
 def read_request(body: str | bytes | bytearray, max_answer_bytes: int, unwrapped: Callable[[Any], Any]) -> Read:
@@ -88,20 +85,22 @@ def read_request(body: str | bytes | bytearray, max_answer_bytes: int, unwrapped
             f"process() takes the body of the request as it came, bytes or str, not {type(body).__name__}: "
             "`await server.process(await request.body(), context)`"
         )
-    is_large = _size(body) > max_answer_bytes
-    if is_large and (refused := _refused_unread(body, too_large(max_answer_bytes))):
+    raw = body.encode(errors="surrogatepass") if isinstance(body, str) else body
+    problem = too_large(max_answer_bytes) if len(raw) > max_answer_bytes else None
+    if problem and (refused := _refused_unread(raw, problem)):
         return Read(refused, is_changed=True)
+    request: ChatKitReq | None
     try:
-        request = _adapter().validate_json(body)
+        request, is_changed = _adapter().validate_json(raw), False
     except ValidationError as error:
-        if is_large or (lenient := _read_leniently(body)) is None:
+        request, is_changed = _read_leniently(raw), True
+        if request is None:
             raise _invalid(error) from None
-        request = lenient
-    if not isinstance(request, ThreadsAddClientToolOutputReq):
-        return Read(request)
-    posted = request.params.result
-    request.params.result = _usable(posted, too_large(max_answer_bytes) if is_large else None, unwrapped)
-    return Read(request, is_changed=request.params.result != posted)
+    if isinstance(request, ThreadsAddClientToolOutputReq):
+        posted = request.params.result
+        request.params.result = _usable(posted, problem, unwrapped)
+        is_changed = is_changed or request.params.result != posted
+    return Read(request, is_changed)
 
 
 def _usable(posted: Any, problem: str | None, unwrapped: Callable[[Any], Any]) -> Any:
@@ -118,41 +117,33 @@ def _usable(posted: Any, problem: str | None, unwrapped: Callable[[Any], Any]) -
     return refusal(problem, receipt)
 
 
-def _size(body: str | bytes | bytearray) -> int:
-    return len(body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body)
-
-
-def _refused_unread(body: str | bytes | bytearray, reason: str) -> ThreadsAddClientToolOutputReq | None:
+def _refused_unread(raw: bytes | bytearray, reason: str) -> ThreadsAddClientToolOutputReq | None:
     """Return the refusal of an answer of which only the beginning is read; None if that does not say enough."""
-    head = body[: HEADS[0]]
-    start = head.encode("utf-8", "replace") if isinstance(head, str) else bytes(head)
-    for length in HEADS:
+    for length in range(HEAD, 0, -128):  # pydantic reads 200 levels, and what says whose answer it is comes before
         try:
-            begun = from_json(start[:length], allow_partial=True)
+            begun = from_json(raw[:length], allow_partial=True)
             request = _adapter().validate_python({**begun, "params": {"result": None, **begun["params"]}})
         except (ValueError, TypeError, KeyError):  # too deep already, or not a request
             continue
         if not isinstance(request, ThreadsAddClientToolOutputReq):
             return None
         receipt = opened(request.params.result).receipt
-        key = RECEIPT if isinstance(body, str) else RECEIPT.encode()
-        if receipt is None and key in body:  # type: ignore[operator]  # both are text, or both bytes
+        if receipt is None and RECEIPT.encode() in raw:
             return None  # it is further back, or wrapped
         request.params.result = refusal(reason, receipt)
         return request
     return None
 
 
-def _read_leniently(body: str | bytes | bytearray) -> ChatKitReq | None:
+def _read_leniently(raw: bytes | bytearray) -> ThreadsAddClientToolOutputReq | None:
     """Read an answer that pydantic does not take for JSON, so that its call does not stay open for ever.
 
     It refuses half a surrogate pair, which every browser may post, deep nesting, and very long numbers.
     """
     try:
-        posted = json.loads(body, parse_int=_integer)
-        request = _adapter().validate_python(posted)
+        request = _adapter().validate_python(json.loads(raw, parse_int=_integer))
     except RecursionError:
-        return _refused_unread(body, too_deep())
+        return _refused_unread(raw, too_deep())
     except ValueError:
         return None
     return request if isinstance(request, ThreadsAddClientToolOutputReq) else None
@@ -160,11 +151,12 @@ def _read_leniently(body: str | bytes | bytearray) -> ChatKitReq | None:
 
 def _integer(digits: str) -> float:
     """Read an integer; one that has no place in a float is as good as infinite, and may be too long for Python."""
-    return int(digits) if len(digits) <= MAX_DIGITS else math.inf
+    number = float(digits)
+    return int(digits) if math.isfinite(number) else number
 
 
 def _invalid(error: ValidationError) -> InvalidRequestError:
-    found = error.errors(include_url=False, include_input=False)
+    found = error.errors()
     return InvalidRequestError([_problem(each) for each in found[:MAX_PROBLEMS]], field=_field(found[0]))
 
 
@@ -175,17 +167,16 @@ def _adapter() -> TypeAdapter[ChatKitReq]:
 
 
 def _problem(error: ErrorDetails) -> str:
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "union_tag_invalid" if not error["loc"]:
-            known = context["expected_tags"].replace("'", "")
+    match error:
+        case {"type": "union_tag_invalid", "loc": (), "ctx": {"tag": str(tag), "expected_tags": str(known)}}:
+            valid = known.replace("'", "")
             return (
-                f"type: ChatKit has no request {printable(context['tag'])!r}, only {known}. A message is posted as "
+                f"type: ChatKit has no request {printable(tag)!r}, only {valid}. A message is posted as "
                 "threads.create, in a new thread, or as threads.add_user_message; process() routes them all"
             )
-        case "union_tag_invalid":  # pydantic's own sentence quotes the value
-            problem = f"none of {context['expected_tags']}"
-        case "union_tag_not_found":
+        case {"type": "union_tag_invalid", "ctx": {"expected_tags": known}}:  # pydantic's own sentence quotes the value
+            problem = f"none of {known}"
+        case {"type": "union_tag_not_found"}:
             problem = "Field required"
         case _:
             problem = printable(error["msg"])
@@ -215,8 +206,7 @@ async def stepwise(
     inside: Callable[[], AbstractContextManager[None]], make: Callable[[], AsyncIterator[T]]
 ) -> AsyncGenerator[T, None]:
     """Make an iterator and run it, `inside` a context manager during its steps and not while it rests at a `yield`."""
-    with inside():
-        events = aiter(make())
+    events = aiter(make())
     try:
         while True:
             with inside():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chatkit_clienttools._step import replay, requests
+from chatkit_clienttools._step import requests
 from chatkit_clienttools.testing.browser import _page, _wire
 
 if TYPE_CHECKING:
@@ -21,12 +21,3 @@ def test_it_is_made_once(make: Callable[[], Any]) -> None:
     first = make()
 
     assert first is make()
-
-
-def test_the_type_of_a_step_is_made_once() -> None:
-    """What a function of a step returns is looked up once for each function, however often bodies run again."""
-
-    def find() -> list[str]:
-        return []
-
-    assert replay._type_of_result(find) is replay._type_of_result(find)

@@ -208,7 +208,7 @@ class TestSteps:
             said.append(await sequencer.step(ctx, is_synchronous, "b", times=2))
             said.append(await sequencer.step(ctx, functools.partial(is_async, "c")))
             said.append(await chooses(sequencer, ctx))
-            return " ".join([*said, await sequencer.step(ctx, is_async, "d")])
+            return " ".join([*said, await sequencer.step(ctx, is_async, name="d")])
 
         page = Waiting(store, [[calls("steps")], speaks("Good.")], tool(steps))
 
@@ -573,6 +573,25 @@ class TestTheSlot:
 
         assert [animation.name, choose.name] == [name for reply in replies for name, _ in reply.calls]
         assert ["Good."] == replies[-1].texts
+
+    async def test_beside_a_tool_that_raises(self, store: Store[Any]) -> None:
+        """A call that a plain tool has put into the slot goes out, though a later tool that may wait raises."""
+
+        @function_tool
+        async def starts(ctx: Ctx) -> str:
+            """Set the slot, as before this package."""
+            ctx.context.client_tool_call = ClientToolCall(name=animation.name, arguments={"state": "start"})
+            return "started"
+
+        async def breaks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            sequencer.enqueue(ctx, stop())
+            raise ValueError
+
+        page = Waiting(store, [[calls("starts")], [calls("breaks")], speaks("Sorry.")], lambda _: starts, tool(breaks))
+
+        replies = [await page.say(), await page.answer()]
+
+        assert [[animation.name], []] == [[name for name, _ in reply.calls] for reply in replies]
 
     async def test_discard(self, store: Store[Any]) -> None:
         """`discard` in a body that waits forgets what it has enqueued before, in each of its runs."""

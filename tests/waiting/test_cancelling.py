@@ -156,13 +156,15 @@ class TestCancel:
         self, store: Store[Any], catches: type[Exception], log: pytest.LogCaptureFixture
     ) -> None:
         """A body that asks again for ever when its call is cancelled is ended with an error that names the tool."""
+        caught = 0
 
         async def insists(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            nonlocal caught
             while True:
                 try:
                     return await chooses(sequencer, ctx)
                 except catches:
-                    pass
+                    caught += 1
 
         page = Waiting(store, [[calls("insists")], speaks("Good.")], tool(insists))
 
@@ -173,10 +175,12 @@ class TestCancel:
         _, _, output, message = page.seen_by_model
         assert output[1].startswith("An error occurred while running the tool")
         assert ("user", "never mind") == message
-        [line] = [record.getMessage() for record in log.records if record.levelname == "ERROR"]
-        assert "insists" in line
-        assert "cancelled" in line
-        assert () == (await page.plan()).tools
+        [refusal] = [record.getMessage() for record in log.records if record.levelname == "ERROR"]
+        assert refusal == (
+            "The tool insists has asked 100 times more after the user has written. Whatever it asks for then is "
+            "cancelled: it has to come to its end when it catches CallCancelledError."
+        )
+        assert (101, ()) == (caught, (await page.plan()).tools)
 
     async def test_two_tools(self, store: Store[Any]) -> None:
         """A message cancels what both tools wait for, and the model reads both outputs before the message."""
@@ -231,6 +235,23 @@ class TestRequired:
         assert (["Bye."], [["stop_everything"]]) == (reply.texts, asked(reply))
         assert (["Stopped."], []) == (last.texts, last.calls)
         assert ("output", "nobody") in page.seen_by_model
+
+    async def test_after_asks_that_were_cancelled_at_once(self, store: Store[Any]) -> None:
+        """What was cancelled at once is cancelled again when the body is woken by the answer to a required ask."""
+
+        async def insists(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            said = [await gives_up(sequencer, ctx) for _ in range(3)]
+            await sequencer.ask(ctx, stop())
+            return ", ".join(said)
+
+        page = Waiting(store, [[calls("insists")], speaks("Bye."), speaks("Stopped.")], tool(insists))
+
+        await page.say()
+        await page.say("never mind")
+        last = await page.answer()
+
+        assert (["Stopped."], []) == (last.texts, last.calls)
+        assert ("output", ", ".join(["cancelled: choose_agent"] * 3)) in page.seen_by_model
 
     async def test_a_required_ask_that_is_open(self, store: Store[Any]) -> None:
         """A message does not cancel a required ask: it goes out once more after the model has answered."""

@@ -31,7 +31,7 @@ async def signs(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
     try:
         return await sequencer.ask(ctx, sign())
     except CallExpiredError as error:
-        return f"{error.reason}, then {await sequencer.ask(ctx, sign())}"
+        return f"{error.tool} {error.reason}, then {await sequencer.ask(ctx, sign())}"
 
 
 async def insists(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
@@ -90,7 +90,7 @@ async def test_the_body_is_told(store: Store[Any]) -> None:
     last = await page.answer("0x1")
 
     assert (["sign_transaction"], ["Signed."]) == ([name for name, _ in second.calls], last.texts)
-    assert ("output", "expired, then 0x1") == page.seen_by_model[-1]
+    assert ("output", "sign_transaction expired, then 0x1") == page.seen_by_model[-1]
 
 
 async def test_nobody_catches_it(store: Store[Any]) -> None:

@@ -342,7 +342,9 @@ class TestWarnings:
         await page.server.store.delete_thread_item(str(page.chat.thread_id), first["id"], context=None)
         await page.answer({"name": "Bela"})
 
-        assert f"thread {page.chat.thread_id}: an answer that twice has had is gone" in log.text
+        line = f"thread {page.chat.thread_id}: an answer that twice has had is gone, and counts as cancelled"
+        assert [line] == [record.getMessage() for record in log.records if record.getMessage().endswith("cancelled")]
+        assert 1 == len([record for record in log.records if "CallCancelledError" in record.getMessage()])
 
 
 class TestSnapshots:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,7 @@ from agents.tool_guardrails import tool_input_guardrail, tool_output_guardrail
 from chatkit.agents import AgentContext
 
 from chatkit_clienttools import ClientTool, ClientToolSequencer
+from chatkit_clienttools.errors import UsageError
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import PlainServer, calls, speaks
 from tests.helpers.stores import PlainStore
@@ -133,7 +133,9 @@ class TestTools:
 
         assert NO_TOOL_THAT_WAITS == await refusal_on(page_with(make), log)
 
-    @pytest.mark.parametrize("option", [name for name in OPTIONS if name in signature(function_tool).parameters])
+    @pytest.mark.parametrize(
+        "option", [name for name in OPTIONS if name in inspect.signature(function_tool).parameters]
+    )
     async def test_options_that_see_the_body_in_parts(self, log: pytest.LogCaptureFixture, option: str) -> None:
         """A tool with an approval, a time limit or a guardrail of its own cannot ask: each would see parts of it."""
         page = page_with(tool(asks, **{option: OPTIONS[option]}))
@@ -222,12 +224,13 @@ class TestBodies:
     async def test_a_forgotten_await_in_the_middle(self, forgotten: str, log: pytest.LogCaptureFixture) -> None:
         """A function that goes on after `ask(...)` or `step(...)` without `await` is told so, and nothing is done."""
         done: list[str] = []
+        called: list[Any] = []
 
         async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> Any:
             if forgotten == "ask":
-                _ = sequencer.ask(ctx, animation(state="start"))
+                called.append(sequencer.ask(ctx, animation(state="start")))
             else:
-                _ = sequencer.step(ctx, done.append, "step")
+                called.append(sequencer.step(ctx, done.append, "step"))
             return "ok"
 
         page = page_with(tool(asks))
@@ -235,6 +238,7 @@ class TestBodies:
 
         assert f"The tool asks has called {forgotten}(...) without waiting: write `await` before it" == refusal_in(log)
         assert ([], []) == (reply.calls, done)
+        assert [inspect.CORO_CLOSED] == [inspect.getcoroutinestate(each) for each in called]
 
     @pytest.mark.parametrize("forgotten", ["ask", "step"])
     async def test_a_forgotten_await_whose_result_is_used(self, forgotten: str, log: pytest.LogCaptureFixture) -> None:
@@ -313,6 +317,17 @@ class TestBodies:
 
         assert NOT_ALONE == await refusal_on(page_with(tool(asks)), log)
 
+    async def test_two_steps_at_once(self, log: pytest.LogCaptureFixture) -> None:
+        """Two steps at once are refused, and the second does not run."""
+        ran: list[str] = []
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await asyncio.gather(sequencer.step(ctx, asyncio.sleep, 0), sequencer.step(ctx, ran.append, "second"))
+            return "done"
+
+        assert NOT_ALONE.replace("ask()", "step()", 1) == await refusal_on(page_with(tool(asks)), log)
+        assert [] == ran
+
     async def test_a_step_beside_an_ask(self, log: pytest.LogCaptureFixture) -> None:
         """An ask while a step runs is refused."""
 
@@ -336,17 +351,22 @@ class TestBodies:
             await began.wait()
             step.cancel()
             cut_off.extend(await asyncio.gather(step, return_exceptions=True))
-            await sequencer.ask(ctx, animation(state="start"))
+            try:
+                await sequencer.ask(ctx, animation(state="start"))
+            except UsageError as error:
+                cut_off.append(error)
             return "done"
 
         page = page_with(tool(asks))
         await page.say()
 
-        [said] = [
-            record.getMessage() for record in log.records if "ask() in the tool asks was called" in record.getMessage()
-        ]
-        assert [asyncio.CancelledError] == [type(error) for error in cut_off]
-        assert "A timeout belongs inside the function of a step." in said
+        assert [asyncio.CancelledError, UsageError] == [type(error) for error in cut_off]
+        [refusal] = [record.getMessage() for record in log.records if "cut off" in record.getMessage()]
+        assert refusal == (
+            "ask() in the tool asks was called after an ask() or step() before it was cut off, by Stop, by a lost "
+            "connection, or by a timeout around it. Nothing more is asked or done in this run of the body. A timeout "
+            "belongs inside the function of a step."
+        )
         assert "An error occurred while running the tool" in page.seen_by_model[-1][1]
 
     async def test_on_the_way_out(self, log: pytest.LogCaptureFixture) -> None:
@@ -410,8 +430,9 @@ class TestBodies:
 
         assert ("output", "done") == page.seen_by_model[-1]
 
-    async def test_the_context_of_another_tool(self, log: pytest.LogCaptureFixture) -> None:
-        """A body that asks with the context of another tool is told to use its own."""
+    @pytest.mark.parametrize("what", ["ask", "step"])
+    async def test_the_context_of_another_tool(self, what: str, log: pytest.LogCaptureFixture) -> None:
+        """A body that asks or takes a step with the context of another tool is told to use its own."""
         contexts: list[Ctx] = []
 
         async def other(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
@@ -419,14 +440,16 @@ class TestBodies:
             return "done"
 
         async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            await sequencer.ask(contexts[0], animation(state="start"))
+            if what == "ask":
+                await sequencer.ask(contexts[0], animation(state="start"))
+            await sequencer.step(contexts[0], str)
             return "done"
 
         page = Waiting(PlainStore(), [[calls("other")], [calls("asks")], speaks("Sorry.")], tool(other), tool(asks))
 
         assert (
-            "ask() was called with the context of another tool than asks: give it the `ctx` that the body itself gets"
-            == await refusal_on(page, log)
+            f"{what}() was called with the context of another tool than asks: give it the `ctx` that the body itself "
+            "gets" == await refusal_on(page, log)
         )
 
     async def test_what_is_no_call(self, log: pytest.LogCaptureFixture) -> None:

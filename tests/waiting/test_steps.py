@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
+import re
 import sys
+from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +16,11 @@ from chatkit.agents import AgentContext
 from chatkit.widgets import Card, Text
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from chatkit_clienttools._step import replay
+from chatkit_clienttools.errors import StepFailedError, UsageError
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.merak import calls, speaks
+from tests.helpers.server import lines
 from tests.helpers.stores import WatchedStore
 from tests.helpers.waiting import Waiting, animation, choose, tool
 
@@ -40,6 +46,21 @@ def unknown() -> OnlyForTypeCheckers:
 
 def takes_unknown(price: OnlyForTypeCheckers | None = None) -> int:
     return 7
+
+
+class Person(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(alias="Name")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def greeting(self) -> str:
+        return f"Dear {self.name}"
+
+
+def find() -> Person:
+    return Person(Name="Ada")
 
 
 class Anything:
@@ -68,25 +89,88 @@ async def test_a_step_that_does_not_return_what_it_says(store: Store[Any], log: 
     page = Waiting(store, [[calls("counts")], speaks("Sorry.")], tool(counts))
 
     assert ["Sorry."] == (await page.say()).texts
-    assert "The step wrong has returned something else than its annotation says" in log.text
+    assert [("ERROR", "The step wrong has returned something else than its annotation says")] == errors_in(log)
 
 
-def fails() -> None:
+async def test_a_body_that_catches_that(store: Store[Any]) -> None:
+    """A body that catches the refusal of a step's result ends all the same, and what it enqueues then is dropped."""
+    caught: list[UsageError] = []
+
+    async def counts(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+        try:
+            return str(await sequencer.step(ctx, wrong))
+        except UsageError as error:
+            caught.append(error)
+            sequencer.enqueue(ctx, animation(state="stop"))
+            return "all is well"
+
+    page = Waiting(store, [[calls("counts")], speaks("Sorry.")], tool(counts))
+    reply = await page.say()
+
+    assert (1, []) == (len(caught), reply.calls)
+    assert "An error occurred while running the tool" in page.seen_by_model[-1][1]
+
+
+def errors_in(log: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(level, text) for level, text in lines(log) if level == "ERROR"]
+
+
+def fails(*_: Any) -> None:
     raise ValueError("s3cret")
 
 
-async def test_a_step_that_raises_is_in_the_log(store: Store[Any], log: pytest.LogCaptureFixture) -> None:
-    """The log names a step that has raised, the kind of the error, and its place in the code, and not its text."""
+class Fails:
+    """What can be called, and has no name of its own."""
+
+    __call__ = fails
+
+
+@pytest.mark.fails
+@pytest.mark.parametrize(
+    ("function", "name"), [(fails, "fails"), (functools.partial(fails, 7), "fails"), (Fails(), "Fails")], ids=range(3)
+)
+async def test_a_step_that_raises_is_in_the_log(function: Any, name: str, log: pytest.LogCaptureFixture) -> None:
+    """The log names a step that has raised, the kind of the error, and its place; the text is in the traceback only."""
+    log.set_level("DEBUG", "chatkit_clienttools")
 
     async def tries(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-        await sequencer.step(ctx, fails)
-        return "never"
+        try:
+            return str(await sequencer.step(ctx, function))
+        except StepFailedError as error:
+            return error.step
 
-    page = Waiting(store, [[calls("tries")], speaks("Sorry.")], tool(tries))
+    page = Waiting(MemoryStore(), [[calls("tries")], speaks("Sorry.")], tool(tries))
     await page.say()
 
-    assert "the step fails has raised ValueError (test_steps.py, line " in log.text
-    assert "s3cret" not in log.text
+    [warning, traceback] = [
+        record for record in log.records if record.levelname == "WARNING" or record.getMessage() == "where that was"
+    ]
+    place = rf"\(test_steps\.py, line {fails.__code__.co_firstlineno + 1}, in fails\)"
+    assert re.fullmatch(rf"the step {name} has raised ValueError {place}", warning.getMessage())
+    assert ("DEBUG", ValueError) == (traceback.levelname, traceback.exc_info and traceback.exc_info[0])
+    assert [] == [record for record in log.records if "s3cret" in record.getMessage()]
+    assert ("output", name) == page.seen_by_model[-1]
+
+
+async def test_how_much_is_kept_of_what_it_says(store: Store[Any]) -> None:
+    """Of the text of an error a thousand characters are kept, so that an error cannot fill the plan."""
+    texts: list[str] = []
+
+    def floods() -> None:
+        raise ValueError("x" * 5000)
+
+    async def tries(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+        try:
+            await sequencer.step(ctx, floods)
+        except StepFailedError as error:
+            texts.append(error.text)
+        return (await sequencer.ask(ctx, choose(people=["Ada"]))).name
+
+    page = Waiting(store, [[calls("tries")], speaks("Good.")], tool(tries))
+    await page.say()
+    await page.answer(ADA)
+
+    assert ["x" * 1000] * 2 == texts
 
 
 async def test_what_is_no_function(log: pytest.LogCaptureFixture) -> None:
@@ -99,24 +183,56 @@ async def test_what_is_no_function(log: pytest.LogCaptureFixture) -> None:
     async def later() -> int:
         return 7
 
+    begun = later()
+
     async def waits(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-        await sequencer.step(ctx, later())  # type: ignore[call-overload]  # the mistake is the test
+        await sequencer.step(ctx, begun)  # type: ignore[call-overload]  # the mistake is the test
         return "never"
 
     page = Waiting(MemoryStore(), [[calls("counts"), calls("waits")], speaks("Sorry.")], tool(counts), tool(waits))
     await page.say()
 
-    assert "step() takes a function, not int: step(ctx, function, argument), without calling it" in log.text
-    assert "step() takes a function, not a coroutine" in log.text
+    cure = "step(ctx, function, argument), without calling it"
+    assert [f"step() takes a function, not {what}: {cure}" for what in ("int", "a coroutine")] == [
+        text for _, text in errors_in(log)
+    ]
+    assert inspect.CORO_CLOSED == inspect.getcoroutinestate(begun)
+
+
+@functools.lru_cache
+def finds_once() -> Person:
+    return Person(Name="Ada")
+
+
+class Counting(ContextDecorator):
+    """A decorator of another module."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@Counting()
+def counted() -> Person:
+    return Person(Name="Ada")
 
 
 @pytest.mark.parametrize(
     ("function", "result"),
-    [(takes_unknown, "7"), (functools.partial(add, 3, 4), "7"), (Shop().price, "7")],
-    ids=["a parameter of an unknown type", "partial", "method"],
+    [
+        (takes_unknown, "7"),
+        (functools.partial(add, 3, 4), "7"),
+        (functools.partial(add, 3, other=4), "7"),
+        (Shop().price, "7"),
+        ("ada".title, "Ada"),
+        (lambda: asyncio.sleep(0, 7), "7"),
+        (counted, "name='Ada' greeting='Dear Ada'"),
+        (finds_once, "name='Ada' greeting='Dear Ada'"),
+    ],
+    ids=["unknown parameter", "partial", "with a keyword", "method", "builtin", "lambda", "decorated", "cached"],
 )
 async def test_what_may_be_a_step(function: Any, result: str) -> None:
-    """A function may be a partial one or a method, and only what it returns has to be known at run time."""
+    """A function may be partial, a method, builtin or decorated, and only what it returns has to be of a known type."""
 
     async def counts(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
         return str(await sequencer.step(ctx, function))
@@ -127,8 +243,18 @@ async def test_what_may_be_a_step(function: Any, result: str) -> None:
     assert ("output", result) == page.seen_by_model[-1]
 
 
-@pytest.mark.parametrize("function", [unknown, makes_anything], ids=["for type checkers", "not for pydantic"])
-async def test_what_cannot_be_read_from_json(function: Any, log: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("function", [find, Shop().price], ids=["function", "method"])
+def test_the_type_of_a_step_is_made_once(function: Any) -> None:
+    """What the function of a step returns is looked up once for each function, however often bodies run again."""
+    assert replay._type_of_result("", function) is replay._type_of_result("", function)
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [(unknown, "'OnlyForTypeCheckers'"), (makes_anything, f"{Anything!r}")],
+    ids=["for type checkers", "not for pydantic"],
+)
+async def test_what_cannot_be_read_from_json(function: Any, says: str, log: pytest.LogCaptureFixture) -> None:
     """A step whose result type is not known at run time, or not to pydantic, is refused before it is taken."""
 
     async def counts(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
@@ -137,22 +263,11 @@ async def test_what_cannot_be_read_from_json(function: Any, log: pytest.LogCaptu
     page = Waiting(MemoryStore(), [[calls("counts")], speaks("Sorry.")], tool(counts))
     await page.say()
 
-    assert "a type is needed that is known at run time" in log.text
-
-
-class Person(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(alias="Name")
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def greeting(self) -> str:
-        return f"Dear {self.name}"
-
-
-def find() -> Person:
-    return Person(Name="Ada")
+    [(_, refusal)] = errors_in(log)
+    assert refusal == (
+        f"The step {function.__name__} says that it returns {says}: a type is needed that is known at run time, and "
+        "that pydantic can read from JSON"
+    )
 
 
 async def test_a_model_with_aliases_and_computed_fields(store: Store[Any]) -> None:

@@ -196,18 +196,17 @@ class Replay:
                 self._add(Entry(kind="ask", name=call.name, key=key, call=ask_id))
                 self.is_waiting = True
                 raise Suspended
-            item = self._answers.get(entry.item_id or "")
-            if item is None:
-                if entry.item_id is not None:
-                    thread, name = self._within.queue.thread, self.tool.name
-                    logger.warning(
-                        "thread %s: an answer that %s has had is gone, and counts as cancelled", thread, name
-                    )
-                raise CallCancelledError(entry.name)
-            return self._opened(item)
+            return self._answer_to(entry)
 
-    def _opened(self, item: ClientToolCallItem) -> Any:
-        """Return an answer as its tool's type, or raise `CallFailedError`, or `CallExpiredError` if there was none."""
+    def _answer_to(self, entry: Entry) -> Any:
+        """Return an answer as its tool's type, or raise that the call has failed, has expired or was cancelled."""
+        if entry.item_id is None:
+            raise CallCancelledError(entry.name)
+        item = self._answers.get(entry.item_id)
+        if item is None:
+            thread, name = self._within.queue.thread, self.tool.name
+            logger.warning("thread %s: an answer that %s has had is gone, and counts as cancelled", thread, name)
+            raise CallCancelledError(entry.name)
         tool, answer = self.rules.tool(item.name), answer_of(item)
         if has_expired(answer):
             raise CallExpiredError(item.name)
@@ -227,8 +226,9 @@ class Replay:
                 UsageError(f"step() takes a function, not {what}: step(ctx, function, argument), without calling it")
             )
         with self._alone(ctx, "step()"):
-            name = getattr(function, "__qualname__", type(function).__qualname__)
-            adapter = _type_of_result(function)
+            target = function.func if isinstance(function, functools.partial) else function
+            name = getattr(target, "__qualname__", type(target).__qualname__)
+            adapter = _type_of_result(name, target)
             cause: Exception | None = None
             entry = self._next("step", name)
             if entry is None:
@@ -238,8 +238,7 @@ class Replay:
                     self._refuse(error)  # it was taken, and is in no journal
                 self._make_room_for(entry)
                 self._add(entry)
-                if not await self._is_recorded():
-                    raise Suspended
+                await self._record()
             if entry.error is not None:
                 raise StepFailedError(name, *entry.error) from cause
             return self._result_in(entry, adapter)
@@ -254,7 +253,7 @@ class Replay:
     def _result_in(self, entry: Entry, adapter: TypeAdapter[Any]) -> Any:
         """Return the result of a step as its declared type."""
         try:
-            return adapter.validate_json(entry.result or "null")
+            return adapter.validate_json(cast("str", entry.result))  # one that has not raised has returned
         except ValidationError:
             self._position -= 1
             self._refuse(self._mismatch(f"step {entry.name} with another type of result"))
@@ -268,13 +267,14 @@ class Replay:
         if self.failure is not None:
             raise self.failure
 
-    async def _is_recorded(self) -> bool:
-        """Record the step that was taken; False if the body must not go on with it."""
+    async def _record(self) -> None:
+        """Record the step that was taken; the body ends here if it must not go on with it."""
         try:
-            return await self._within.record(self)
+            is_recorded = await self._within.record(self)
         except Exception as error:  # noqa: BLE001  it is no error of the body, which may catch it
-            self.failure = error
-            return False
+            self.failure, is_recorded = error, False
+        if not is_recorded:
+            raise Suspended
 
     def refuse_inside_a_step(self, what: str) -> None:
         """Refuse what would not happen again when the body does, since the step does not."""
@@ -411,26 +411,23 @@ _adapters: WeakKeyDictionary[Callable[..., Any], TypeAdapter[Any]] = WeakKeyDict
 """The types that functions of steps return. To make an adapter takes longer than all else that a step does."""
 
 
-def _type_of_result(function: Callable[..., Any]) -> TypeAdapter[Any]:
-    """Return the type that a function says it returns; whatever is JSON if it does not say."""
-    target = function.func if isinstance(function, functools.partial) else function
-    target = getattr(target, "__func__", target)
+def _type_of_result(name: str, function: Callable[..., Any]) -> TypeAdapter[Any]:
+    """Return the type that the function of a step says it returns; whatever is JSON if it does not say."""
+    target = getattr(function, "__func__", function)
     if not inspect.isfunction(target):  # nothing else has to have a place in a weak dictionary
-        return _adapter_of(target)
+        return _adapter_of(name, target)
     if target not in _adapters:
-        _adapters[target] = _adapter_of(target)
+        _adapters[target] = _adapter_of(name, target)
     return _adapters[target]
 
 
-def _adapter_of(target: Any) -> TypeAdapter[Any]:
-    hints = getattr(target, "__annotations__", {}) if inspect.isroutine(target) else {}
-    result = hints.get("return", Any)
+def _adapter_of(name: str, target: Any) -> TypeAdapter[Any]:
+    result = getattr(target, "__annotations__", {}).get("return", Any)
     try:
         if isinstance(result, str):  # only this one: others may be known to type checkers alone
-            result = eval(result, getattr(target, "__globals__", {}))  # noqa: S307  it is the application's own code
+            result = eval(result, inspect.unwrap(target).__globals__)  # noqa: S307  it is the application's own code
         return TypeAdapter(result)
     except (NameError, PydanticSchemaGenerationError) as error:
-        name = getattr(target, "__qualname__", repr(target))
         problem = (
             f"The step {name} says that it returns {result!r}: a type is needed that is known at run time, and that"
         )

@@ -33,11 +33,10 @@ from chatkit_clienttools._step.requests import Posted
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.stores import MemoryStore
-from chatkit_clienttools.testing import BrokenLifecycleError
+from chatkit_clienttools.testing import BrokenLifecycleError, HandlerError
 from chatkit_clienttools.testing.machine import LifecycleMachine
+from chatkit_clienttools.testing.machine._machine import fitting
 from chatkit_clienttools.testing.machine._oracle import World
-from chatkit_clienttools.testing.machine._play import Play
-from chatkit_clienttools.testing.machine._script import Script
 from tests.helpers.conversation import CHATKIT_DROPS_PENDING_ON_MESSAGE
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore
 
@@ -514,10 +513,10 @@ class TestByHand:
         """What the server would refuse, because too much is open, is not said until some of it is settled."""
         machine = Narrow()
         machine.user_begins("show, show and stop")
-        full = (machine.play.messages, machine.play.actions)
+        full = (fitting(machine, machine.messages), fitting(machine, machine.actions))
 
         machine.page_answers(fails=False)
-        room = (machine.play.messages, machine.play.actions)
+        room = (fitting(machine, machine.messages), fitting(machine, machine.actions))
         machine.teardown()
 
         assert (["say something"], []) == full
@@ -546,7 +545,7 @@ class TestByHand:
 
         assert ["shows", "gets"] == [call.name for call in machine.play.page.calls]
 
-    async def test_a_second_pending_call_is_seen(self) -> None:
+    def test_a_second_pending_call_is_seen(self) -> None:
         """A second pending call is an error of the server, even one that was never streamed."""
 
         class Secretive(Asking):
@@ -554,10 +553,11 @@ class TestByHand:
                 await self.store.add_thread_item(thread.id, self.call("shows", thread).item, context)
                 yield self.call("shows", thread)
 
-        play = Play(Secretive(), Script(messages={"Go": ["shows"]}))
+        machine = made(make_server=lambda _: Secretive(), model_runs=lambda _: None)
 
         with pytest.raises(BrokenLifecycleError, match="2 calls are pending at once"):
-            await play.message("Go")
+            machine.user_begins("show")
+        machine.teardown()
 
     def test_what_may_be_answered(self) -> None:
         """With receipts every call; without, the pending one, or the last when none is."""
@@ -664,56 +664,41 @@ class TestItsEnd:
 numbers = ClientTool("numbers", result=int)
 
 
-@pytest.mark.parametrize(
-    ("told", "says"),
-    [
-        ({"messages": {}}, "messages has none that asks for max_queued=64 calls or fewer"),
-        ({"max_queued": 0, "messages": {"Go": []}, "actions": {}}, "messages has none that asks for a client tool"),
-        (
-            {"messages": {"Hello": [], "Go": ["shows"] * 3}, "max_queued": 2},
-            "messages could never say 'Go': it asks for 3 calls, more than max_queued=2",
-        ),
-        ({"actions": {"press": ["shows", "gone"]}}, r"tools lacks 'gone', which 'press' asks for: ClientTool\('gone'"),
-        ({"messages": ["Go"]}, r"messages is \['Go'\], and has to be a dict"),
-        ({"messages": {"Go": "shows"}}, "messages has 'shows' for 'Go', and has to have a list"),
-        ({"actions": {"press": None}}, "actions has None for 'press', and has to have a list"),
-        ({"answers": {"show": 1}}, r"answers has \['show'\], and neither messages nor actions ask for that"),
-        ({"tools": ["shows"]}, "tools has 'shows', and each of them has to be a ClientTool"),
-        ({"on_user_message": "keeps"}, "on_user_message is 'keeps', and has to be 'cancel' or 'keep'"),
-        ({"on_failure": "stop"}, "on_failure is 'stop', and has to be 'continue' or 'abort'"),
-        (
-            {"messages": {"Go": ["numbers"]}, "tools": [numbers]},
-            r"answers has to say what the page answers to 'numbers'; \{'number': 1\}: .*does not fit",
-        ),
-        (
-            {"messages": {"Go": ["numbers"]}, "tools": [numbers], "answers": {"numbers": lambda n: f"{n}x"}},
-            "answers has to say what the page answers to 'numbers'; '1x': the browser's answer does not fit",
-        ),
-    ],
-)
-def test_what_it_was_told_is_looked_at_first(told: Any, says: str) -> None:
-    """Where nothing can come of it, the attribute is named, before a server is made."""
-    machine = type("Mine", (Own,), told)
+def test_its_own_server_asks_for_what_it_is_told() -> None:
+    """The server that is brought along for a store knows the messages, the actions and the tools of the machine."""
 
-    with pytest.raises(UsageError, match=rf"^Mine\.{says}"):
-        machine()
+    class Told(MemoryLifecycle):
+        messages: ClassVar[Mapping[str, Sequence[str]]] = {"Go": ["numbers"]}
+        actions: ClassVar[Mapping[str, Sequence[str]]] = {"press": ["shows"]}
+        tools: ClassVar[Sequence[ClientTool[..., Any]]] = (shows, numbers)
+        answers: ClassVar[Mapping[str, Any]] = {"numbers": lambda number: number}
+
+    machine = Told()
+    machine.user_begins("Go")
+    machine.page_answers(fails=False)
+
+    machine.user_presses("press")
+    machine.page_answers(fails=False)
+    machine.teardown()
+
+    assert [("numbers", 1), ("shows", {"number": 2})] == [
+        (call.name, call.answer["result"]) for call in machine.play.page.delivered
+    ]
 
 
-@pytest.mark.parametrize(
-    ("machine", "told", "says"),
-    [
-        (MemoryLifecycle, {"messages": {"Go": ["shows"]}}, "messages is not looked at: the server that is"),
-        (MemoryLifecycle, {"tools": [shows]}, "tools is not looked at"),
-        (Own, {"messages": LifecycleMachine.messages}, "messages is needed with a server of your own: what can"),
-        (Own, {"actions": LifecycleMachine.actions}, "actions is needed with a server of your own: the actions"),
-    ],
-)
-def test_what_its_server_is_told_is_what_it_answers_to(machine: Any, told: Any, says: str) -> None:
-    """A server of one's own knows nothing of our messages, and the one that we bring along for a store nothing else."""
-    mine = type("Mine", (machine,), {"make_server": lambda _: a_server(), **told} if machine is Own else told)
+def test_an_answer_has_to_fit() -> None:
+    """An answer that the server would refuse fails the machine: otherwise it would play nothing but refusals."""
 
-    with pytest.raises(UsageError, match=rf"^Mine\.{says}"):
-        mine()
+    class Unfit(MemoryLifecycle):
+        messages: ClassVar[Mapping[str, Sequence[str]]] = {"Go": ["numbers"]}
+        tools: ClassVar[Sequence[ClientTool[..., Any]]] = (numbers,)
+
+    machine = Unfit()
+    machine.user_begins("Go")
+
+    with pytest.raises(HandlerError, match=r"Unfit\.answers has to say what fits, not \{'number': 1\}: .*does not fit"):
+        machine.page_answers(fails=False)
+    machine.teardown()
 
 
 def test_a_page_may_always_fail() -> None:

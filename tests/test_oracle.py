@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from chatkit_clienttools.testing.machine._oracle import ImpossibleError, Oracle, Tool
+from chatkit_clienttools import ClientTool
+from chatkit_clienttools.testing.machine._oracle import ImpossibleError, Oracle
 
 
 class TestOracle:
     @staticmethod
     def oracle(**policy: Any) -> Oracle:
-        tools = {"shows": Tool(wanted=False), "gets": Tool()}
+        tools = [ClientTool("shows", result=None), ClientTool("gets")]
         return Oracle(tools, policy.get("on_user_message", "cancel"), policy.get("on_failure", "continue"))
 
     def test_the_model_is_to_be_told(self) -> None:
@@ -111,7 +112,7 @@ class TestOracle:
 
     def test_a_retry_removes_what_came_after_the_message(self) -> None:
         """Whoever wrote while a call was out had it before the message: its answer stays, and those after it go."""
-        oracle = Oracle({"stops": Tool(wanted=False, required=True)}, "cancel", "continue")
+        oracle = Oracle([ClientTool("stops", result=None, required=True)], "cancel", "continue")
         oracle.became(oracle.message(["stops", "stops"]))
         oracle.given("stops", "first")
         oracle.became(oracle.begins())

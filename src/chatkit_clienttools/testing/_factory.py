@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+AWAITED = METHODS | {"load_plan", "save_plan"}
+"""The operations of a store: what takes a while in a database."""
+
 Built = Union[Store[Any], AbstractAsyncContextManager[Store[Any]]]  # noqa: UP007  # needed at run time on 3.10
 Factory = Callable[[], Union[Built, Awaitable[Built]]]  # noqa: UP007
 """A function, or an async one, that returns a `Store` or an async context manager of one."""

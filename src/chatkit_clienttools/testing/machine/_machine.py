@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -13,19 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from chatkit_clienttools.testing._factory import made_by
 from chatkit_clienttools.testing._loop import cancel_all, close, new_loop
 
+from ._oracle import Oracle
 from ._play import Play
-from ._script import refuse_a_script_of_another, script_of
 from ._server import ACTIONS, MESSAGES, TOOLS, RehearsalServer, rehearsal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from chatkit.server import ChatKitServer
-    from chatkit.store import Store
 
     from chatkit_clienttools import ClientTool
 
-    from ._script import OnFailure, OnUserMessage
     from ._server import Unhurried
 
 T = TypeVar("T")
@@ -42,8 +40,15 @@ OPERATIONS = 8
 WORLDS = 100
 """In how many states a thread may be for a request to be cut off: each cut adds to them, and hides what is wrong."""
 
-a_message = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.messages))
-an_action = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.actions))
+
+def fitting(machine: LifecycleMachine, asks: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what can be said without asking for more calls than the server can queue."""
+    room = machine.max_queued - max(len(world.waiting) for world in machine.play.oracle.worlds)
+    return sorted(what for what, names in asks.items() if len(names) <= room)
+
+
+a_message = st.runner().flatmap(lambda machine: st.sampled_from(fitting(machine, machine.messages)))
+an_action = st.runner().flatmap(lambda machine: st.sampled_from(fitting(machine, machine.actions)))
 a_call = st.runner().flatmap(lambda machine: st.sampled_from(machine.play.answerable))
 some_events = st.integers(0, EVENTS)
 some_operations = st.integers(0, OPERATIONS)
@@ -80,10 +85,10 @@ class LifecycleMachine(RuleBasedStateMachine):
     let the machine see when one is recorded under another call; by default they are `{"number": 1}` and so
     on."""
 
-    on_user_message: OnUserMessage = "cancel"
+    on_user_message: Literal["cancel", "keep"] = "cancel"
     """This option of the server's sequencer."""
 
-    on_failure: OnFailure = "continue"
+    on_failure: Literal["continue", "abort"] = "continue"
     """This option of the server's sequencer."""
 
     max_queued: int = 64
@@ -103,19 +108,18 @@ class LifecycleMachine(RuleBasedStateMachine):
         raise NotImplementedError(f"{type(self).__name__} has to say what is to be tried: make_store or make_server")
 
     def make_server(self) -> Any:
-        """Return a server, or an async context manager of one; may be async."""
-        return self._rehearsal()
+        """Return a server, or an async context manager of one; may be async. By default there is one on your store."""
 
     async def _made(self) -> Any:
-        is_ours = type(self).make_server is LifecycleMachine.make_server  # it waits for the store alone
-        limit = None if is_ours else self.time_limit
-        return await made_by(self.make_server, self._stack, time_limit=limit, wanted="a server", methods=["process"])
-
-    async def _rehearsal(self) -> RehearsalServer:
-        store: Store[Any] = await made_by(self.make_store, self._stack, time_limit=self.time_limit)
+        if type(self).make_server is not LifecycleMachine.make_server:
+            wanted: dict[str, Any] = {"wanted": "a server", "methods": ["process"]}
+            return await made_by(self.make_server, self._stack, time_limit=self.time_limit, **wanted)
         return rehearsal(
-            store,
+            await made_by(self.make_store, self._stack, time_limit=self.time_limit),
             self.clock,
+            tools=self.tools,
+            messages=self.messages,
+            actions=self.actions,
             on_user_message=self.on_user_message,
             on_failure=self.on_failure,
             max_queued=self.max_queued,
@@ -137,7 +141,6 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        script = script_of(self)
         self._skipped = 0.0
         self._has_clock = False
         self._loop = new_loop()
@@ -146,60 +149,65 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._own_tasks: set[asyncio.Task[Any]] = set()
         try:
             self.server: ChatKitServer[Any] = self._run(self._made())
-            refuse_a_script_of_another(self)
-            self._own_tasks |= asyncio.all_tasks(self._loop)  # whoever has started them ends them
-            self.play = Play(
-                self.server, script, context=self.context, runs=self.model_runs, time_limit=self.time_limit
-            )
         except BaseException:
             self._close()
             raise
+        self._own_tasks |= asyncio.all_tasks(self._loop)  # whoever has started them ends them
+        self.play = Play(
+            self.server,
+            Oracle(self.tools, self.on_user_message, self.on_failure),
+            answer=self._answer,
+            runs=self.model_runs,
+            context=self.context,
+            time_limit=self.time_limit,
+        )
         self._stack.push_async_callback(self.play.page.aclose)
 
     @initialize(text=a_message)
     def user_begins(self, text: str) -> None:
         """The first message opens the thread."""
-        self._run(self.play.message(text))
+        self._write(text)
 
-    @precondition(lambda self: self.play.messages)
+    @precondition(lambda self: bool(fitting(self, self.messages)))
     @rule(text=a_message)
     def user_writes(self, text: str) -> None:
         """Another message, whether a call is pending or not."""
-        self._run(self.play.message(text))
+        self._write(text)
 
-    @precondition(lambda self: self._may_cut_off and self.play.messages)
+    @precondition(lambda self: self._may_cut_off and bool(fitting(self, self.messages)))
     @rule(text=a_message, events=some_events, operations=some_operations)
     def user_stops_a_message(self, text: str, events: int, operations: int = 0) -> None:
         """Stop, somewhere in the response to a message."""
-        self._run(self.play.message(text, lambda: self._stop(events, operations)))
+        self._write(text, lambda: self._stop(events, operations))
 
-    @precondition(lambda self: self._may_cut_off and self.play.messages)
+    @precondition(lambda self: self._may_cut_off and bool(fitting(self, self.messages)))
     @rule(text=a_message, events=some_events)
     def connection_of_a_message_is_lost(self, text: str, events: int) -> None:
         """The network goes away, somewhere in the response to a message."""
-        self._run(self.play.message(text, lambda: self.play.page.drop(events, if_reached=True)))
+        self._write(text, lambda: self.play.page.drop(events, if_reached=True))
 
     @precondition(lambda self: self.on_user_message == "cancel")  # with "keep" it removes answers to older calls too
     @rule()
     def user_retries(self) -> None:
         """The last message again."""
-        self._run(self.play.retry())
+        self._run(self.play.retry(self.messages))
 
-    @precondition(lambda self: self.play.actions)
+    @precondition(lambda self: bool(fitting(self, self.actions)))
     @rule(kind=an_action)
     def user_presses(self, kind: str) -> None:
         """A button, in a widget or elsewhere in the page."""
-        self._run(self.play.action(kind))
+        asked = self.play.oracle.action(self.actions[kind])
+        self._run(self.play.step(self.play.page.action(kind), asked))
 
     @rule()
     def user_renames(self) -> None:
         """Another title, which saves the thread."""
-        self._run(self.play.rename())
+        self._run(self.play.look_after(self.play.page.rename("Another title")))
 
     @rule()
     def user_reloads(self) -> None:
         """The page is loaded anew."""
-        self._run(self.play.reload())
+        self._run(self.play.look_after(self.play.page.reload()))
 
     @precondition(lambda self: self.play.forgives)
     @rule()
@@ -236,7 +244,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def time_passes(self) -> None:
         """Whatever was claimed by a request that was cut off is free again."""
         self._skipped += LEASE
-        self.play.time_passes()
+        self.play.may_be_claimed = False
 
     def teardown(self) -> None:
         """Let nothing go wrong any more: every call must be settled then."""
@@ -251,12 +259,26 @@ class LifecycleMachine(RuleBasedStateMachine):
     def _may_cut_off(self) -> bool:
         return self.play.forgives and self._has_clock and len(self.play.oracle.worlds) <= WORLDS
 
+    def _write(self, text: str, cut: Callable[[], object] | None = None) -> None:
+        play = self.play
+        asked = play.oracle.message(self.messages[text])
+        self._run(play.step(play.page.send(text), asked, cut, play.oracle.cut_message))
+
+    def _answer(self, name: str, number: int) -> Any:
+        answer = self.answers.get(name, {"number": number})
+        answer = answer(number) if callable(answer) else answer
+        (tool,) = (tool for tool in self.tools if tool.name == name)
+        # what does not fit is refused by the server, and then nothing but refusals would be played
+        if (problem := tool.problem_with(answer)) and not tool.report_in(answer):
+            raise AssertionError(f"{type(self).__name__}.answers has to say what fits, not {answer!r}: {problem}")
+        return answer
+
     def _stop(self, events: int, operations: int) -> None:
         """Press Stop at an event; it takes hold when the server has done so much more with our own slow store."""
         self.play.page.stop(events, if_reached=True)
         if isinstance(self.server, RehearsalServer):
             store = cast("Unhurried", self.server.store)
-            self.play.stopped = lambda: store.hurry(operations)
+            self.play.stopped = lambda: setattr(store, "hurries", operations)
 
     def _close(self) -> None:
         """End what the server has still to do, while there is a store to do it with, and then the store."""

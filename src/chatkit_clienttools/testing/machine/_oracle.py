@@ -9,19 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from chatkit_clienttools import ClientTool
 
 Name = str
 Key = str
 """What a call is known by to the page: its receipt, or the id of its item."""
-
-
-@dataclass(frozen=True)
-class Tool:
-    """What has to be known of a client tool."""
-
-    wanted: bool = True
-    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,11 +72,11 @@ class Oracle:
 
     def __init__(
         self,
-        tools: dict[Name, Tool],
+        tools: Iterable[ClientTool[..., Any]],
         on_user_message: Literal["cancel", "keep"],
         on_failure: Literal["continue", "abort"],
     ) -> None:
-        self._tools = tools
+        self._tools = {tool.name: tool for tool in tools}
         self._keeps = on_user_message == "keep"
         self._aborts = on_failure == "abort"
         self.worlds = {World()}
@@ -161,7 +156,7 @@ class Oracle:
             first, *rest = world.waiting
             if fails and self._aborts:
                 rest = [call for call in rest if self._is_required(call)]
-            model_knows = world.model_knows and not self._tools[first.name].wanted
+            model_knows = world.model_knows and not self._tools[first.name].answer_wanted
             erased = (first,) if self._is_required(first) and not first.is_recent else ()
             erasable = (*world.erasable, *erased)
             return [

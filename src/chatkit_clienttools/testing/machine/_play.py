@@ -6,14 +6,12 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from chatkit_clienttools._step.requests import RESUME
 from chatkit_clienttools.server import ClientToolServer
 from chatkit_clienttools.testing.browser import FakeBrowser
 from chatkit_clienttools.testing.browser._failures import BrokenLifecycleError
 from chatkit_clienttools.testing.browser._handlers import bare
 
-from ._oracle import ImpossibleError, Oracle
-from ._script import is_report
+from ._oracle import ImpossibleError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,8 +21,7 @@ if TYPE_CHECKING:
     from chatkit_clienttools.testing.browser._handlers import Delivery
     from chatkit_clienttools.testing.browser._page import Json
 
-    from ._oracle import Change
-    from ._script import Script
+    from ._oracle import Change, Oracle
 
 
 class Play:
@@ -33,14 +30,16 @@ class Play:
     def __init__(
         self,
         server: ChatKitServer[Any],
-        script: Script,
+        oracle: Oracle,
         *,
-        context: Any = None,
-        runs: Callable[[], int | None] = lambda: None,
-        time_limit: float = 10.0,
+        answer: Callable[[str, int], Any],
+        runs: Callable[[], int | None],
+        context: Any,
+        time_limit: float,
     ) -> None:
         self.forgives = isinstance(server, ClientToolServer)
-        self._script = script
+        self.oracle = oracle
+        self._answer = answer
         self._runs = runs
         self.page = FakeBrowser(
             server,
@@ -51,9 +50,6 @@ class Play:
             time_limit=time_limit,
         )
         self._store_seen = FakeBrowser(server, context=context, time_limit=time_limit)
-        self.oracle = Oracle(
-            {name: script.tool(name) for name in script.names()}, script.on_user_message, script.on_failure
-        )
         self.stopped: Callable[[], object] = lambda: None
         """Is called when Stop was pressed, before it takes hold of the server."""
         self._fails = False
@@ -61,18 +57,9 @@ class Play:
         self._keys: dict[str, str] = {}
         self._final: dict[str, Json] = {}
         self._was_cut_off = False
-        self._may_be_claimed = False
+        self.may_be_claimed = False
+        """Whether a request that was cut off may still hold what it had claimed."""
         self._is_certain = True
-
-    @property
-    def messages(self) -> list[str]:
-        """What can be written without asking for more than the server can queue."""
-        return self._within_limit(self._script.messages)
-
-    @property
-    def actions(self) -> list[str]:
-        """What can be pressed without asking for more than the server can queue."""
-        return self._within_limit(self._script.actions)
 
     @property
     def answerable(self) -> list[int]:
@@ -94,55 +81,30 @@ class Play:
         delivered = self.page.delivered
         return bool(delivered) and all(world.pending == [key_of(delivered[-1])] for world in self.oracle.worlds)
 
-    async def message(self, text: str, cut: Callable[[], object] | None = None) -> None:
-        """Write a message."""
-        asked = self._script.messages[text]
-        await self._step(self.page.send(text), self.oracle.message(asked), cut, self.oracle.cut_message)
-
-    async def retry(self) -> None:
+    async def retry(self, messages: Mapping[str, Sequence[str]]) -> None:
         """Have the last message answered again."""
         if not self._is_certain:
             await self.page.reload()  # one that was cut off may be stored without the page having seen it
         last = [item for item in self.page.items if item["type"] == "user_message"][-1]
-        asked = self._script.messages[last["content"][0]["text"]]
         self._final.clear()  # what came after the message is removed
-        await self._step(self.page.retry(), self.oracle.message(asked, retried=True))
-
-    async def action(self, kind: str) -> None:
-        """Press a button."""
-        await self._step(self.page.action(kind), self.oracle.action(self._script.actions[kind]))
+        asked = messages[last["content"][0]["text"]]
+        await self.step(self.page.retry(), self.oracle.message(asked, retried=True))
 
     async def answer(
         self, number: int = -1, *, fails: bool = False, times: int = 1, cut: Callable[[], object] | None = None
     ) -> None:
         """Post the answer to a call, so many times at once if the server can tell them from others."""
         call = self.page.delivered[number]
+        key = key_of(call)
         self._fails = fails
-        await self.page.execute(number)
-        failed = has_failed(call)
-        times = times if self._may_repeat(call) else 1
+        answer = bare(await self.page.execute(number))
+        failed = isinstance(answer, dict) and answer.keys() == {"error"}  # executed only now, or before
+        # without a receipt a second answer could be taken for one to the next call
+        is_last = all(len(world.waiting) <= 1 for world in self.oracle.worlds)
+        times = times if call.receipt or is_last else 1
         posts = asyncio.gather(*(self.page.answer(number) for _ in range(times)))
-        recorded = self.oracle.cut_answer(key_of(call), fails=failed)
-        done = self.oracle.answer(key_of(call), fails=failed, may_still_run=self._may_be_claimed)
-        await self._step(posts, done, cut, recorded, times=times)
-
-    async def resume(self) -> None:
-        """Ask for a pending call again."""
-        await self._step(self.page.action(RESUME), self.oracle.goes_on, again=True)
-
-    async def reload(self) -> None:
-        """Load the thread anew."""
-        await self.page.reload()
-        await self._look()
-
-    async def rename(self) -> None:
-        """Give the thread another title."""
-        await self.page.rename("Another title")
-        await self._look()
-
-    def time_passes(self) -> None:
-        """What a request that was cut off had claimed is free again."""
-        self._may_be_claimed = False
+        done = self.oracle.answer(key, fails=failed, may_still_run=self.may_be_claimed)
+        await self.step(posts, done, cut, self.oracle.cut_answer(key, fails=failed), times=times)
 
     async def settle(self) -> None:
         """Let nothing go wrong any more, and see that every call is settled and the model knows it."""
@@ -150,21 +112,17 @@ class Play:
         while given < len(self.page.delivered):
             given = len(self.page.delivered)
             if self.forgives:
-                await self.reload()
+                await self.look_after(self.page.reload())
                 await self.resume()
             while self.last_is_pending:
                 await self.answer()
         self._hold(lambda: self.oracle.all_settled(counts_runs=self._runs() is not None))
 
-    def _may_repeat(self, call: Delivery) -> bool:
-        """Whether a second answer cannot be taken for one to the next call: it has a receipt, or no call is next."""
-        return bool(call.receipt) or all(len(world.waiting) <= 1 for world in self.oracle.worlds)
+    async def resume(self) -> None:
+        """Ask for a pending call again."""
+        await self.step(self.page.resume(), self.oracle.goes_on, again=True)
 
-    def _within_limit(self, asks: Mapping[str, Sequence[str]]) -> list[str]:
-        room = self._script.max_queued - max(len(world.waiting) for world in self.oracle.worlds)
-        return sorted(what for what, names in asks.items() if len(names) <= room)
-
-    async def _step(
+    async def step(
         self,
         request: Awaitable[object],
         done: Change,
@@ -174,12 +132,13 @@ class Play:
         again: bool = False,
         times: int = 1,
     ) -> None:
+        """Make a request, and hold what comes of it against what it does: `done`, or `cut_off` if it was."""
         given = len(self.page.delivered)
         self._was_cut_off = False
         if cut is not None:
             cut()
         await request
-        self._may_be_claimed = self._may_be_claimed or self._was_cut_off
+        self.may_be_claimed = self.may_be_claimed or self._was_cut_off
         self._is_certain = self._is_certain and not self._was_cut_off
         self.oracle.became(done, cut_off=cut_off if self._was_cut_off else None)
         came = self.page.delivered[given:]
@@ -195,7 +154,12 @@ class Play:
     def _give(self, call: Delivery, *, again: bool) -> None:
         key = self._keys[call.item_id] = key_of(call)
         self._hold(lambda: self.oracle.given(call.name, key, again=again))
-        self._is_certain = not self._may_be_claimed
+        self._is_certain = not self.may_be_claimed
+
+    async def look_after(self, request: Awaitable[object]) -> None:
+        """Make a request that changes no call, and look."""
+        await request
+        await self._look()
 
     async def _look(self) -> None:
         """Hold what the server shows against the oracle."""
@@ -208,33 +172,26 @@ class Play:
             self._hold(self.oracle.nothing_is_due)
         self._store_seen.thread_id = self.page.thread_id
         await self._store_seen.reload()
-        calls = [item for item in self._store_seen.items if item["type"] == "client_tool_call"]
-        self._look_at_pending([item for item in calls if item["status"] == "pending"])
-        self._look_at_completed({item["id"]: item for item in calls if item["status"] == "completed"})
-
-    def _look_at_pending(self, pending: list[Json]) -> None:
+        calls = {item["id"]: item for item in self._store_seen.items if item["type"] == "client_tool_call"}
+        pending = [item_id for item_id, item in calls.items() if item["status"] == "pending"]
         if len(pending) > 1:
-            self._break(f"{len(pending)} calls are pending at once: {[item['id'] for item in pending]}")
-        keys = [self._keys[item["id"]] for item in pending if item["id"] in self._keys]
+            self._break(f"{len(pending)} calls are pending at once: {pending}")
+        keys = [self._keys[item_id] for item_id in pending if item_id in self._keys]
         self._hold(lambda: self.oracle.pending(keys))
+        self._look_at_completed({item_id: item for item_id, item in calls.items() if item["status"] == "completed"})
 
     def _look_at_completed(self, completed: dict[str, Json]) -> None:
         for item_id, item in self._final.items():
             if completed.get(item_id) != item:
                 became = "has changed since" if item_id in completed else "is gone"
                 self._break(f"{item['name']} ({item_id}) was completed, and {became}")
-        for item_id, item in completed.items():
-            if item_id not in self._final:
-                self._look_at_answer(item)
+        for item_id in completed.keys() - self._final.keys():
+            item, output = completed[item_id], completed[item_id].get("output")
+            key = item["arguments"].get("_receipt", item_id)
+            answers = [bare(call.answer) for call in self.page.delivered if key_of(call) == key and call.is_executed]
+            if bare(output) not in answers:
+                self._break(f"{item['name']} ({item_id}) is completed with {output}; the page answered {answers}")
         self._final = completed
-
-    def _look_at_answer(self, item: Json) -> None:
-        key = item["arguments"].get("_receipt", item["id"])
-        answers = [bare(call.answer) for call in self.page.delivered if key_of(call) == key and call.is_executed]
-        if bare(item.get("output")) not in answers:
-            self._break(
-                f"{item['name']} ({item['id']}) is completed with {item.get('output')}; the page answered {answers}"
-            )
 
     def _hold(self, check: Callable[[], None]) -> None:
         try:
@@ -254,14 +211,9 @@ class Play:
         self._executed += 1
         if self._fails:
             raise RuntimeError(f"the page cannot do it ({self._executed})")
-        return self._script.answer(name, self._executed)
+        return self._answer(name, self._executed)
 
 
 def key_of(call: Delivery) -> str:
     """What the page knows a call by."""
     return call.receipt or call.item_id
-
-
-def has_failed(call: Delivery) -> bool:
-    """Whether the page could not do what it was asked for."""
-    return is_report(bare(call.answer))

@@ -117,7 +117,8 @@ class TestBrokenStores:
 
     def test_every_rule_is_broken_by_some_store(self) -> None:
         """Every rule that can be broken is broken by some store, so that no rule is without effect."""
-        assert {check.name for check in CHECKS if check.level != "detected"} == set(BROKEN)
+        detected = {"adding_an_item_again", "room_in_generated_ids"}
+        assert {check.name for check in CHECKS} - detected == set(BROKEN)
 
     async def test_two_defects(self) -> None:
         """A store that hands out what it holds and holds what it is handed breaks both rules, for all it holds."""

@@ -119,13 +119,13 @@ class TestStoreContract:
         assert failure.value.__cause__ is None
 
     def test_an_error_is_shown_where_it_was_raised(self) -> None:
-        """A failure because the store raised has the error for its cause, with the store's frames and no others."""
+        """A failure because the store raised has the error for its cause, from the check to the store's frames."""
         with pytest.raises(AssertionError) as failure:
             Misread().test_long_text_is_kept()  # type: ignore[attr-defined]
 
         assert isinstance(failure.value.__cause__, json.JSONDecodeError)
         frames = [frame.name for frame in traceback.extract_tb(failure.value.__cause__.__traceback__)]
-        assert ["load_item", "read", "loads"] == frames[:3]
+        assert ["long_text_is_kept", "watched", "load_item", "read", "loads"] == frames[1:6]
         assert str(failure.value).splitlines()[1].endswith(f" ({__file__}, line {LINE})")
 
     def test_an_error_of_the_call_itself(self) -> None:

@@ -11,20 +11,20 @@ from chatkit.store import NotFoundError
 from chatkit.types import AssistantMessageContent, AssistantMessageItem, ClientToolCallItem, Page, ThreadMetadata
 
 from chatkit_clienttools.errors import UsageError
-from chatkit_clienttools.store import METHODS
-from chatkit_clienttools.testing._factory import opened, said
+from chatkit_clienttools.testing._factory import AWAITED, said
 
 from ._rules import BrokenRuleError, NotOfferedError, expect
 from ._samples import attachment_types, sample
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from chatkit.store import Store
     from chatkit.types import Attachment, ThreadItem
     from pydantic import BaseModel
 
-    from chatkit_clienttools.testing._factory import Factory
+    Build = Callable[[], AbstractAsyncContextManager[Store[Any]]]
 
 PLENTY = 100
 """A page that holds whatever a check has written, unless it is about pages."""
@@ -35,14 +35,20 @@ PAGE = 20
 MANY = 25
 """More than it gets at once: a conversation as it is after a while, without making a slow store slower than need be."""
 
-OPERATIONS = METHODS | {"load_plan", "save_plan"}
-
 KINDS = {
     "thread": ("load_thread", "delete_thread"),
     "item": ("load_item", "delete_thread_item"),
     "attachment": ("load_attachment", "delete_attachment"),
 }
 """What a check may leave behind, and how that is looked for and removed."""
+
+LEAVES = {
+    # in some stores a thread is made of what is read, too
+    **dict.fromkeys(("save_thread", "load_thread", "load_thread_items", "load_item"), "thread"),
+    **dict.fromkeys(("add_thread_item", "save_item"), "item"),
+    "save_attachment": "attachment",
+}
+"""What an operation may leave behind, under the ids that it is given first."""
 
 
 class Bench:
@@ -51,7 +57,7 @@ class Bench:
     What is done through `store`, `other` and `another` is noted before; `clean` removes what was noted, nothing else.
     """
 
-    def __init__(self, store: Store[Any], factory: Factory, contexts: Sequence[Any] = (None,)) -> None:
+    def __init__(self, store: Store[Any], build: Build, contexts: Sequence[Any] = (None,)) -> None:
         self.context, *self._others = contexts
         if self.context in self._others:
             raise UsageError("contexts have to be of different users, who are to be kept apart; two of them are equal")
@@ -62,8 +68,8 @@ class Bench:
         self._store = store
         self.store: Any = _User(store, self.context, self._note)
         """The store, called without a context: that of the first user is added."""
-        self._factory = factory
-        self._written: list[tuple[_Trace, Any]] = []
+        self._build = build
+        self._written: list[_Trace] = []
         self._given: set[tuple[str, str]] = set()
         # naive local time, as ChatKit writes it; items a day ago, threads now: those are listed with everybody's
         self._now = datetime.now()  # noqa: DTZ005
@@ -71,9 +77,11 @@ class Bench:
 
     def _note(self, operation: str, arguments: Sequence[Any], context: Any) -> None:
         self.doing = operation
-        trace = _trace(operation, arguments)
-        if trace and (trace, context) not in self._written:
-            self._written.append((trace, context))
+        if kind := LEAVES.get(operation):
+            given = arguments[: 2 if kind == "item" else 1]
+            trace = _Trace(kind, tuple(getattr(each, "id", each) for each in given), context)
+            if trace not in self._written:
+                self._written.append(trace)
 
     @property
     def other(self) -> Any:
@@ -86,7 +94,7 @@ class Bench:
     async def another(self) -> AsyncIterator[_User]:
         """Build one more store with the same factory, for the first user."""
         self.doing = "the factory"
-        async with opened(self._factory, time_limit=None) as store:  # the check has one
+        async with self._build() as store:
             yield _User(store, self.context, self._note)
 
     # what is written
@@ -180,7 +188,7 @@ class Bench:
 
     async def has(self, kind: str, *ids: str) -> bool:
         """Say whether something can be loaded; how the store says that it cannot is not looked at."""
-        return await self._is_there(_Trace(kind, ids), self.context)
+        return await self._is_there(_Trace(kind, ids, self.context))
 
     async def unknown(self, kind: str) -> object:
         """Return what comes of asking for something that was never there."""
@@ -225,47 +233,34 @@ class Bench:
     async def clean(self) -> None:
         """Remove what was written since the last time; note what could not be removed."""
         # the items first, although a thread takes its items with it: perhaps this store's does not
-        written = sorted(self._written, key=lambda entry: entry[0].kind == "thread")
+        written = sorted(self._written, key=lambda trace: trace.kind == "thread")
         self._written = []
-        for trace, context in written:
-            await self._remove(trace, context)
-        for trace, context in written:
-            if await self._is_there(trace, context):  # perhaps again: in some stores reading an item makes its thread
-                error = await self._remove(trace, context) or "deleting it has done nothing"
-                if await self._is_there(trace, context):
+        for trace in written:
+            await self._remove(trace)
+        for trace in written:
+            if await self._is_there(trace):  # perhaps again: in some stores reading an item makes its thread
+                came = await self._remove(trace)
+                if await self._is_there(trace):
+                    error = said(came) if isinstance(came, Exception) else "deleting it has done nothing"
                     self.notes.append(f"{trace} was not removed: {error}")
 
-    async def _remove(self, trace: _Trace, context: Any) -> str | None:
-        """Delete it; return what the store raised, in words: whatever it is, the rest is removed too."""
-        _, delete = KINDS[trace.kind]
-        came = await outcome(getattr(self._store, delete), *trace.ids, context)
-        return said(came) if isinstance(came, Exception) else None
+    async def _remove(self, trace: _Trace) -> object:
+        return await outcome(getattr(self._store, KINDS[trace.kind][1]), *trace.ids, trace.context)
 
-    async def _is_there(self, trace: _Trace, context: Any) -> bool:
-        load, _ = KINDS[trace.kind]
-        found = await outcome(getattr(self._store, load), *trace.ids, context)
+    async def _is_there(self, trace: _Trace) -> bool:
+        found = await outcome(getattr(self._store, KINDS[trace.kind][0]), *trace.ids, trace.context)
         return getattr(found, "id", None) == trace.ids[-1]
 
 
 class _Trace(NamedTuple):
-    """Something that was written: its kind, and the ids that it is loaded and deleted by."""
+    """Something that was written: its kind, the ids that it is loaded and deleted by, and the context."""
 
     kind: str
     ids: tuple[str, ...]
+    context: Any
 
     def __str__(self) -> str:
         return f"{self.kind} {' of thread '.join(self.ids[::-1])}"
-
-
-def _trace(operation: str, arguments: Sequence[Any]) -> _Trace | None:
-    """Return what an operation may leave behind."""
-    if operation in {"add_thread_item", "save_item"}:
-        return _Trace("item", (arguments[0], arguments[1].id))
-    if operation in {"save_thread", "save_attachment"}:
-        return _Trace(operation.removeprefix("save_"), (arguments[0].id,))
-    if operation in {"load_thread", "load_thread_items", "load_item"}:  # some stores make what they are asked for
-        return _Trace("thread", (arguments[0],))
-    return None
 
 
 class _User:
@@ -280,7 +275,7 @@ class _User:
         method = getattr(self.store, name)
         if name.startswith("generate_"):
             return lambda *args: method(*args, self._context)
-        if name not in OPERATIONS:
+        if name not in AWAITED:
             return method
 
         async def watched(*args: Any, **named: Any) -> Any:

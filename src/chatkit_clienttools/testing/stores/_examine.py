@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from chatkit_clienttools.testing._factory import said
@@ -12,9 +13,6 @@ from ._report import Result, Status
 from ._rules import BrokenRuleError, Finding, NotOfferedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
-
     from ._bench import Bench
     from ._rules import Check
 
@@ -41,7 +39,6 @@ class Examination:
         self._results: dict[str, Result] = {}
         self.errors: dict[str, BaseException] = {}
         """What the store has raised, by the name of the check that met it. Not on the result, which is plain data."""
-        self._timed_out = 0
 
     async def result(self, check: Check) -> Result:
         """Return what came of a check, and try it first if it was not yet tried."""
@@ -56,15 +53,11 @@ class Examination:
                 return Result.of(check, Status.NOT_OFFERED, result.detail)
             if result.status is not Status.HELD:
                 return Result.of(check, Status.NOT_CHECKED, f"{other.name} has to hold first")
-        if self._timed_out >= PATIENCE:
+        if sum(result.breaks == WAITS for result in self._results.values()) >= PATIENCE:
             return Result.of(check, Status.NOT_CHECKED, f"{PATIENCE} checks before it took too long")
-        return await self._tried(check)
-
-    async def _tried(self, check: Check) -> Result:
         try:
             return await asyncio.wait_for(self._outcome(check), self._time_limit)
         except asyncio.TimeoutError:  # an alias of TimeoutError, but not on Python 3.10
-            self._timed_out += 1
             seen = f"{self._bench.doing} had not come back when the check's {self._time_limit:g} seconds were over"
             return Result.of(check, Status.BROKEN, seen, WAITS)
         finally:
@@ -104,29 +97,8 @@ def place(error: BaseException) -> str:
 
     Its own code is the package whose code was called first, and not what that builds on in turn, as a driver.
     """
-    theirs = [entry for entry in _entries(error) if _package(entry) not in _NOT_THEIRS]
-    if not theirs:
-        return ""
-    innermost = [entry for entry in theirs if _package(entry) == _package(theirs[0])][-1]
-    return f" ({innermost.tb_frame.f_code.co_filename}, line {innermost.tb_lineno})"
-
-
-def without_checks(error: BaseException) -> BaseException:
-    """Return an error with a traceback that begins below the checks; with the whole of it if it was raised in them."""
-    below = (entry for entry in _entries(error) if not _module(entry).startswith(f"{__package__}."))
-    return error.with_traceback(next(below, error.__traceback__))
-
-
-def _entries(error: BaseException) -> Iterator[TracebackType]:
-    entry = error.__traceback__
-    while entry:
-        yield entry
-        entry = entry.tb_next
-
-
-def _module(entry: TracebackType) -> str:
-    return str(entry.tb_frame.f_globals.get("__name__", ""))
-
-
-def _package(entry: TracebackType) -> str:
-    return _module(entry).partition(".")[0]
+    places: dict[str, str] = {}
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        places[package] = f" ({frame.f_code.co_filename}, line {line})"
+    return next((said for package, said in places.items() if package not in _NOT_THEIRS), "")

@@ -203,7 +203,7 @@ async def requests_can_overlap(bench: Bench) -> None:
     expect(kept == AT_ONCE, f"{AT_ONCE} items were added at once, and {kept} are there")
 
 
-@check(item_is_kept, level="detected", breaks="ChatKit cannot add to this thread at all.")
+@check(item_is_kept, breaks="ChatKit cannot add to this thread at all.")
 async def adding_an_item_again(bench: Bench) -> Finding:
     """What add_thread_item does with an id that is already there: it raises, ignores, replaces or duplicates."""
     thread = await bench.thread()

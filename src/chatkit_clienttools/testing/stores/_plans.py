@@ -29,7 +29,6 @@ WRITERS = 8
 
 @check(
     thread_is_kept,
-    level="extended",
     breaks="A queue of client tool calls is lost or damaged between two requests: calls never reach the browser.",
 )
 async def plan_is_kept(bench: Bench) -> None:
@@ -48,7 +47,7 @@ async def plan_is_kept(bench: Bench) -> None:
         expect(same, f"the document of revision {revision} was loaded as another one")
 
 
-@check(plan_is_kept, level="extended", breaks="Two workers release the same call: the browser runs it twice.")
+@check(plan_is_kept, breaks="Two workers release the same call: the browser runs it twice.")
 async def plan_is_compared(bench: Bench) -> None:
     """save_plan saves only over the revision that was expected, says whether it did, and one of many at once wins."""
     plans, thread = await _plans(bench)
@@ -67,7 +66,6 @@ async def plan_is_compared(bench: Bench) -> None:
 
 @check(
     plan_is_kept,
-    level="extended",
     breaks="What was queued in one conversation is released in another, or kept after the user has deleted it.",
 )
 async def plan_belongs_to_its_thread(bench: Bench) -> None:
@@ -82,7 +80,6 @@ async def plan_belongs_to_its_thread(bench: Bench) -> None:
 
 @check(
     thread_is_kept,
-    level="extended",
     breaks="Two requests change one queue at the same time: a call is released twice, or never.",
 )
 async def lock_excludes(bench: Bench) -> None:
@@ -102,7 +99,7 @@ async def lock_excludes(bench: Bench) -> None:
     expect(not entered and inside.is_set(), "the lock was taken a second time while it was held")
 
 
-@check(lock_excludes, level="extended", breaks="After one failed request no other one can work on that conversation.")
+@check(lock_excludes, breaks="After one failed request no other one can work on that conversation.")
 async def lock_is_given_back(bench: Bench) -> None:
     """thread_lock is free again when what was done under it has failed."""
     lock, thread = await _lock(bench)

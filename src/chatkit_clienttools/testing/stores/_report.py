@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._rules import Check, Level
+    from ._rules import Check
 
 WIDTH = 100
 SEEN = 180
@@ -37,7 +37,6 @@ class Result:
     """What came of one check."""
 
     name: str
-    level: Level
     rule: str
     status: Status
     detail: str
@@ -48,7 +47,7 @@ class Result:
     @classmethod
     def of(cls, check: Check, status: Status, detail: str = "", breaks: str | None = None) -> Result:
         """Return the result of a check."""
-        return cls(check.name, check.level, check.rule, status, detail, check.breaks if breaks is None else breaks)
+        return cls(check.name, check.rule, status, detail, check.breaks if breaks is None else breaks)
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     Body = Callable[[Any], Awaitable["Finding | str | None"]]
-
-Level = Literal["base", "detected", "extended"]
-"""Must hold; is looked up, and either answer can be lived with; must hold where it is offered."""
 
 
 class BrokenRuleError(Exception):
@@ -24,18 +21,17 @@ class NotOfferedError(Exception):
 
 
 class Finding(NamedTuple):
-    """What a check of the level "detected" has found, and what follows from it."""
+    """What a store does where a rule leaves it a choice, and what follows from it."""
 
     what: str
     follows: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Check:
     """One rule, and the body that tries it on a `Bench`."""
 
     name: str
-    level: Level
     rule: str
     breaks: str
     rests_on: tuple[Check, ...]
@@ -43,7 +39,7 @@ class Check:
     body: Body
 
 
-def check(*rests_on: Check, breaks: str, level: Level = "base") -> Callable[[Body], Check]:
+def check(*rests_on: Check, breaks: str) -> Callable[[Body], Check]:
     """Make a check of a function: its name is the check's, its docstring is the rule.
 
     The body raises `BrokenRuleError` or `NotOfferedError`; what it returns is shown with the result.
@@ -51,7 +47,7 @@ def check(*rests_on: Check, breaks: str, level: Level = "base") -> Callable[[Bod
 
     def made(body: Body) -> Check:
         rule = " ".join(inspect.getdoc(body).split())  # type: ignore[union-attr]  # a check without a rule is none
-        return Check(body.__name__, level, rule, breaks, rests_on, body)
+        return Check(body.__name__, rule, breaks, rests_on, body)
 
     return made
 
@@ -60,9 +56,3 @@ def expect(holds: object, seen: str, cause: BaseException | None = None) -> None
     """Go on if it holds; otherwise the rule is broken, and `seen` says how; `cause` is what the store has raised."""
     if not holds:
         raise BrokenRuleError(seen) from cause
-
-
-def checks_in(names: Mapping[str, object]) -> tuple[Check, ...]:
-    """Return the checks that a module defines, in order, from its names; a check that it imports is another one's."""
-    checks = (value for value in names.values() if isinstance(value, Check))
-    return tuple(check for check in checks if check.body.__module__ == names["__name__"])

@@ -247,7 +247,7 @@ async def generated_ids_are_new(bench: Bench) -> None:
         expect(len(set(ids)) == len(ids), f"{len(ids)} calls of {name} gave {len(set(ids))} ids")
 
 
-@check(generated_ids_are_new, level="detected", breaks="ChatKit cannot make an id.")
+@check(generated_ids_are_new, breaks="ChatKit cannot make an id.")
 async def room_in_generated_ids(bench: Bench) -> Finding:
     """How many bits differ from one generated id to the next: with few of them, ids that are random meet."""
     threads, items = (_bits(ids) for ids in (await _generated(bench, 256)).values())

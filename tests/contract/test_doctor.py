@@ -144,7 +144,7 @@ class TestReport:
 
         assert (False, []) == (data["ok"], data["notes"])
         (broken,) = (result for result in data["results"] if result["status"] == "broken")
-        assert {"name", "level", "rule", "status", "detail", "breaks"} == set(broken)
+        assert {"name", "rule", "status", "detail", "breaks"} == set(broken)
         assert "WidgetItem: add_thread_item raised ValidationError" in broken["detail"]
 
     def test_empty(self) -> None:
@@ -296,7 +296,7 @@ class TestDoctor:
     def test_a_context_that_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A context that cannot be made is one clear line, too."""
         assert 2 == main(["doctor", "myapp.store:good", "--context", "myapp.store:fails"])
-        assert "myapp.store:fails did not give a context: ConnectionRefusedError" in capsys.readouterr().err
+        assert "myapp.store.fails did not give a context: ConnectionRefusedError" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -304,7 +304,7 @@ class TestDoctor:
             (["myapp.store:waiting"], "myapp.store.waiting did not give a store: it had not come back when 0.05"),
             (
                 ["myapp.store:good", "--context", "myapp.store:waiting"],
-                "myapp.store:waiting did not give a context: it had not come back when 0.05 seconds were over",
+                "myapp.store.waiting did not give a context: it had not come back when 0.05 seconds were over",
             ),
             (
                 ["myapp.store:good", "--context", "myapp.store:alice", "--context", "myapp.store:alice"],

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 import os
-import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.testing import check_store
-from chatkit_clienttools.testing._factory import OverdueError, in_time, said
-from chatkit_clienttools.testing._loop import run as run_async
+from chatkit_clienttools.testing._factory import made_by
 from chatkit_clienttools.testing.stores import TIME_LIMIT
 
 from . import INTERRUPTED, OK, WRONG, CannotUseError, imported
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from chatkit_clienttools.testing import Report
 
@@ -68,10 +64,10 @@ def run(options: Namespace) -> int:
     """Check the store, and print the report."""
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what an application prints is not part of the report
-            report = run_async(_examined(options.factory, options.context, options.time_limit))
+            report = asyncio.run(_examined(options.factory, options.context, options.time_limit))
     except UsageError as error:
         raise CannotUseError(str(error)) from error
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         print("doctor: interrupted; what was written so far has been removed", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -83,55 +79,26 @@ def run(options: Namespace) -> int:
 
 
 async def _examined(factory: str, contexts: Sequence[str], time_limit: float) -> Report:
-    made = imported(factory, "factory")
+    make = _maker(factory)
+    made = [await made_by(_maker(name), None, time_limit=time_limit, wanted="a context") for name in contexts]
+    return await check_store(make, contexts=made or [None], progress=_progress, time_limit=time_limit)
+
+
+def _maker(name: str) -> Callable[[], Any]:
+    """Return what makes whatever is called so; what cannot be called is that itself."""
+    named = imported(name, "factory")
 
     def make() -> Any:
-        return made() if callable(made) else made
+        return named() if callable(named) else named
 
-    make.__module__, make.__qualname__ = factory.split(":")  # what the report calls it
-    given = [await _context(name, time_limit) for name in contexts] or [None]
-    with _cancelled_on_interrupt():
-        return await check_store(make, contexts=given, progress=_Progress(), time_limit=time_limit)
+    make.__module__, make.__qualname__ = name.split(":")  # what the report, or an error, calls it
+    return make
 
 
-@contextlib.contextmanager
-def _cancelled_on_interrupt() -> Iterator[None]:
-    """Let Ctrl-C end the checks in good order, so that what they wrote is removed; a second one ends it at once."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    if task is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_number: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        loop.call_soon_threadsafe(task.cancel)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-async def _context(name: str, time_limit: float) -> object:
-    made = imported(name, "factory")
-    if not callable(made):
-        return made
-    try:
-        context = made()
-        return await in_time(context, time_limit) if inspect.isawaitable(context) else context
-    except OverdueError as error:
-        raise CannotUseError(f"{name} did not give a context: {error}") from error
-    except Exception as error:
-        raise CannotUseError(f"{name} did not give a context: {said(error)}") from error
-
-
-class _Progress:
-    """Says on stderr which check is under way: in one line on a terminal, in lines anywhere else."""
-
-    def __call__(self, number: int, total: int, name: str) -> None:
-        line = f"{number:>3}/{total} {name}"
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{line}", end="\r\x1b[K" if number == total else "", file=sys.stderr, flush=True)  # noqa: T201
-        else:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+def _progress(number: int, total: int, name: str) -> None:
+    """Say on stderr which check is under way: in one line on a terminal, in lines anywhere else."""
+    line = f"{number:>3}/{total} {name}"
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line}", end="\r\x1b[K" if number == total else "", file=sys.stderr, flush=True)  # noqa: T201
+    else:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201

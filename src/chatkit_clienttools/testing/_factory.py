@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Union, cast
 
 from chatkit.store import Store
 
@@ -15,8 +15,6 @@ from chatkit_clienttools.store import METHODS, missing_methods
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
-
-T = TypeVar("T")
 
 AWAITED = METHODS | {"load_plan", "save_plan"}
 """The operations of a store: what takes a while in a database."""
@@ -36,17 +34,11 @@ class FactoryError(UsageError):
         super().__init__(f"{self.factory} did not give {wanted}: {problem}")
 
 
-class OverdueError(Exception):
-    """Something had not come back when its time was over; the cause shows what it waited for."""
-
-
 @asynccontextmanager
-async def opened(
-    factory: Factory, notes: list[str] | None = None, *, time_limit: float | None
-) -> AsyncIterator[Store[Any]]:
+async def opened(factory: Factory, notes: list[str] | None = None, *, time_limit: float) -> AsyncIterator[Store[Any]]:
     """Build a store, and close it again if it is a context manager; note an error in closing it, if there are notes.
 
-    The time limit is for the building alone. It is None where the caller has one already.
+    The time limit is for the building alone.
     """
     stack = AsyncExitStack()
     try:
@@ -62,56 +54,27 @@ async def opened(
 
 async def made_by(
     factory: Callable[[], Any],
-    stack: AsyncExitStack,
+    stack: AsyncExitStack | None,
     *,
-    time_limit: float | None,
+    time_limit: float,
     wanted: str = "a store",
     methods: Collection[str] = METHODS,
 ) -> Any:
     """Return what a factory makes; if it makes a context manager, enter that, and let `stack` close it.
 
+    It is all done in this very task: what a context manager has opened in one task it may not be able to close in
+    another one, and before Python 3.12 `asyncio.wait_for` awaits in a task of its own.
+
     Args:
         factory: A function, or an async one, that returns what is wanted or an async context manager of it.
-        stack: Closes the context manager.
-        time_limit: How many seconds it may take, None for as long as it likes. What does not await cannot be ended.
+        stack: Closes the context manager. Without one, whatever was made is returned as it is.
+        time_limit: How many seconds it may take. What does not await cannot be ended.
         wanted: What it is to make, for the error.
         methods: What that has to have.
 
     Raises:
         FactoryError: It failed, took too long, or made something without these methods.
     """
-    try:
-        made = await in_time(_entered(factory, stack), time_limit)
-    except FactoryError:  # of a factory that this one has called
-        raise
-    except OverdueError as error:
-        raise FactoryError(factory, str(error), wanted) from error.__cause__
-    except Exception as error:
-        raise FactoryError(factory, said(error), wanted) from error
-    if isinstance(made, type):
-        raise FactoryError(factory, f"it returned a class: {made.__name__}(...)", wanted)
-    if missing := missing_methods(made, methods):
-        raise FactoryError(factory, f"it returned a {type(made).__name__}, which has no {', '.join(missing)}", wanted)
-    return made
-
-
-async def _entered(factory: Callable[[], Any], stack: AsyncExitStack) -> Any:
-    made = factory()
-    if inspect.isawaitable(made):
-        made = await made
-    if isinstance(made, AbstractAsyncContextManager):
-        made = await stack.enter_async_context(made)
-    return made
-
-
-async def in_time(work: Awaitable[T], time_limit: float | None) -> T:
-    """Await `work` in this very task; raise `OverdueError` if it has not come back in time.
-
-    What a context manager has opened in one task it may not be able to close in another one, and before Python 3.12
-    `asyncio.wait_for` awaits in a task of its own.
-    """
-    if time_limit is None:
-        return await work
     task = cast("asyncio.Task[Any]", asyncio.current_task())
     is_over = False
 
@@ -122,14 +85,27 @@ async def in_time(work: Awaitable[T], time_limit: float | None) -> T:
 
     timer = asyncio.get_running_loop().call_later(time_limit, end)
     try:
-        return await work
+        made = factory()
+        if inspect.isawaitable(made):
+            made = await made
+        if stack and isinstance(made, AbstractAsyncContextManager):
+            made = await stack.enter_async_context(made)
     except (Exception, asyncio.CancelledError) as error:  # some make another error of being cancelled
         # not if somebody else has cancelled the task, too; Python 3.10 does not count
         if is_over and not getattr(task, "uncancel", int)():
-            raise OverdueError(f"it had not come back when {time_limit:g} seconds were over") from error
-        raise
+            problem = f"it had not come back when {time_limit:g} seconds were over"
+        elif isinstance(error, Exception):
+            problem = said(error)
+        else:
+            raise
+        raise FactoryError(factory, problem, wanted) from error
     finally:
         timer.cancel()
+    if stack and isinstance(made, type):
+        raise FactoryError(factory, f"it returned a class: {made.__name__}(...)", wanted)
+    if stack and (missing := missing_methods(made, methods)):
+        raise FactoryError(factory, f"it returned a {type(made).__name__}, which has no {', '.join(missing)}", wanted)
+    return made
 
 
 def name_of(factory: object) -> str:

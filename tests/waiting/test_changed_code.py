@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from chatkit_clienttools import ClientTool
 from chatkit_clienttools.errors import CallFailedError
-from tests.helpers.merak import calls, speaks
+from tests.helpers.merak import anything, calls, speaks
 from tests.helpers.waiting import Choice, Waiting, animation, choose, tool
 
 if TYPE_CHECKING:
@@ -134,14 +134,14 @@ class TestTheBodyDoesSomethingElse:
         """An ask whose arguments come in another order is the one that it was: JSON objects have no order."""
 
         async def new(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            call: Any = ClientToolCall(name="place", arguments={"y": 2, "x": 1})
+            call: Any = ClientToolCall(name="anything", arguments={"y": 2, "x": 1})
             return str(await sequencer.ask(ctx, call))
 
         async def before(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
-            call: Any = ClientToolCall(name="place", arguments={"x": 1, "y": 2})
+            call: Any = ClientToolCall(name="anything", arguments={"x": 1, "y": 2})
             return str(await sequencer.ask(ctx, call))
 
-        page = Waiting(store, [[calls("old")], speaks("Good.")], named(before))
+        page = Waiting(store, [[calls("old")], speaks("Good.")], named(before), tools=[anything])
         await page.say()
         page.restart(named(new))
         await page.answer("placed")

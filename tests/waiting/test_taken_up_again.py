@@ -228,6 +228,33 @@ async def test_what_other_tools_have_returned_is_kept(store: Store[Any]) -> None
     assert (["Ada it is."], ["looked up", TEXT], 1) == (reply.texts, texts_in(model), server.looked_up)
 
 
+async def test_another_run_of_the_same_request(store: Store[Any]) -> None:
+    """The run in which a tool waits is taken up again, also if `respond` has run another agent after it."""
+    model = ScriptedModel([[calls("look_up"), calls("pick")], speaks("Ada it is.")])
+    titles = ScriptedModel([speaks("A choice.")])
+
+    class Titled(Server):
+        async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+            async for event in super().respond(thread, input_user_message, context):
+                yield event
+            if input_user_message:
+                assert self.client_tools
+                agent_context = self.agent_context(thread, context)
+                result = self.client_tools.run_streamed(Agent[Any](name="a", model=titles), "?", context=agent_context)
+                async for event in stream_agent_response(agent_context, result):
+                    yield event
+
+    server = Titled(
+        store, ClientToolSequencer(TOOLS), lambda s: Agent[Any](name="a", model=model, tools=[s.look_up, s.pick])
+    )
+    chat = Conversation(server)
+    asked = await chat.say("who?")
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert (["A choice."], ["Ada it is."]) == (asked.texts, reply.texts)
+    assert (["looked up", TEXT], 1) == (texts_in(model), server.looked_up)
+
+
 async def test_a_message_in_between_makes_the_state_worthless(store: Store[Any]) -> None:
     """After a newer message the model goes on from the items, which know it."""
     model = ScriptedModel([[calls("pick")], speaks("Never mind."), speaks("Hello again.")])

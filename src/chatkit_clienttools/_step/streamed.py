@@ -68,8 +68,9 @@ class StreamedRun:
                 yield event
             if body is None or (state := await self._unparked(result, body)) is None:
                 break
-        if self._result is not None and body is not None and body.waiting:
-            body.keep_state(self._result.to_state().to_string(context_serializer=_nothing_of))
+        ended = self._result
+        if ended is not None and body is not None and _waits_in(ended, body):
+            body.keep_state(ended.to_state().to_string(context_serializer=_nothing_of))
 
     def _begin(self, state: RunState[Any, Any] | None) -> RunResultStreaming:
         """Begin a run, from its state if there is one."""
@@ -125,6 +126,11 @@ class StreamedRun:
 
     def _is_ours(self, waiting: ToolApprovalItem) -> bool:
         return waiting.tool_name in self._rules.gated
+
+
+def _waits_in(result: RunResultStreaming, body: RunningBody) -> bool:
+    """Whether a run has ended because a tool waits; another run of the same request may have ended before."""
+    return any(each.call_id in body.tools for each in result.interruptions)
 
 
 def _nothing_of(context: Any) -> dict[str, Any]:  # noqa: ARG001  it is made anew, and may hold what is nobody's business

@@ -108,6 +108,29 @@ class TestEvents:
             for state, waits_for, waited_ms in THINGS
         ] == events
 
+    async def test_steps(self, store: Store[Any]) -> None:
+        """A step is no event: the function of a woken tool goes on after it, and is not woken once more."""
+        states: list[str] = []
+        runs: list[str] = []
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            runs.append("works")
+            await chooses(sequencer, ctx)
+            for _ in range(2):
+                await sequencer.step(ctx, secrets, SECRET)
+            return "done"
+
+        page = Waiting(
+            store,
+            [[calls("works")], speaks("Good.")],
+            tool(works),
+            tool_observers=[lambda event: states.append(event.state)],
+        )
+        await page.say()
+        await page.answer({"name": "Ada"})
+
+        assert (["waiting", "woken", "returned"], ["works"] * 2) == (states, runs)
+
     async def test_a_tool_that_does_not_wait(self, store: Store[Any]) -> None:
         """A tool that returns without asking is no event."""
         events: list[ToolEvent] = []

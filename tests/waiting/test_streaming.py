@@ -147,9 +147,10 @@ class TestOnce:
         assert 6 == len(streamed(reply))
 
 
-def reasoning(text: str) -> Any:
+def reasoning(*texts: str) -> Any:
     """A model step's item: think."""
-    return ResponseReasoningItem(id="rs_1", type="reasoning", summary=[Summary(text=text, type="summary_text")])
+    summary = [Summary(text=text, type="summary_text") for text in texts]
+    return ResponseReasoningItem(id="rs_1", type="reasoning", summary=summary)
 
 
 class TestWorkflows:
@@ -252,6 +253,18 @@ class TestWorkflows:
         assert [True, True] == [
             item.workflow.summary is not None for item in await page.chat.items() if item.type == "workflow"
         ]
+
+    async def test_what_the_model_does_not_tell(self) -> None:
+        """What the model has thought without a summary is closed as well when a tool waits: the page has seen it."""
+
+        async def works(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await sequencer.ask(ctx, animation(state="start"))
+            return "done"
+
+        page = Waiting(PlainStore(), [[reasoning(), calls("works")]], tool(works))
+
+        thinks = [("thread.item.added", "reasoning"), ("thread.item.done", "reasoning")]
+        assert [*thinks, ("call", "run_search_animation")] == streamed(await page.say())
 
     async def test_one_that_is_left_open_in_a_run_that_does_not_wait(self) -> None:
         """A workflow that a tool leaves open in a run of which nothing is streamed is not shown at its end either."""

@@ -177,7 +177,6 @@ class WokenBody(RunningBody):
         context = self.run.make_context()
         async for event in _streamed(self._replay, tool.wake(self._replay, context), context):
             yield event
-        self.queue.enqueue(context, ())  # takes the call that the function has put into the slot
 
     def end(self, calls: tuple[PlannedCall, ...]) -> Ended | WentOn:
         """Say how far the tool has come."""

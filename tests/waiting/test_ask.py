@@ -277,7 +277,9 @@ class TestSteps:
         await page.answer({"name": "Ada"})
 
         assert ["is_away"] == ran
-        assert [("ConnectionError", "no route")] * 2 == [(error.kind, error.text) for error in errors]
+        assert [(is_away.__qualname__, "ConnectionError", "no route")] * 2 == [
+            (error.step, error.kind, error.text) for error in errors
+        ]
         assert str(errors[0]) == str(errors[1])
         assert [ConnectionError, type(None)] == [type(error.__cause__) for error in errors]
         assert ("output", "Ada") == page.seen_by_model[-1]

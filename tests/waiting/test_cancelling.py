@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import chatkit.types
@@ -40,7 +41,7 @@ def asked(*replies: Reply) -> list[list[str]]:
 
 
 class TestCancel:
-    async def test_the_open_ask_raises(self, store: Store[Any]) -> None:
+    async def test_the_open_ask_raises(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
         """A message cancels the open ask; the model reads what the body makes of that before the message."""
         page = Waiting(store, [[calls("gives_up")], speaks("Good.")], tool(gives_up))
 
@@ -55,6 +56,7 @@ class TestCancel:
             ("user", "never mind"),
         ] == page.seen_by_model
         assert ([], ()) == (await page.chat.calls(), (await page.plan()).tools)
+        assert [] == [record.getMessage() for record in log.records if record.levelno > logging.INFO]
 
     @pytest.mark.skipif(CHATKIT_DROPS_PENDING_ON_MESSAGE, reason="this ChatKit deletes a pending call before us")
     async def test_the_page_hears_of_it(self, store: Store[Any]) -> None:

@@ -251,8 +251,12 @@ def test_the_type_of_a_step_is_made_once(function: Any) -> None:
 
 @pytest.mark.parametrize(
     ("function", "says"),
-    [(unknown, "'OnlyForTypeCheckers'"), (makes_anything, f"{Anything!r}")],
-    ids=["for type checkers", "not for pydantic"],
+    [
+        (unknown, "'OnlyForTypeCheckers'"),
+        (functools.lru_cache(unknown), "'OnlyForTypeCheckers'"),
+        (makes_anything, f"{Anything!r}"),
+    ],
+    ids=["for type checkers", "cached", "not for pydantic"],
 )
 async def test_what_cannot_be_read_from_json(function: Any, says: str, log: pytest.LogCaptureFixture) -> None:
     """A step whose result type is not known at run time, or not to pydantic, is refused before it is taken."""
@@ -335,7 +339,7 @@ class Down(MemoryStore):
 
 @pytest.mark.fails
 async def test_a_step_that_cannot_be_recorded() -> None:
-    """If the store fails while a step is recorded, the request fails, and the step is taken again after a reload."""
+    """If the store fails while a step is recorded, the tool ends there, and takes the step again after a reload."""
     store, taken = Down(), []
 
     async def buys(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
@@ -346,6 +350,7 @@ async def test_a_step_that_cannot_be_recorded() -> None:
             store.is_down = len(taken) == 1
 
         await sequencer.step(ctx, buy)
+        await sequencer.step(ctx, taken.append, "sent")
         return "bought"
 
     page = Waiting(store, [[calls("buys")], speaks("Done.")], tool(buys))
@@ -353,7 +358,7 @@ async def test_a_step_that_cannot_be_recorded() -> None:
     failed = await page.answer(ADA)
     await page.reload()
 
-    assert (1, ["Ada", "Ada"]) == (len(failed.errors), taken)
+    assert (1, ["Ada", "Ada", "sent"]) == (len(failed.errors), taken)
     assert ("output", "bought") == page.seen_by_model[-1]
 
 

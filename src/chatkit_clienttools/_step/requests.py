@@ -119,7 +119,7 @@ def _usable(posted: Any, problem: str | None, unwrapped: Callable[[Any], Any]) -
 
 def _refused_unread(raw: bytes | bytearray, reason: str) -> ThreadsAddClientToolOutputReq | None:
     """Return the refusal of an answer of which only the beginning is read; None if that does not say enough."""
-    for length in range(HEAD, 0, -128):  # pydantic reads 200 levels, and what says whose answer it is comes before
+    for length in range(HEAD, 0, -128):  # less if that is too deep for pydantic, which reads 200 levels
         try:
             begun = from_json(raw[:length], allow_partial=True)
             request = _adapter().validate_python({**begun, "params": {"result": None, **begun["params"]}})

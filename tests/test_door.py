@@ -111,7 +111,7 @@ TESTING = {
         "_contract",
         "__init__",
     ),
-    "testing/machine": ("_oracle", "_server", "_script", "_play", "_machine", "__init__"),
+    "testing/machine": ("_oracle", "_server", "_play", "_machine", "__init__"),
 }
 """The rooms of the testing kit, and their modules, in the same order."""
 

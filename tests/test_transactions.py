@@ -131,7 +131,7 @@ class TestAToolThatRaises:
             assert [] == await released(chat)
 
         [said] = [record for record in caplog.records if record.name == "chatkit_clienttools"]
-        begin = f"thread {chat.thread_id}: the tool search raised RuntimeError; 1 client tool calls of it are dropped"
+        begin = f"thread {chat.thread_id}: the tool search raised RuntimeError; what it has enqueued is dropped (1)"
         assert ("WARNING", begin) == (said.levelname, said.getMessage()[: len(begin)])
         assert "test_transactions.py, line" in said.getMessage()
         assert "s3cret" not in caplog.text
@@ -147,7 +147,7 @@ class TestAToolThatRaises:
 
         await released(talking_to(sequencer, [[calls("search")], speaks("sorry")], search))
 
-        assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited; 1 client" in caplog.text
+        assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited; what it has enqueued" in caplog.text
 
     @pytest.mark.parametrize(
         "words", ["object NoneType can't be used in 'await' expression", "'NoneType' object can't be awaited"]
@@ -201,7 +201,7 @@ class TestAToolThatRaises:
         _, chat = scripted(PlainStore(), body)
 
         assert [] == (await chat.say("go")).calls
-        assert dropped == caplog.text.count("; 1 client tool calls of it are dropped")
+        assert dropped == caplog.text.count("; what it has enqueued is dropped (1)")
 
     async def test_a_tool_that_was_cancelled_before_it_asked_is_not_logged(
         self, caplog: pytest.LogCaptureFixture
@@ -337,7 +337,7 @@ class TestSeveralTools:
         chat = talking_to(sequencer, [[calls("works"), calls("fails")], speaks("ok")], works, fails)
 
         assert [1, 2] == await released(chat)
-        assert "the tool fails raised RuntimeError; 2 client tool calls of it are dropped" in caplog.text
+        assert "the tool fails raised RuntimeError; what it has enqueued is dropped (2)" in caplog.text
 
     @pytest.mark.parametrize(("is_caught", "expected"), [(True, [1, 3]), (False, [])])
     async def test_a_tool_inside_a_tool(self, is_caught: bool, expected: list[int]) -> None:

@@ -396,7 +396,7 @@ class TestEnqueueBesideAsk:
 
         assert ([], ["Sorry."]) == (last.calls, last.texts)
         assert [("choose_agent", "completed")] == await page.chat.calls()
-        assert 1 == log.text.count("the tool breaks raised RuntimeError; 2 client tool calls of it are dropped")
+        assert 1 == log.text.count("the tool breaks raised RuntimeError; what it has enqueued is dropped (2)")
 
     async def test_what_another_tool_has_enqueued_in_the_same_run(self, store: Store[Any]) -> None:
         """A tool that enqueues beside one that waits keeps its place: its calls go out in the order of the run."""

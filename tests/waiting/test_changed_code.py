@@ -299,7 +299,9 @@ class TestTheToolIsAnother:
         last = await page.answer(ADA)
 
         assert [("call", "old", "{}"), CHANGED] == page.seen_by_model[-2:]
-        assert [said(3, "ask choose_agent", "no tool of that name")] == mismatches(log)
+        assert [said(3, "ask choose_agent", "no tool of that name, which has to be defined at import")] == mismatches(
+            log
+        )
         await is_over(page, last)
 
     async def test_it_is_gone_and_the_user_writes(self, store: Store[Any]) -> None:

@@ -170,7 +170,12 @@ class WokenBody(RunningBody):
             last = waiting.journal[-1]
             expected = f"{last.kind} {last.name}"
             log_and_return(
-                ReplayMismatchError(waiting.name, len(waiting.journal) - 1, expected, "no tool of that name")
+                ReplayMismatchError(
+                    waiting.name,
+                    len(waiting.journal) - 1,
+                    expected,
+                    "no tool of that name, which has to be defined at import",
+                )
             )
             return
         self._replay = Replay(tool, self, waiting, await self.run.answers_of(waiting))

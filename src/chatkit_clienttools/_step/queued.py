@@ -224,7 +224,7 @@ def transaction(tool: str, queue: Queue | None) -> Iterator[None]:
         except BaseException as error:
             taken_back = queue.take_back(invocation) if queue else 0
             if isinstance(error, Exception) or (taken_back and not is_suspension(error)):
-                dropped = f"; {taken_back} client tool calls of it are dropped" if taken_back else ""
+                dropped = f"; what it has enqueued is dropped ({taken_back})" if taken_back else ""
                 hint = "; `enqueue` and `discard` are not awaited" if str(error) in AWAITED_NONE else ""
                 thread, kind = f"thread {queue.thread}: " if queue else "", type(error).__name__
                 logger.warning("%sthe tool %s raised %s%s%s%s", thread, tool, kind, hint, dropped, place_of(error))

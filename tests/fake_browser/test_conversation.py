@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from chatkit.types import ProgressUpdateEvent
@@ -11,6 +11,9 @@ from chatkit.types import ProgressUpdateEvent
 from chatkit_clienttools.testing import FakeBrowser, MissingHandlerError
 from tests.helpers.bodies import Server, asks, merak, nothing, says, streams
 from tests.helpers.merak import THREE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class TestConversation:
@@ -94,6 +97,31 @@ class TestConversation:
         page = await browser.fetch("threads.list")
 
         assert [browser.thread_id] == [thread["id"] for thread in page["data"]]
+
+    async def test_what_a_server_leaves_open_is_closed(self) -> None:
+        """A generator that the server has left in the middle is closed when the page is done, to its last step."""
+        reached = []
+
+        async def inner(thread: Any) -> AsyncIterator[Any]:
+            try:
+                while True:
+                    yield ProgressUpdateEvent(text="Almost there.")
+            finally:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                reached.append("its end")
+
+        async def leaves(thread: Any) -> AsyncIterator[Any]:
+            async for event in inner(thread):
+                yield event
+                break
+
+        browser = FakeBrowser(Server(leaves, leaves))
+
+        await browser.send("Go")
+        await browser.post("threads.retry_after_item", item_id=browser.items[0]["id"])
+
+        assert ["its end", "its end"] == reached
 
 
 class TestReceipts:

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 from collections import deque
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,7 +22,7 @@ from ._transcript import Transcript
 from ._wire import wire_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from chatkit.server import ChatKitServer
     from typing_extensions import Self
@@ -256,7 +257,7 @@ class FakeBrowser:
 
     async def answer(self, number: int = LAST) -> None:
         """Post the answer to a call that has arrived, late or again: to the last, or by its place in `delivered`."""
-        with self._faults.operation():
+        async with self._operation():
             await self._post_answer(self._delivered(number))
             await self._run_calls()
 
@@ -297,7 +298,7 @@ class FakeBrowser:
 
     async def post(self, kind: str, **params: Any) -> list[Json]:
         """Post any request that has a stream, and return its events. No client tool is run for them."""
-        with self._faults.operation():
+        async with self._operation():
             return await self._exchange(self._request(kind, params), runs_calls=False)
 
     async def fetch(self, kind: str, **params: Any) -> Json:
@@ -308,9 +309,16 @@ class FakeBrowser:
         await self._carry_out(self._request(kind, params))
 
     async def _carry_out(self, request: str) -> None:
-        with self._faults.operation():
+        async with self._operation():
             await self._exchange(request, runs_calls=True)
             await self._run_calls()
+
+    @asynccontextmanager
+    async def _operation(self) -> AsyncGenerator[None, None]:
+        """Let the page do something, and the server come to its end with it."""
+        with self._faults.operation():
+            yield
+        await self._connection.see_the_end()
 
     async def _run_calls(self) -> None:
         while self._to_run:

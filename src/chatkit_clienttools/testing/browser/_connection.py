@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from chatkit_clienttools.testing._factory import said
-from chatkit_clienttools.testing._loop import cancelled
+from chatkit_clienttools.testing._loop import cancelled, generators_closed
 
 from ._failures import BrokenStreamError
 from ._faults import Faults, Response
@@ -118,37 +118,56 @@ class Connection:
         while self.dropped:
             await self._end(self.dropped.pop())
 
+    async def see_the_end(self) -> None:
+        """Wait until nothing is open any more that the server has left to the event loop to close."""
+        with anyio.move_on_after(self.time_limit):
+            await generators_closed()
+
     async def _read(self, response: Response) -> None:
         # one scope for all events: a server may hold one of its own open from one of them to another
-        with anyio.CancelScope() as scope:
+        with anyio.CancelScope() as scope, self._checking(), self._watched(response, scope):
             while not self.faults.cut_off(response) and (event := await self._next(response, scope)) is not None:
                 if time.monotonic() > self._ends:
                     seconds = f"{TIMES * self.time_limit:g} seconds, {TIMES} times the time_limit"
                     raise self._endless(f"events still come after {seconds}")
                 response.seen.append(event)
-                with self._checking():
-                    if response.is_read:
-                        await self.took(event, response)
+                if response.is_read:
+                    await self.took(event, response)
         if scope.cancelled_caught and response.cut is None:
             raise self._silent()
 
-    async def _next(self, response: Response, scope: anyio.CancelScope) -> Json | None:
+    @contextmanager
+    def _watched(self, response: Response, scope: anyio.CancelScope) -> Iterator[None]:
+        """Give the response up if its next event takes too long: with one timer, which is set anew when it rings."""
         loop = asyncio.get_running_loop()
-        number = len(response.seen)
+        timer: asyncio.Handle
 
-        def give_up() -> None:
-            if response.waits and len(response.seen) == number:
+        def ring() -> None:
+            nonlocal timer
+            left = response.since + self.time_limit - time.monotonic() if response.waits else self.time_limit
+            # soon: what has come by then is taken first
+            timer = loop.call_later(left, ring) if left > 0 else loop.call_soon(give_up, len(response.seen))
+
+        def give_up(seen: int) -> None:
+            if response.waits and len(response.seen) == seen:
                 scope.cancel()
+            else:
+                ring()
 
-        timer = loop.call_later(self.time_limit, loop.call_soon, give_up)  # soon: what has come by then is taken first
-        response.waits = scope
+        timer = loop.call_later(self.time_limit, ring)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def _next(self, response: Response, scope: anyio.CancelScope) -> Json | None:
+        response.waits, response.since = scope, time.monotonic()
         try:
             with self._served():
                 data = await response.stream.next()
                 return None if data is None else validated(data)
         finally:
             response.waits = None
-            timer.cancel()
 
     async def _leave(self, response: Response) -> None:
         """Close the connection at the end of a response, or where it was cut off."""

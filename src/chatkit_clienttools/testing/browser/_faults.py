@@ -68,6 +68,8 @@ class Response:
     seen: list[Json] = field(default_factory=list)
     waits: anyio.CancelScope | None = None
     """What waits for its next event, while it does."""
+    since: float = 0.0
+    """Since when it waits."""
     cut: Cut | None = None
     """What has ended it before its time."""
     answers: list[asyncio.Task[None]] = field(default_factory=list)

@@ -98,6 +98,8 @@ class OnClientTool:
         self._raised = raised
         self._transcript = transcript
         self._answers: dict[Delivery | str, asyncio.Future[Any]] = {}
+        self._fitting: dict[str, Callable[[Json], Any]] = {}
+        """The handlers that are known to take what they get."""
 
     async def answer_to(self, call: Delivery) -> Any:
         """Return what the page posts for a call, and run its handler if that has not been done."""
@@ -154,6 +156,8 @@ class OnClientTool:
             handler = self.handlers[name]
         else:
             raise MissingHandlerError(name, sorted(self.handlers), self._transcript)
+        if self._fitting.get(name) is handler:
+            return handler
         try:
             inspect.signature(handler, follow_wrapped=False).bind({})
         except ValueError:  # some functions written in C do not say what they take
@@ -161,6 +165,7 @@ class OnClientTool:
         except TypeError as error:
             what = "takes (params)" if isinstance(self.handlers, Mapping) else "for all tools takes (name, params)"
             raise self._failed(name, f"{what}, and this one does not fit: {error}") from None
+        self._fitting[name] = handler
         return handler
 
     def _failed(self, name: str, what: str) -> HandlerError:

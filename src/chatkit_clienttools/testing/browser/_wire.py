@@ -66,6 +66,8 @@ class Stream(ABC):
         self._chunks = chunks
         self._frames = Frames()
         self._ready: deque[str] = deque()
+        self.has_ended = False
+        """Whether it has ended as it should: the server has come to its end, too."""
 
     async def next(self) -> str | None:
         """Return the next event, or None when the stream has ended as it should."""
@@ -73,6 +75,7 @@ class Stream(ABC):
             chunk = await anext(self._chunks, None)
             if chunk is None:
                 self._frames.end()
+                self.has_ended = True
                 return None
             self._ready += self._frames.fed(chunk)
         return self._ready.popleft()
@@ -165,9 +168,10 @@ class _InProcessStream(Stream):
         return
 
     async def close(self) -> None:
-        for generator in self._generators:
-            await generator.aclose()
-        await generators_closed()
+        if not self.has_ended:
+            for generator in self._generators:
+                await generator.aclose()
+            await generators_closed()
         # a step that has begun comes to its end, whatever becomes of its request
         if steps := left_behind():
             await asyncio.wait(steps)

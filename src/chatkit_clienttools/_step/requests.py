@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from chatkit.types import (
     ChatKitReq,
@@ -25,7 +24,7 @@ from chatkit_clienttools.errors import InvalidRequestError, UsageError, printabl
 from chatkit_clienttools.receipts import RECEIPT, opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from contextlib import AbstractContextManager
     from contextvars import ContextVar
 
@@ -190,16 +189,21 @@ def _field(error: ErrorDetails) -> str | None:
     return printable(".".join(map(str, (*error["loc"][1:], *tag)))) or None
 
 
-@contextmanager
-def setting(variable: ContextVar[T], value: T) -> Iterator[None]:
-    """Set a context variable for what runs inside."""
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        # what was abandoned may be closed from another context, where there is nothing to undo
-        with suppress(ValueError):
-            variable.reset(token)
+class setting(Generic[T]):  # noqa: N801  it is called like `suppress`
+    """Set a context variable for what runs inside. It is no generator: a stream takes one for each of its steps."""
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable = variable
+        self._value = value
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(self._value)
+
+    def __exit__(self, *_: object) -> None:
+        try:  # noqa: SIM105  that would take longer than the rest of it
+            self._variable.reset(self._token)
+        except ValueError:
+            pass  # what was abandoned may be closed from another context, where there is nothing to undo
 
 
 async def stepwise(

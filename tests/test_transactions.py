@@ -147,7 +147,7 @@ class TestAToolThatRaises:
 
         await released(talking_to(sequencer, [[calls("search")], speaks("sorry")], search))
 
-        assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited; what it has enqueued" in caplog.text
+        assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited; what it" in caplog.text
 
     @pytest.mark.parametrize(
         "words", ["object NoneType can't be used in 'await' expression", "'NoneType' object can't be awaited"]

@@ -282,6 +282,25 @@ class TestBodies:
 
         assert ("output", "Ada, Grace") == page.seen_by_model[-1]
 
+    async def test_a_forgotten_await_on_the_way_out(self, log: pytest.LogCaptureFixture) -> None:
+        """A step without `await` in a `finally` is closed while the body waits, and refused when it ends."""
+        called: list[Any] = []
+
+        async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            try:
+                await sequencer.ask(ctx, animation(state="start"))
+            finally:
+                called.append(sequencer.step(ctx, str))
+            return "done"
+
+        page = page_with(tool(asks))
+        await page.say()
+        while_it_waits = [inspect.getcoroutinestate(each) for each in called]
+        await page.answer()
+
+        assert [inspect.CORO_CLOSED] == while_it_waits
+        assert "The tool asks has called step(...) without waiting: write `await` before it" == refusal_in(log)
+
     async def test_an_error_of_the_page_is_not_taken_for_a_forgotten_await(self, log: pytest.LogCaptureFixture) -> None:
         """A call that fails ends a body that does not catch that, also if another coroutine was not awaited yet."""
 

@@ -111,11 +111,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Return a server, or an async context manager of one; may be async. By default there is one on your store."""
 
     async def _made(self) -> Any:
+        stack, limit = self._stack, self.time_limit
         if type(self).make_server is not LifecycleMachine.make_server:
-            wanted: dict[str, Any] = {"wanted": "a server", "methods": ["process"]}
-            return await made_by(self.make_server, self._stack, time_limit=self.time_limit, **wanted)
+            return await made_by(self.make_server, stack, time_limit=limit, wanted="a server", methods=["process"])
         return rehearsal(
-            await made_by(self.make_store, self._stack, time_limit=self.time_limit),
+            await made_by(self.make_store, stack, time_limit=limit),
             self.clock,
             tools=self.tools,
             messages=self.messages,

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser
 from chatkit_clienttools.testing.browser._wire import Frames, WireError
-from tests.helpers.bodies import Server, asks, nothing, says
+from tests.helpers.bodies import Server, asks, call, nothing, says, streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -35,6 +35,23 @@ class TestBrokenStreams:
         assert caught.value.what.startswith("The stream is broken: ValueError: Last thread item in thr_")
         assert "What had happened:\nsays      Hello\nposts     threads.create\n" in str(caught.value)
         assert browser.transcript is caught.value.transcript
+
+    async def test_a_call_before_the_stream_breaks(self) -> None:
+        """A call of a response that was not read to its end is not run by the next operation: that may be elsewhere."""
+
+        def breaks(kind: str, what: Any) -> None:
+            if kind == "progress":
+                raise ConnectionError
+
+        body = streams(call, ProgressUpdateEvent(text="Wait."))
+        browser = FakeBrowser(Server(body, says("Hello")), observer=breaks)
+        with pytest.raises(ConnectionError):
+            await browser.send("Go")
+
+        browser.thread_id = None
+        await browser.send("Go")
+
+        assert ([], ["Hello"]) == (browser.calls, browser.texts[-1:])
 
     async def test_an_exception_before_the_stream(self) -> None:
         """A request that the server cannot read is broken as well, and so is one without a stream."""

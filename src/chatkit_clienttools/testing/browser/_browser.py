@@ -316,8 +316,12 @@ class FakeBrowser:
     @asynccontextmanager
     async def _operation(self) -> AsyncGenerator[None, None]:
         """Let the page do something, and the server come to its end with it."""
-        with self._faults.operation():
-            yield
+        try:
+            with self._faults.operation():
+                yield
+        except BaseException:
+            self._to_run.clear()  # the page may be in another thread by the time of the next one
+            raise
         await self._connection.see_the_end()
 
     async def _run_calls(self) -> None:

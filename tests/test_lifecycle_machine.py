@@ -686,11 +686,36 @@ def test_its_own_server_asks_for_what_it_is_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("messages", "says"),
+    [
+        ({}, "Mine.messages is empty: say what can be written, and which tools it then asks for"),
+        (
+            {"hi": ("nope",)},
+            "Mine: 'hi' asks for ('nope',), and that has to be a list of names of tools: ['gets', 'shows']",
+        ),
+        (
+            {"hi": "shows"},
+            "Mine: 'hi' asks for 'shows', and that has to be a list of names of tools: ['gets', 'shows']",
+        ),
+    ],
+)
+def test_what_can_be_said_has_to_name_tools(messages: Any, says: str) -> None:
+    """A machine whose messages ask for what is not among its tools, or that has none, is refused with the cure."""
+    mine = type("Mine", (MemoryLifecycle,), {"messages": messages, "actions": {}, "tools": (shows, gets)})
+
+    with pytest.raises(UsageError) as raised:
+        mine()
+
+    assert says == str(raised.value)
+
+
 def test_an_answer_has_to_fit() -> None:
     """An answer that the server would refuse fails the machine: otherwise it would play nothing but refusals."""
 
     class Unfit(MemoryLifecycle):
         messages: ClassVar[Mapping[str, Sequence[str]]] = {"Go": ["numbers"]}
+        actions: ClassVar[Mapping[str, Sequence[str]]] = {}
         tools: ClassVar[Sequence[ClientTool[..., Any]]] = (numbers,)
 
     machine = Unfit()

@@ -175,6 +175,23 @@ class TestFailingStores:
         [(level, line)] = lines(log)
         assert ("ERROR", True) == (level, line.startswith(f"thread {created[0] if created else '(new)'}: the request"))
 
+    async def test_one_before_anything_is_read(self, log: pytest.LogCaptureFixture) -> None:
+        """The log names the thread of a message that could not even be loaded."""
+        store = WatchedStore(PlainStore())
+        _, chat = scripted(store, says("hello"))
+        await chat.say("hi")
+        log.clear()
+
+        async def fail(name: str, _: Any) -> None:
+            raise ConnectionError
+
+        store.before = fail
+        reply = await chat.say("hi again")
+
+        assert 1 == len(reply.errors)
+        [(_, line)] = lines(log)
+        assert line.startswith(f"thread {chat.thread_id}: the request")
+
     @pytest.mark.fails
     async def test_one_that_chatkit_itself_meets(self) -> None:
         """What the body says cannot be stored: ChatKit logs it, and its error event has a sentence too."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from chatkit_clienttools.errors import UsageError
 from chatkit_clienttools.testing._factory import made_by
 from chatkit_clienttools.testing._loop import cancel_all, close, new_loop
 
@@ -139,8 +140,18 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._has_clock = True
         return time.time() + self._skipped
 
+    def _refuse_what_cannot_be_said(self) -> None:
+        declared, where = {tool.name for tool in self.tools}, type(self).__name__
+        if not self.messages:
+            raise UsageError(f"{where}.messages is empty: say what can be written, and which tools it then asks for")
+        for said, names in (*self.messages.items(), *self.actions.items()):
+            if not declared.issuperset(names):
+                wanted = f"a list of names of tools: {sorted(declared)}"
+                raise UsageError(f"{where}: {said!r} asks for {names!r}, and that has to be {wanted}")
+
     def __init__(self) -> None:
         super().__init__()
+        self._refuse_what_cannot_be_said()
         self._skipped = 0.0
         self._has_clock = False
         self._loop = new_loop()

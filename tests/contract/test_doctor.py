@@ -21,6 +21,7 @@ from tests.helpers.programs import finished
 from tests.helpers.stores import PlainStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 APP = """
@@ -77,6 +78,14 @@ def signalled():
     store.add_thread_item = stopped
     return store
 """
+
+
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """Take Ctrl-C as a process in the foreground does: the tests may run in the background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -171,6 +180,7 @@ class TestDoctorAsAProcess:
         assert "Of items with the same time, the one added last is the newest." in run.stdout
         assert "1 broken, 62 held, 2 detected, 4 not offered, 1 not checked" == run.stdout.splitlines()[-1]
 
+    @pytest.mark.usefixtures("heeds_interrupts")  # and what it starts does so, too
     def test_interrupted(self, app: Path) -> None:
         """Ctrl-C ends it with one line and without a traceback."""
         command = [sys.executable, "-m", "chatkit_clienttools", "doctor", "myapp.store:hanging", "--time-limit", "600"]
@@ -330,13 +340,12 @@ class TestDoctor:
         assert "\n" not in progress
 
     @pytest.mark.parametrize("factory", ["myapp.store:interrupted", "myapp.store:signalled"])
+    @pytest.mark.usefixtures("heeds_interrupts")
     def test_interrupted(self, factory: str, capsys: pytest.CaptureFixture[str]) -> None:
         """Ctrl-C has exit status 130, and what was written is removed before."""
-        from_before = signal.getsignal(signal.SIGINT)
-
         assert 130 == main(["doctor", factory])
         assert "doctor: interrupted" in capsys.readouterr().err
-        assert from_before is signal.getsignal(signal.SIGINT)
+        assert signal.default_int_handler is signal.getsignal(signal.SIGINT)
         assert {} == sys.modules["myapp.store"].store.threads
 
     def test_in_another_thread(self) -> None:

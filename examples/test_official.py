@@ -222,5 +222,8 @@ async def test_the_user_takes_the_other_chat(online: Page, url: str) -> None:
     await expect(online.get_by_role("log").first).to_contain_text("Hello! Ask me who knows")
     await expect(online.get_by_role("button", name="Stop")).to_be_hidden()
     assert SCRIPT not in asked
-    await online.get_by_role("link", name="Use OpenAI's ChatKit.js").click()
+    async with online.expect_request_finished(
+        lambda request: "chatkit_clienttools.resume" in (request.post_data or "")
+    ):
+        await online.get_by_role("link", name="Use OpenAI's ChatKit.js").click()
     await expect(online.locator("openai-chatkit .assistant_message")).to_have_count(1)

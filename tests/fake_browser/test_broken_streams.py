@@ -15,6 +15,7 @@ from chatkit.types import ErrorEvent, ProgressUpdateEvent, ThreadItemUpdatedEven
 from pydantic import TypeAdapter
 
 from chatkit_clienttools.testing import BrokenStreamError, FakeBrowser
+from chatkit_clienttools.testing.browser import _connection
 from chatkit_clienttools.testing.browser._wire import Frames, WireError
 from tests.helpers.bodies import Server, asks, call, nothing, says, streams
 
@@ -263,8 +264,10 @@ class TestBrokenStreams:
 
 
 class TestLimits:
-    async def test_a_stream_that_trickles(self) -> None:
+    async def test_a_stream_that_trickles(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each event is in time, and there is no end to them: an operation may take 60 times as long as an event."""
+        assert 60 == _connection.TIMES
+        monkeypatch.setattr(_connection, "TIMES", 6)  # it would take too long, or leave each event too little time
 
         async def trickles(thread: Any) -> AsyncIterator[Any]:
             while True:
@@ -272,7 +275,7 @@ class TestLimits:
                 yield ProgressUpdateEvent(text="Almost there.")
 
         with pytest.raises(BrokenStreamError, match=r"no end to it: events still come after 0\.6 seconds"):
-            await FakeBrowser(Server(trickles), time_limit=0.01).send("Go")
+            await FakeBrowser(Server(trickles), time_limit=0.1).send("Go")
 
     async def test_a_server_that_asks_for_ever(self) -> None:
         """One operation runs at most `max_calls` calls, and the next one may run as many again."""

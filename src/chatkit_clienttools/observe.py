@@ -201,9 +201,9 @@ def place_of(error: BaseException) -> str:
     """
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if HERE not in Path(frame.filename).parents]
-    if isinstance(error, ClientToolError) and not theirs:
-        return ""
     own = [frame for frame in theirs if not _is_in_library(frame.filename)]
+    if isinstance(error, ClientToolError) and not own:
+        return ""
     last = (own or theirs or frames)[-1:]
     return "".join(f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" for frame in last)
 

@@ -130,9 +130,9 @@ class Replay:
                 self._check_that_it_may_return()
         except Exception as error:  # noqa: BLE001  it is raised again where the Agents SDK expects it
             forgotten = self._unawaited()
-            # what is not our own may well come of a coroutine in the place of an answer
-            is_ours = isinstance(error, ClientToolError) or not forgotten
-            self._error = self._error or (error if is_ours else self._without_await(forgotten[0]))
+            if forgotten and not isinstance(error, ClientToolError):  # a coroutine was taken for an answer, it seems
+                self._error = self._error or self._without_await(forgotten[0])
+            self._error = self._error or error
         except BaseException as error:
             self._unawaited()
             if not is_suspension(error):

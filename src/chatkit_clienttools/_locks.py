@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+from .errors import UsageError, printable
+
+_WAITS_FOR_ITSELF = (
+    "Thread {}: the store saves it once more in the middle of a step that saves it, and would wait for itself for "
+    "ever. A wrapper around `server.store` that hides `load_plan` and `save_plan` does that: derive it from "
+    "StoreWrapper, which passes them on"
+)
+
+
+class ThreadLock(asyncio.Lock):
+    """The lock of one thread; a task that has it already is told so, instead of waiting for itself."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__()
+        self._thread_id = thread_id
+        self._holder: asyncio.Task[Any] | None = None
+
+    async def acquire(self) -> Literal[True]:
+        """Wait for the others."""
+        task = asyncio.current_task()
+        if self._holder is task:
+            raise UsageError(_WAITS_FOR_ITSELF.format(printable(self._thread_id)))
+        await super().acquire()
+        self._holder = task
+        return True
+
+    def release(self) -> None:
+        """Let the next one in."""
+        self._holder = None
+        super().release()
 
 
 class ThreadLocks:
@@ -19,7 +46,7 @@ class ThreadLocks:
     """
 
     def __init__(self) -> None:
-        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, asyncio.Lock]] = (
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, ThreadLock]] = (
             WeakKeyDictionary()
         )
         self._numbers: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
@@ -32,16 +59,13 @@ class ThreadLocks:
             self._numbers[loop] = next(self._next)
         return self._numbers[loop]
 
-    @asynccontextmanager
-    async def held(self, thread_id: str) -> AsyncGenerator[None, None]:
-        """Hold the lock of a thread."""
+    def held(self, thread_id: str) -> ThreadLock:
+        """Return the lock of a thread, to hold with `async with`; it is kept for as long as somebody has it."""
         loop = asyncio.get_running_loop()
         locks = self._by_loop.get(loop)
         if locks is None:
             locks = self._by_loop[loop] = WeakValueDictionary()
-        # the local name keeps the lock in the dictionary for as long as somebody waits for it
         lock = locks.get(thread_id)
         if lock is None:
-            lock = locks[thread_id] = asyncio.Lock()
-        async with lock:
-            yield
+            lock = locks[thread_id] = ThreadLock(thread_id)
+        return lock

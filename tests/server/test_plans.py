@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chatkit.store import NotFoundError
+from chatkit.store import NotFoundError, Store
 from chatkit.types import Thread, ThreadMetadata
 
 from chatkit_clienttools import ClientToolSequencer, StoreWrapper, ValidatingStore
@@ -21,8 +21,6 @@ from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from chatkit.store import Store
 
 KEY = "chatkit_clienttools"
 
@@ -332,6 +330,20 @@ class TestAThreadWithItems:
         assert {ThreadMetadata} == saved
 
 
+def hiding(store: Store[Any]) -> Store[Any]:
+    """Return a wrapper that passes on what ChatKit asks of a store, and nothing else."""
+
+    def passing_on(name: str) -> Any:
+        async def method(_: Any, *args: Any, **kwargs: Any) -> Any:
+            return await getattr(store, name)(*args, **kwargs)
+
+        return method
+
+    made: Any = type("Hiding", (Store,), {name: passing_on(name) for name in Store.__abstractmethods__})
+    wrapper: Store[Any] = made()
+    return wrapper
+
+
 class TestAWrapperAroundTheServersStore:
     """An application may put a wrapper of its own around `server.store`, which keeps the plan out of sight."""
 
@@ -345,6 +357,18 @@ class TestAWrapperAroundTheServersStore:
 
         assert NAMES[1:] == await asyncio.wait_for(rest_of_three(chat), SOON)
         assert ("a title", {}) == ((await chat.thread())["title"], (await chat.thread()).get("metadata", {}))
+
+    @pytest.mark.parametrize("locked", [False, True])
+    async def test_one_that_hides_the_plan(self, caplog: pytest.LogCaptureFixture, locked: bool) -> None:
+        """A wrapper that passes on nothing but ChatKit's own methods would wait for itself: an error says so."""
+        server, chat = scripted(PlainStore(), asks(*THREE), lock=ThreadLocks().held if locked else None)
+        server.store = hiding(server.store)
+
+        said = await asyncio.wait_for(chat.say("go"), SOON)
+
+        assert ["error"] == [event["type"] for event in said.events if event["type"] == "error"]
+        assert "hides `load_plan` and `save_plan`" in caplog.text
+        assert "derive it from StoreWrapper" in caplog.text
 
     async def test_the_sequencer_is_asked_with_it(self, store: Store[Any]) -> None:
         """`snapshot` and `cancel` take a wrapper around `server.store`, too."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -116,11 +116,10 @@ class Rules:
                 "define it once, at import, not in a function that is called for each request"
             )
 
-    @asynccontextmanager
-    async def alone_on(self, thread_id: str) -> AsyncGenerator[None, None]:
+    def alone_on(self, thread_id: str) -> AbstractAsyncContextManager[None]:
         """Keep the other steps on this thread out: those of this process, and with `lock=` everybody's."""
-        async with self.locks.held(thread_id), self.lock(thread_id) if self.lock else nullcontext():
-            yield
+        own = self.locks.held(thread_id)
+        return own if self.lock is None else _both(own, self.lock, thread_id)
 
     def warn_about_unknown(self, name: str) -> None:
         """Say once that a call is taken to want an answer, because its tool was not declared."""
@@ -149,3 +148,11 @@ class Rules:
             "ClientToolSequencer a lock= that all workers share.",
             printable(thread_id),
         )
+
+
+@asynccontextmanager
+async def _both(
+    own: AbstractAsyncContextManager[None], lock: Callable[[str], AbstractAsyncContextManager[Any]], thread_id: str
+) -> AsyncGenerator[None, None]:
+    async with own, lock(thread_id):
+        yield

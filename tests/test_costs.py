@@ -180,6 +180,17 @@ class TestOtherRequests:
 
         assert {READS[make]: 1, "load_thread_items": 1} == cost
 
+    async def test_a_first_message_that_asks_for_nothing(self, make: Any) -> None:
+        """A message that makes its thread reads nothing more than plain ChatKit; the adapter looks before a save."""
+
+        async def say(chat: Conversation) -> None:
+            chat.thread_id = None
+            await chat.say("hello")
+
+        cost = await self.beyond_plain(make, say)
+
+        assert {PlainStore: {"load_thread": 1}, PlansStore: {}}[make] == cost
+
     async def test_a_page_that_is_loaded(self, make: Any) -> None:
         """A page that says that it was loaded, in a thread that waits for nothing, costs reads only."""
         costs = Costs(make, says("hello"))

@@ -58,6 +58,7 @@ class Run:
         self.context: object
         self.make_context: Callable[[], AgentContext[Any]]
         """Makes the context that a woken tool runs with."""
+        self._is_new_thread = False
         self._has_run_application = False
         self._returned_tool: str | None = None
         """The tool that was woken in this request and has returned."""
@@ -90,7 +91,7 @@ class Run:
         """See which message the user has written, in which thread: ChatKit stores and streams both before `respond`."""
         match event:
             case ThreadCreatedEvent(thread=thread):
-                self.thread_id = thread.id
+                self.thread_id, self._is_new_thread = thread.id, True
             case ThreadItemDoneEvent(item=UserMessageItem(id=message)):
                 self.message = message
             case ThreadItemDoneEvent(item=item) if self._steps is not None:
@@ -119,7 +120,11 @@ class Run:
         self._steps = Steps(self.rules, store, thread_id, context)
         self._may_hold_body = True
         try:
-            self.begun = begun = await self._steps.take(event, with_thread=with_thread)
+            if self._is_new_thread:
+                begun = self._steps.begin_new()
+            else:
+                begun = await self._steps.take(event, with_thread=with_thread)
+            self.begun = begun
         except Exception:
             self._may_hold_body = self._steps.has_saved
             raise

@@ -117,6 +117,11 @@ class Steps:
         """
         return await to_the_end(self._take(event, with_thread=with_thread))
 
+    def begin_new(self) -> Outcome:
+        """Say where a thread stands that this request has made: nobody else knows of it, and nothing has to be read."""
+        thread = Thread(self._thread_id, Plan(), (), self._rules.clock())
+        return Outcome(thread, thread, None, (), None)
+
     async def look(self, *, whole: bool = False) -> tuple[Thread, list[ThreadItem]]:
         """Read the thread without changing anything; `whole` goes back as far as the plan's finished calls."""
         plans = keeper(self._store, self._thread_id, self._context)
@@ -181,7 +186,7 @@ class Steps:
         stored, metadata = await self._load(plans, with_thread=with_thread)
         items = await self._items(stored, depth=depth)
         gone = await self._gone(stored, items) if isinstance(event, Wrote) else frozenset[str]()
-        thread = self._thread(stored.but(lease=None), items, gone)
+        thread = self._thread(stored.but(lease=None) if stored.lease else stored, items, gone)
         if thread.pending is not None and thread.pending.item_id in self._completed:
             raise UsageError(
                 f"The store has not kept that item {thread.pending.item_id} is completed: it is pending again. "

@@ -113,6 +113,13 @@ class Tracer(Protocol):
 
 def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
     """Log the event as one line, and tell the observers; one that raises does no harm."""
+    level = logging.WARNING if event.reason else logging.INFO
+    if logger.isEnabledFor(level):
+        _log(event, level)
+    tell(event, observers)
+
+
+def _log(event: LifecycleEvent, level: int) -> None:
     fields: dict[str, Any] = {
         **vars(event),
         "previous": event.previous.value if event.previous else None,
@@ -120,7 +127,7 @@ def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
     }
     is_again = event.previous is event.state
     logger.log(
-        logging.WARNING if event.reason else logging.INFO,
+        level,
         "client tool call %s: %s -> %s%s (thread %s, item %s, tool %s, position %d, after %d ms)",
         printable(event.call_id),
         fields["previous"] or "new",
@@ -133,7 +140,6 @@ def announce(event: LifecycleEvent, observers: Iterable[Observer]) -> None:
         event.waited_ms,
         extra=fields,
     )
-    tell(event, observers)
 
 
 def announce_tool(event: ToolEvent, observers: Iterable[ToolObserver]) -> None:

@@ -32,7 +32,9 @@ REMOVED_KEPT = 8
 """How many items that have to go a plan remembers."""
 
 
+# json.dumps() would make one of these each time
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class _Frozen(BaseModel):
@@ -325,7 +327,7 @@ class Plan(_Frozen):
     def to_text(self) -> str:
         """Return the document to be stored."""
         head = {"version": self.version, **self.model_dump(exclude_defaults=True)}
-        return "\n".join([json.dumps(head, separators=(",", ":")), *self.calls.lines()])
+        return "\n".join([_compact(head), *self.calls.lines()])
 
     @classmethod
     def from_text(cls, document: object, thread_id: str) -> Plan:
@@ -333,8 +335,13 @@ class Plan(_Frozen):
         if not isinstance(document, str):
             raise DamagedPlanError(thread_id, f"it is a {type(document).__name__}, not text")
         head, *lines = document.split("\n")
-        _check_version(head, thread_id)
-        plan: Plan = _parsed(cls, head, thread_id)
+        try:
+            plan: Plan = _parsed(cls, head, thread_id)
+        except DamagedPlanError:
+            _check_version(head, thread_id)  # whatever is wrong with another version, nobody wants to know
+            raise
+        if "version" not in plan.model_fields_set:
+            _check_version(head, thread_id)
         return plan.but(calls=Calls(lines, thread_id))
 
 

@@ -14,6 +14,8 @@ from pydantic_core import from_json
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer, ClientToolServer
 
+from .timing import Stopwatch
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -41,6 +43,8 @@ class Page:
 
     def __init__(self, server: ChatKitServer[Any]) -> None:
         self._server = server
+        self.served = Stopwatch()
+        """What the server takes. The page's own work is not its: it writes requests and reads events."""
         self.thread_id: str | None = None
         self.requests = 0
         self.asked: Wire | None = None
@@ -77,8 +81,9 @@ class Page:
     async def exchange(self, request: str) -> list[bytes]:
         """Post a request, and take what comes back."""
         self.requests += 1
-        result = await self._server.process(request, None)
-        return [chunk async for chunk in result] if isinstance(result, StreamingResult) else []
+        with self.served.running():
+            result = await self._server.process(request, None)
+            return [chunk async for chunk in result] if isinstance(result, StreamingResult) else []
 
     def read(self, chunks: list[bytes]) -> None:
         """Look for a call among the events that have come."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, TypedDict
+import json
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
@@ -14,9 +15,16 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ExternalToolset, ToolDefinition
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, TextPart, ToolCallPart
-from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
+from pydantic_ai.ui.vercel_ai import VercelAIAdapter
 
 from .conversations import ANSWER, CALLS
+from .timing import Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .figures import Cost
 
 # pyright: reportMissingImports=false
 
@@ -31,9 +39,20 @@ def _replies(messages: list[ModelMessage], _info: AgentInfo) -> ModelResponse:
     return ModelResponse(parts=[TextPart("There they are.")])
 
 
+async def _streamed(messages: list[ModelMessage], _info: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:
+    if len(messages) == 1:
+        yield {number: DeltaToolCall("show", json.dumps({"number": number})) for number in range(CALLS)}
+    else:
+        yield "There they are."
+
+
 _schema = {"type": "object", "properties": {"number": {"type": "integer"}}, "required": ["number"]}
 _show = ToolDefinition(name="show", parameters_json_schema=_schema, description="Show one thing.")
-deferring = Agent(FunctionModel(_replies), output_type=[str, DeferredToolRequests], toolsets=[ExternalToolset([_show])])
+deferring = Agent(
+    FunctionModel(_replies, stream_function=_streamed),
+    output_type=[str, DeferredToolRequests],
+    toolsets=[ExternalToolset([_show])],
+)
 
 
 class PydanticAI:
@@ -56,6 +75,46 @@ class PydanticAI:
         last = await deferring.run(message_history=history, deferred_tool_results=results)
         self.kept[key] = last.all_messages_json()
         return str(last.output)
+
+
+class PydanticAIPage:
+    """The same agent behind the adapter for pages that pydantic-ai ships: requests are JSON, and events are streamed.
+
+    The page keeps the messages, and posts them with its answers.
+    """
+
+    async def talk(self) -> Cost:
+        """Hold a conversation: one message, and one request with all answers; say what the server takes."""
+        served, number = Stopwatch(), next(_numbers)
+        messages: list[dict[str, Any]] = [
+            {"id": f"u_{number}", "role": "user", "parts": [{"type": "text", "text": "Show me three things."}]}
+        ]
+        calls = self._read(await self._exchange(messages, served), "tool-input-available")
+        parts = [
+            {
+                "type": "tool-show",
+                "toolCallId": call["toolCallId"],
+                "state": "output-available",
+                "input": call["input"],
+                "output": ANSWER,
+            }
+            for call in calls
+        ]
+        messages.append({"id": f"a_{number}", "role": "assistant", "parts": parts})
+        said = self._read(await self._exchange(messages, served), "text-delta")
+        if len(calls) != CALLS or not said:
+            raise RuntimeError("the conversation went another way")
+        return served.cost
+
+    async def _exchange(self, messages: list[dict[str, Any]], served: Stopwatch) -> list[str]:
+        body = json.dumps({"trigger": "submit-message", "id": "chat", "messages": messages}).encode()
+        with served.running():
+            adapter = VercelAIAdapter(deferring, VercelAIAdapter.build_run_input(body), accept="text/event-stream")
+            return [chunk async for chunk in adapter.encode_stream(adapter.run_stream())]
+
+    def _read(self, chunks: list[str], kind: str) -> list[dict[str, Any]]:
+        events = [json.loads(chunk.removeprefix("data: ")) for chunk in chunks if "[DONE]" not in chunk]
+        return [event for event in events if event["type"] == kind]
 
 
 # LangGraph: an interrupt ends the run, and the next run goes on from the beginning of the node

@@ -146,6 +146,14 @@ async def against_pydantic_ai(bench: Bench) -> list[Pair]:
     return await in_turns(talks(Ours(MemoryStore())), lambda: timed(other.talk()), bench.times(150))
 
 
+async def against_pydantic_ai_with_a_page(bench: Bench) -> list[Pair]:
+    """The same, and pydantic-ai's deferred tools behind its adapter for pages, which reads requests and streams."""
+    from .opponents import PydanticAIPage  # noqa: PLC0415
+
+    other = PydanticAIPage()
+    return await in_turns(talks(Ours(MemoryStore())), other.talk, bench.times(150))
+
+
 async def against_langgraph(bench: Bench) -> list[Pair]:
     """The same, and LangGraph with an interrupt for each call."""
     from .opponents import LangGraph  # noqa: PLC0415
@@ -198,7 +206,13 @@ ROWS = [
         the_longest,
     ),
     Row("a conversation with 3 calls", "plain ChatKit, a model run for each call", 0.30, against_plain),
-    Row("the same", "pydantic-ai's deferred tools, all 3 in one round trip", 1.0, against_pydantic_ai),
+    Row("the same", "pydantic-ai's deferred tools, all 3 in one round trip, without a page", 1.0, against_pydantic_ai),
+    Row(
+        "the same",
+        "the same agent of pydantic-ai, served to a page by its own adapter",
+        1.0,
+        against_pydantic_ai_with_a_page,
+    ),
     Row("the same", "LangGraph's interrupt, memory saver", 1.5, against_langgraph),
     Row("a tool that waits: 3 asks and a step", "LangGraph's interrupts in one node", 2.0, waiting_against_langgraph),
     Row("a message that asks for nothing", "plain ChatKit", 1.05, a_message),

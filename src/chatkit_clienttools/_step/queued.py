@@ -236,6 +236,10 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
+# json.loads() would make one of these each time
+_strictly = json.JSONDecoder(parse_constant=_refuse).decode
+
+
 def _measured(call: ClientToolCall) -> tuple[ClientToolCall, int]:
     """Take the call as it is now, and its size, or refuse it: later it has to be JSON, for ChatKit too."""
     if problems := _json_problems(call.arguments):
@@ -249,7 +253,7 @@ def _json_problems(arguments: Mapping[str, object]) -> dict[str, str]:
     problems = {}
     for name, value in arguments.items():
         try:
-            json.loads(to_json(value), parse_constant=_refuse)
+            _strictly(to_json(value).decode())
             from_json(to_json([[[[value]]]]))  # pydantic reads no deep nesting, and the value is in a call, in a page
         except (TypeError, ValueError, RecursionError) as error:
             problems[name] = str(error)

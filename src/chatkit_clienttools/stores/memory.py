@@ -229,7 +229,8 @@ class MemoryStore(Store[TContext], Generic[TContext]):
         return self._locks.held(thread_id)
 
     def _of(self, context: TContext) -> _Owned:
-        return self._owned.setdefault(owner_key(self._owner, context), _Owned())
+        key = owner_key(self._owner, context)
+        return self._owned.get(key) or self._owned.setdefault(key, _Owned())
 
 
 def _is_to_be_written(thread_id: str, item: ThreadItem, thread: _Thread) -> bool:

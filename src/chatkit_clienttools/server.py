@@ -389,7 +389,8 @@ def _notices(outcome: Outcome) -> list[ThreadStreamEvent]:
 
 def _releases(outcome: Outcome | None) -> list[ThreadStreamEvent]:
     """Stream the call that goes out: the step has stored it."""
-    return [ThreadItemDoneEvent(item=outcome.released)] if outcome and outcome.released else []
+    item = outcome.released if outcome else None
+    return [ThreadItemDoneEvent(item=item)] if item else []
 
 
 def _error_event(error: BaseStreamError) -> ErrorEvent:

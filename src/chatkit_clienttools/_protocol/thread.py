@@ -106,7 +106,7 @@ class Thread:
     @property
     def pending_item(self) -> ClientToolCallItem | None:
         """The item of the call that the browser has."""
-        return None if self.pending is None else self.item(self.pending)
+        return None if self._pending_place is None else self._in_sight[self._pending_place]
 
     @property
     def overdue(self) -> ClientToolCallItem | None:

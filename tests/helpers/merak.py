@@ -81,7 +81,7 @@ class PlainServer(ChatKitServer[Any]):
 
 
 class SequencedServer(ClientToolServer[Any], PlainServer):
-    """`PlainServer` with the two lines changed that the README changes."""
+    """`PlainServer` with the changes that the README makes to a server."""
 
     def __init__(
         self,

@@ -379,6 +379,15 @@ class TestRefusals:
         assert "x: not JSON (Unable to serialize unknown type: <class 'object'>)" in str(error)
         assert error.for_the_log.endswith("wrong arguments: x (not JSON)")
 
+    @pytest.mark.parametrize("declared", [True, False])
+    async def test_an_iterator(self, declared: bool) -> None:
+        """What can be read once only is read once: the page gets all of it."""
+        people = (name for name in ["Ada", "Grace"])
+        call = anything(people=people) if declared else ClientToolCall(name="anything", arguments={"people": people})
+        _, chat = scripted(PlainStore(), asks(call))
+
+        assert [("anything", {"people": ["Ada", "Grace"]})] == (await chat.say("go")).calls
+
     @pytest.mark.parametrize(("value", "name"), [(float("nan"), "NaN"), (float("-inf"), "-Infinity")])
     async def test_not_a_number(self, value: float, name: str) -> None:
         """NaN and infinity are not JSON, and the error names them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -233,6 +234,45 @@ class TestAToolThatRaises:
         assert [] == await released(chat)
         assert caplog.messages[0].startswith(
             "The tool search cannot wait for the browser. ask() and step() work in the"
+        )
+
+    async def test_one_that_raises_stop_iteration(self) -> None:
+        """A tool in a thread that raises StopIteration has failed, where asyncio would wait for it for ever."""
+        sequencer = ClientToolSequencer(TOOLS)
+
+        @sequencer.function_tool
+        def search(ctx: Ctx) -> str:
+            """Look for somebody who is not there."""
+            sequencer.enqueue(ctx, anything(n=1))
+            return next(iter(()))
+
+        chat = talking_to(sequencer, [[calls("search")], speaks("sorry")], search)
+
+        assert [] == await asyncio.wait_for(released(chat), 10)
+
+    async def test_an_async_one_under_a_decorator_that_is_not(self, caplog: pytest.LogCaptureFixture) -> None:
+        """An async function under a decorator that is not async is refused: nobody would await it."""
+        sequencer = ClientToolSequencer(TOOLS)
+
+        def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(function)
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                return function(*args, **kwargs)
+
+            return wrapper
+
+        @sequencer.function_tool
+        @timed
+        async def search(ctx: Ctx) -> str:
+            """Ask for something."""
+            sequencer.enqueue(ctx, anything(n=1))
+            return "found"
+
+        chat = talking_to(sequencer, [[calls("search")], speaks("sorry")], search)
+
+        assert [] == await released(chat)
+        assert caplog.messages[0] == (
+            "The tool search is not async, and returns a coroutine: the decorator of an async function has to be async"
         )
 
     async def test_beyond_the_limit_nothing_is_half_queued(self) -> None:

@@ -20,7 +20,7 @@ from ._protocol.decide import Cancelled, Expired
 from ._protocol.states import State
 from ._step.gated import GatedTool
 from ._step.lookup import body_of, current_queue
-from ._step.queued import transaction
+from ._step.queued import transaction, without_stop_iteration
 from ._step.replay import current_replay
 from ._step.rules import Rules
 from ._step.step import Steps
@@ -451,7 +451,12 @@ def _as_transaction(function: ToolFunction[...]) -> ToolFunction[...]:
     @functools.wraps(function)
     def synchronous(*args: Any, **kwargs: Any) -> Any:
         with transaction(name, current_queue()):
-            return function(*args, **kwargs)
+            result = without_stop_iteration(function, args, kwargs)
+            if inspect.iscoroutine(result):
+                result.close()
+                problem = "is not async, and returns a coroutine: the decorator of an async function has to be async"
+                raise log_and_return(UsageError(f"The tool {name} {problem}"))
+            return result
 
     return synchronous
 

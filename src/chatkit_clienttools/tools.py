@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -56,9 +57,9 @@ class _Declared(Generic[P]):
 
     def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
         try:
-            if self._model is None:
-                to_json(fields, inf_nan_mode="strings")
-                return fields
+            if self._model is None:  # as it is now: an iterator can be read once
+                as_now: dict[str, Any] = json.loads(to_json(fields, inf_nan_mode="constants"))
+                return as_now
             return self._model(**fields).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
             # of a path only its beginning, the field: further down it may hold the keys of a dictionary

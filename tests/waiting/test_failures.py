@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from agents import RunContextWrapper
 from chatkit.agents import AgentContext
 
-from chatkit_clienttools.errors import CallFailedError
+from chatkit_clienttools.errors import CallFailedError, StepFailedError
 from tests.helpers.merak import calls, speaks
 from tests.helpers.server import lines
 from tests.helpers.waiting import Waiting, animation, chooses, stop, tool
@@ -35,13 +36,14 @@ MISFIT = {"nickname": "Countess"}
 
 @pytest.mark.fails
 async def test_a_cancellation_from_inside(store: Store[Any], log: pytest.LogCaptureFixture) -> None:
-    """A woken tool that something of its own has cancelled is an error for the user and the log; the thread goes on."""
+    """A woken tool that cancels its own task is an error for the user and the log; the thread goes on."""
 
     async def cancelled(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
         await chooses(sequencer, ctx)
-        task = asyncio.create_task(asyncio.sleep(9))
+        task = asyncio.current_task()
+        assert task is not None
         task.cancel()
-        await task
+        await asyncio.sleep(0)
         return "never"
 
     page = Waiting(store, [[calls("cancelled")], speaks("Good.")], tool(cancelled))
@@ -54,6 +56,80 @@ async def test_a_cancellation_from_inside(store: Store[Any], log: pytest.LogCapt
     assert ["a tool that was woken has been cancelled from inside"] == [
         str(record.exc_info[1]) for record in log.records if record.exc_info
     ]
+
+
+async def what_was_cancelled(*_: Any) -> str:
+    """What a tool awaits that somebody else has cancelled: a request, perhaps, that two users share."""
+    shared = asyncio.create_task(asyncio.sleep(9))
+    shared.cancel()
+    await shared
+    return "never"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 does not say whether a task is being cancelled")
+class TestSomethingThatWasCancelledElsewhere:
+    @pytest.mark.parametrize("asks", [False, True])
+    async def test_in_the_body(self, store: Store[Any], asks: bool, log: pytest.LogCaptureFixture) -> None:
+        """A tool that awaits what was cancelled fails as with any other error: the model speaks, the thread goes on."""
+
+        async def fails(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            if asks:
+                await chooses(sequencer, ctx)
+            return await what_was_cancelled()
+
+        page = Waiting(store, [[calls("fails")], speaks("Sorry."), speaks("Still here.")], tool(fails))
+
+        reply = await page.say()
+        if asks:
+            reply = await page.answer({"name": "Ada"})
+
+        assert (["Sorry."], []) == (reply.texts, reply.errors)
+        assert str(page.seen_by_model[-1][1]).startswith(FAILED)
+        assert "the tool fails raised RuntimeError" in log.text
+        assert ["Still here."] == (await page.say("hello?")).texts
+
+    async def test_in_a_step(self, store: Store[Any]) -> None:
+        """A step whose function awaits what was cancelled has failed, and its tool may go on."""
+        kinds: list[str] = []
+
+        async def buys(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            await chooses(sequencer, ctx)
+            try:
+                return await sequencer.step(ctx, what_was_cancelled)
+            except StepFailedError as error:
+                kinds.append(error.kind)
+                return "not bought"
+
+        page = Waiting(store, [[calls("buys")], speaks("Sorry.")], tool(buys))
+
+        await page.say()
+        reply = await page.answer({"name": "Ada"})
+
+        assert (["RuntimeError"], ["Sorry."]) == (kinds, reply.texts)
+        assert ("output", "not bought") == page.seen_by_model[-1]
+
+    async def test_beside_it_in_a_task_group(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
+        """A tool that asks beside a task which fails when it is cancelled has failed, and does not wait."""
+
+        async def heartbeat() -> None:
+            try:
+                await asyncio.sleep(9)
+            finally:
+                raise ConnectionError
+
+        async def fails(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+            async with asyncio.TaskGroup() as group:  # type: ignore[attr-defined]
+                group.create_task(heartbeat())
+                await asyncio.sleep(0)
+                return await chooses(sequencer, ctx)
+
+        page = Waiting(store, [[calls("fails")], speaks("Sorry.")], tool(fails))
+
+        reply = await page.say()
+
+        assert ([], ["Sorry."], []) == (reply.calls, reply.texts, reply.errors)
+        assert str(page.seen_by_model[-1][1]).startswith(FAILED)
+        assert "the tool fails raised ExceptionGroup" in log.text
 
 
 class TestAFailedAnswer:

@@ -302,6 +302,25 @@ async def test_what_a_step_may_not_do(store: Store[Any], log: pytest.LogCaptureF
     assert "enqueue() in the tool queues: not inside a step" in log.text
 
 
+async def test_one_that_raises_stop_iteration(store: Store[Any]) -> None:
+    """A step in a thread that raises StopIteration has failed, where asyncio would wait for it for ever."""
+
+    def first_named(name: str) -> str:
+        return next(each for each in ["Ada"] if each == name)
+
+    async def looks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
+        try:
+            return await sequencer.step(ctx, first_named, "Grace")
+        except StepFailedError as error:
+            return f"{error.kind}: {error.text}"
+
+    page = Waiting(store, [[calls("looks")], speaks("Sorry.")], tool(looks))
+
+    await asyncio.wait_for(page.say(), 10)
+
+    assert ("output", "RuntimeError: the function has raised StopIteration") == page.seen_by_model[-1]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="task groups came with Python 3.11")
 async def test_an_ask_in_a_task_group(store: Store[Any]) -> None:
     """A tool may ask inside a task group, which wraps whatever ends its tasks."""

@@ -6,7 +6,7 @@ import json
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
@@ -18,13 +18,15 @@ from chatkit_clienttools.observe import log_and_return, logger, place_of
 from .requests import setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from chatkit.types import ThreadStreamEvent
 
     from chatkit_clienttools._protocol.plan import Plan
 
     from .rules import Rules
+
+T = TypeVar("T")
 
 AWAITED_NONE = {"object NoneType can't be used in 'await' expression", "'NoneType' object can't be awaited"}
 """What Python says of `await sequencer.enqueue(...)`."""
@@ -232,6 +234,14 @@ def transaction(tool: str, queue: Queue | None) -> Iterator[None]:
             raise
 
 
+def without_stop_iteration(function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
+    """Call a function in a thread that asyncio waits for: with a StopIteration, it would do so for ever."""
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the function has raised StopIteration") from error  # as Python does in an async one
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
@@ -242,19 +252,28 @@ _strictly = json.JSONDecoder(parse_constant=_refuse).decode
 
 def _measured(call: ClientToolCall) -> tuple[ClientToolCall, int]:
     """Take the call as it is now, and its size, or refuse it: later it has to be JSON, for ChatKit too."""
-    if problems := _json_problems(call.arguments):
-        raise log_and_return(not_json(call.name, problems))
-    taken = ClientToolCall(name=call.name, arguments=json.loads(to_json(call.arguments)))
+    try:
+        arguments = _read_back(call.arguments)
+    except (TypeError, ValueError, RecursionError) as error:
+        problems = _json_problems(call.arguments) or {"arguments": str(error)}
+        raise log_and_return(not_json(call.name, problems)) from None
+    taken = ClientToolCall(name=call.name, arguments=arguments)
     return taken, len(taken.model_dump_json().encode())
 
 
+def _read_back(value: Any) -> Any:
+    """Return a value as JSON gives it back, or raise: whatever ChatKit could store goes, but NaN and infinity."""
+    written = to_json(value)
+    from_json(b"[[[" + written + b"]]]")  # pydantic reads no deep nesting, and this is in a call, in a page
+    return _strictly(written.decode())
+
+
 def _json_problems(arguments: Mapping[str, object]) -> dict[str, str]:
-    """Why arguments cannot be sent, by their names. Whatever ChatKit could store goes, but NaN and infinity."""
+    """Why arguments cannot be sent, by their names."""
     problems = {}
     for name, value in arguments.items():
         try:
-            _strictly(to_json(value).decode())
-            from_json(to_json([[[[value]]]]))  # pydantic reads no deep nesting, and the value is in a call, in a page
+            _read_back([value])
         except (TypeError, ValueError, RecursionError) as error:
             problems[name] = str(error)
     return problems

@@ -38,7 +38,7 @@ from chatkit_clienttools.errors import (
 from chatkit_clienttools.observe import log_and_return, logger, place_of
 from chatkit_clienttools.receipts import answer_of, new_ask_id
 
-from .queued import Suspended, is_suspension, transaction
+from .queued import Suspended, is_suspension, transaction, without_stop_iteration
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -125,7 +125,7 @@ class Replay:
             return self._result
         self.has_run = True
         try:
-            with transaction(self.tool.name, self._within.queue):
+            with transaction(self.tool.name, self._within.queue), _failing():
                 self._result = await self.tool.call(args, kwargs)
                 self._check_that_it_may_return()
         except Exception as error:  # noqa: BLE001  it is raised again where the Agents SDK expects it
@@ -439,7 +439,8 @@ async def _taken(
 ) -> tuple[Entry, Exception | None]:
     """Call a function, and return a line for the journal."""
     try:
-        result = await _called(function, args, kwargs)
+        with _failing():
+            result = await _called(function, args, kwargs)
     except Exception as error:  # noqa: BLE001  it is recorded, and raised again as StepFailedError
         logger.warning("the step %s has raised %s%s", name, type(error).__name__, place_of(error))
         logger.debug("where that was", exc_info=error)
@@ -457,5 +458,40 @@ async def _taken(
 async def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if inspect.iscoroutinefunction(function):
         return await function(*args, **kwargs)
-    result: Any | Awaitable[Any] = await asyncio.to_thread(function, *args, **kwargs)
+    result: Any | Awaitable[Any] = await asyncio.to_thread(without_stop_iteration, function, args, kwargs)
     return await result if inspect.isawaitable(result) else result
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Make an `Exception` of what has gone wrong inside without being one.
+
+    What the code awaits may have been cancelled, while nobody cancels the code itself. And a task group has both: the
+    end of a body that waits, and what another task has raised when the group has cancelled it.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if _is_being_cancelled():
+            raise
+        raise RuntimeError("something that it has awaited was cancelled") from error
+    except BaseException as error:
+        rest = None if is_suspension(error) else _without_suspension(error)
+        if rest is None:
+            raise
+        raise rest from None
+
+
+def _without_suspension(error: BaseException) -> Exception | None:
+    """Return what else is in a group than the end of a body that waits."""
+    split = getattr(error, "split", None)
+    if split is None or isinstance(error, Exception):
+        return None
+    _, rest = split(Suspended)
+    return rest if isinstance(rest, Exception) else None
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody cancels the task that runs here; Python 3.10 does not say, so it may be."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is None or cancelling() > 0

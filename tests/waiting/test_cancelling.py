@@ -19,8 +19,9 @@ from tests.helpers.server import lines
 from tests.helpers.waiting import Waiting, animation, chooses, stop, tool, twice
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from agents import FunctionTool
     from chatkit.store import Store
 
     from chatkit_clienttools import ClientToolSequencer
@@ -356,6 +357,41 @@ class TestKeep:
 
         assert ["Good."] == last.texts
         assert [("output", "Ada"), ("output", "other Grace")] == [
+            each for each in page.seen_by_model if each[0] == "output"
+        ]
+
+    @pytest.mark.parametrize("again", ["another tool", "other arguments"])
+    async def test_a_provider_that_repeats_its_ids(self, store: Store[Any], again: str) -> None:
+        """With "keep" a call of the model may have the id of one that waits: it is another call all the same."""
+
+        def asks_for(name: str) -> Callable[[ClientToolSequencer], FunctionTool]:
+            def make(sequencer: ClientToolSequencer) -> FunctionTool:
+                async def function(ctx: Ctx, people: str) -> str:
+                    return f"{people}: {await chooses(sequencer, ctx)}"
+
+                return sequencer.function_tool(name_override=name)(function)
+
+            return make
+
+        name, people = ("other", "all") if again == "another tool" else ("pick", "few")
+        page = Waiting(
+            store,
+            [
+                [calls("pick", {"people": "all"}, call_id="call_1")],
+                [calls(name, {"people": people}, call_id="call_1")],
+                speaks("Good."),
+            ],
+            asks_for("pick"),
+            asks_for("other"),
+            on_user_message="keep",
+        )
+
+        await page.say()
+        await page.say("what now?")
+        await page.answer({"name": "Ada"})
+        await page.answer({"name": "Grace"})
+
+        assert [("output", "all: Ada"), ("output", f"{people}: Grace")] == [
             each for each in page.seen_by_model if each[0] == "output"
         ]
 

@@ -103,7 +103,7 @@ class GatedTool:
         body = open_body(self.rules, ctx.context)
         if body is None or call_id in body.returned:
             return False  # without a body the tool says what is wrong if it asks or enqueues
-        if body.run.knows_as_waiting(call_id):
+        if body.run.knows_as_waiting(call_id, self.name, arguments):
             return True
         known = body.tools.get(call_id)
         if known is not None and known.output is not None:
@@ -130,7 +130,9 @@ class GatedTool:
         known = latest.tools.get(ctx.tool_call_id) if latest else None
         if latest is not None and ctx.tool_call_id in latest.returned:
             return latest.returned[ctx.tool_call_id]  # in a run that is taken up again
-        if body is not None and (known.is_waiting if known else body.run.knows_as_waiting(ctx.tool_call_id)):
+        if body is not None and (
+            known.is_waiting if known else body.run.knows_as_waiting(ctx.tool_call_id, self.name, arguments)
+        ):
             log_and_return(UsageError(f"The tool {self.name} {_APPROVED}"))
             return "This tool still waits for the browser."
         with setting(current_replay, known):

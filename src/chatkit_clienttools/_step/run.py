@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from chatkit.types import ClientToolCallItem, ThreadCreatedEvent, ThreadItemDoneEvent, UserMessageItem
+from pydantic_core import from_json
 
 from chatkit_clienttools._protocol.decide import Acted, Ended, FilledIn, StepTaken, Stopped, WentOn, Wrote
 from chatkit_clienttools._protocol.outputs import output_in
@@ -265,9 +266,13 @@ class Run:
 
     # what bodies want to know, and to have written
 
-    def knows_as_waiting(self, call_id: str) -> bool:
-        """Whether a tool has waited since before this body began: the model called it in an earlier run."""
-        return any(tool.call_id == call_id for tool in self.plan.tools)
+    def knows_as_waiting(self, call_id: str, name: str, arguments: str) -> bool:
+        """Whether this call of the model has waited since before this body began: it is one of an earlier run.
+
+        The id alone does not tell: some providers give the same one to each first call.
+        """
+        called = (call_id, name, _read(arguments))
+        return any(called == (tool.call_id, tool.name, _read(tool.arguments)) for tool in self.plan.tools)
 
     async def state_to_go_on_from(self) -> tuple[str, dict[str, Any]] | None:
         """Return the state of the run that the last answer belongs to, and what its tools have returned meanwhile."""
@@ -310,3 +315,11 @@ class Run:
         """Do the same without waiting: the request was cut off."""
         if self._may_hold_body:
             in_background(self.give_back())
+
+
+def _read(arguments: str) -> object:
+    """Return arguments to compare them; what is not JSON, as it is."""
+    try:
+        return from_json(arguments)
+    except ValueError:
+        return arguments

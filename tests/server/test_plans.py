@@ -370,6 +370,16 @@ class TestAWrapperAroundTheServersStore:
         assert "hides `load_plan` and `save_plan`" in caplog.text
         assert "derive it from StoreWrapper" in caplog.text
 
+    async def test_a_second_server_around_it(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A second server that keeps plans where the first one keeps its own would lose calls: an error says so."""
+        first, _ = scripted(PlainStore())
+        _, chat = scripted(hiding(first.store), asks(*THREE))
+
+        said = await asyncio.wait_for(chat.say("go"), SOON)
+
+        assert (1, []) == (len(said.errors), said.calls)
+        assert "a second server keeps its plans in metadata" in caplog.text
+
     async def test_the_sequencer_is_asked_with_it(self, store: Store[Any]) -> None:
         """`snapshot` and `cancel` take a wrapper around `server.store`, too."""
         server, chat = scripted(store, asks(*THREE))

@@ -14,7 +14,7 @@ from chatkit.store import NotFoundError
 from chatkit.types import Thread, ThreadMetadata
 from typing_extensions import TypeVar
 
-from chatkit_clienttools.errors import printable
+from chatkit_clienttools.errors import UsageError, printable
 from chatkit_clienttools.store import StoreWrapper, find_thread
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "chatkit_clienttools"
 """Where the plan is in a thread's metadata."""
+
+_TWO_ADAPTERS = (
+    "Thread {}: a second server keeps its plans in metadata, in a wrapper around the `server.store` of another one, "
+    "which keeps its own there. Give it the store itself, or derive the wrapper from StoreWrapper, which passes "
+    "`load_plan` and `save_plan` on"
+)
 
 TContext = TypeVar("TContext", default=Any)
 TContext_contra = TypeVar("TContext_contra", contravariant=True)
@@ -163,6 +169,8 @@ class PlansInMetadata(StoreWrapper[TContext], Generic[TContext]):
     async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
         async with self._alone_on(thread.id):
             stored = await find_thread(self.inner, thread.id, context)
+            if revision_in(thread) > (revision_in(stored) if stored else 0):
+                raise UsageError(_TWO_ADAPTERS.format(printable(thread.id)))
             await super().save_thread(_with_document(thread, stored and stored.metadata.get(METADATA_KEY)), context)
 
     async def delete_thread(self, thread_id: str, context: TContext) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +31,7 @@ from chatkit_clienttools.errors import (
 from tests.helpers.conversation import Conversation, at
 from tests.helpers.merak import TOOLS, SequencedServer, animation, anything, selection, speaks
 from tests.helpers.scripted import Scripted, answers_itself, asks, fails, hidden, message, says, scripted
-from tests.helpers.server import RESUME
+from tests.helpers.server import RESUME, lines
 from tests.helpers.stores import LiveStore, PlainStore, PlansStore, WatchedStore
 from tests.helpers.waiting import left_behind_is_done
 
@@ -64,6 +65,16 @@ class TestRuns:
         assert ([], 1) == (reply.calls, len(reply.errors))
         assert () == await server.sequencer.snapshot(store, chat.thread_id or "", None)
         assert [("run_search_animation", {"state": "start"})] == (await chat.say("again")).calls
+
+    async def test_the_log_says_what_a_run_that_fails_drops(self, caplog: pytest.LogCaptureFixture) -> None:
+        """What a run enqueued that has failed is dropped, and the log says how many calls that are."""
+        _, chat = scripted(PlainStore(), fails(anything(), anything(), text="half"))
+
+        with caplog.at_level(logging.INFO, "chatkit_clienttools"):
+            await chat.say("go")
+
+        said = f"thread {chat.thread_id}: a run has not come to its end: what it enqueued is dropped (2)"
+        assert ("INFO", said) in lines(caplog)
 
     async def test_a_body_that_fails_after_its_call_was_made(self, store: Store[Any]) -> None:
         """A pending call that ChatKit has made already is held back, and gone when the rest of the body fails."""

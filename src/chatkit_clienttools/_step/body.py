@@ -103,6 +103,8 @@ class RunningBody:
         finally:
             self.is_open = False
             self.has_ended_early = not self.has_ended_well
+            if self.has_ended_early:
+                self._tell_what_is_dropped()
             await close(events)
 
     def end(self, calls: tuple[PlannedCall, ...]) -> Ended | WentOn:
@@ -135,6 +137,12 @@ class RunningBody:
             f"runs with a {given.__name__}, and would be woken with {made.__name__}: override "
             "`agent_context(self, thread, context)` in the server, to return what `respond` makes"
         )
+
+    def _tell_what_is_dropped(self) -> None:
+        """Log how many calls a run had asked for that was cut off, or has failed."""
+        if self.queue.calls:
+            number, shown = len(self.queue.calls), self.run.shown
+            logger.info("thread %s: a run has not come to its end: what it enqueued is dropped (%d)", shown, number)
 
     def _left_open(self) -> list[WorkflowItem]:
         """The workflows that a run has left open which ends because a tool waits; ChatKit would never close them."""
@@ -192,6 +200,9 @@ class WokenBody(RunningBody):
     async def record(self, tool: Replay) -> bool:
         """Write the step, so that it is not taken again; False if another request has taken the tool over."""
         return await self.run.record(tool.as_it_waits)
+
+    def _tell_what_is_dropped(self) -> None:
+        """Nothing is: the function runs again, and asks for the same."""
 
     def _left_open(self) -> list[WorkflowItem]:
         return _closed_workflows([self._replay] if self._replay else [])

@@ -10,9 +10,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from .errors import UsageError, printable
 
 _WAITS_FOR_ITSELF = (
-    "Thread {}: the store saves it once more in the middle of a step that saves it, and would wait for itself for "
-    "ever. A wrapper around `server.store` that hides `load_plan` and `save_plan` does that: derive it from "
-    "StoreWrapper, which passes them on"
+    "Thread {}: it is saved once more while it is being saved, which would wait for itself for ever. A wrapper around "
+    "`server.store` that hides `load_plan` and `save_plan` does that: derive it from StoreWrapper, which passes them on"
 )
 
 

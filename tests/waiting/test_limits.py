@@ -24,6 +24,7 @@ from tests.helpers.waiting import TOOLS, Waiting, animation, choose, tool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agents import FunctionTool
     from chatkit.store import Store
 
 Ctx = RunContextWrapper[AgentContext[Any]]
@@ -196,6 +197,24 @@ class TestMaxBytes:
         assert ["The client tool calls, and the steps of waiting tools, of thread"] == [
             line[: line.index(" thr_")] for line in refusals(log)
         ]
+
+    @pytest.mark.parametrize(("length", "expected"), [(1100, (["Sorry."], 0)), (200, ([], 1))])
+    async def test_what_the_model_has_called_it_with(
+        self, store: Store[Any], length: int, expected: tuple[list[str], int]
+    ) -> None:
+        """A tool keeps its arguments while it waits: if they are too large it cannot ask, and the user is not asked."""
+
+        def make(sequencer: ClientToolSequencer) -> FunctionTool:
+            async def reads(ctx: Ctx, query: str) -> str:
+                return f"{len(query)} {await chooses(sequencer, ctx)}"
+
+            return sequencer.function_tool(reads)
+
+        page = Waiting(store, [[calls("reads", {"query": text(length)})], speaks("Sorry.")], make, max_bytes=1000)
+
+        reply = await page.say()
+
+        assert expected == (reply.texts, len(reply.calls))
 
     async def test_many_asks(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:
         """A tool that asks so often that its journal alone is too large ends with an error, and nothing is stuck."""

@@ -289,6 +289,25 @@ async def test_a_state_that_is_too_large_is_not_kept(store: Store[Any], caplog: 
     assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+@pytest.mark.parametrize(("room", "is_kept"), [(1.9, False), (2.1, True)])
+async def test_a_state_leaves_half_of_the_room(store: Store[Any], room: float, is_kept: bool) -> None:
+    """A state takes half of the room at most: the rest is for the steps of the tools that wait."""
+
+    def conversation(**options: Any) -> Conversation:
+        model = ScriptedModel([[calls("pick")]])
+        sequencer = ClientToolSequencer(TOOLS, **options)
+        return Conversation(Server(store, sequencer, lambda s: Agent[Any](name="a", model=model, tools=[s.pick])))
+
+    async def state_of(chat: Conversation) -> str | None:
+        await chat.say("who?")
+        return (await stored_plan(store, chat.thread_id)).state
+
+    size = len(await state_of(conversation()) or "")
+    kept = await state_of(conversation(max_bytes=int(room * size)))
+
+    assert is_kept is (kept is not None)
+
+
 @pytest.mark.fails
 async def test_what_is_enqueued_beside_a_state(store: Store[Any]) -> None:
     """The state of a run that waits counts for `max_bytes`: what `respond` enqueues after it may be too large."""
@@ -311,8 +330,8 @@ async def test_what_is_enqueued_beside_a_state(store: Store[Any]) -> None:
     chat = Conversation(greedy())
     await chat.say("who?")
     size = len((await stored_plan(store, chat.thread_id)).state or "")
-    refuses, takes = greedy(max_bytes=size + 1000), greedy(max_bytes=size + 2000)
-    refuses.length = takes.length = 1000
+    refuses, takes = greedy(max_bytes=2 * size + 1000), greedy(max_bytes=2 * size + 1000)
+    refuses.length, takes.length = size + 1000, size - 1000
 
     refused, taken = await Conversation(refuses).say("who?"), await Conversation(takes).say("who?")
 

@@ -120,9 +120,9 @@ class RunningBody:
         return True
 
     def keep_state(self, state: str) -> None:
-        """Keep the state of a run with the tools that wait, if it is small enough."""
+        """Keep the state of a run with the tools that wait, if it leaves half of the room for their steps."""
         size, shown = len(state.encode()), self.run.shown
-        if self.queue.has_room(size):
+        if self.queue.has_room(2 * size):
             self.queue.make_room(size)
             self.state = state
         else:

@@ -93,6 +93,7 @@ class Replay:
         self._answers = answers or {}
         self._is_nested = is_nested
         self._journal = list(waiting.journal)
+        self._is_counted = bool(waiting.journal)
         self._position = 0
         self._called: deque[tuple[str, Coroutine[Any, Any, Any]]] = deque()
         """Each `ask(...)` and `step(...)` of the body, which has to await it."""
@@ -191,6 +192,7 @@ class Replay:
                 entry = self._add(Entry(kind="ask", name=call.name, key=key, is_cancelled=True))
             if entry is None:
                 self._check_that_it_can_wait(context)
+                self._make_room_for_the_tool()
                 ask_id = new_ask_id()
                 self._within.queue.await_answer(context, taken, ask_id, self.waiting.id)
                 self._add(Entry(kind="ask", name=call.name, key=key, call=ask_id))
@@ -242,6 +244,12 @@ class Replay:
             if entry.error is not None:
                 raise StepFailedError(name, *entry.error) from cause
             return self._result_in(entry, adapter)
+
+    def _make_room_for_the_tool(self) -> None:
+        """Count what the model has called a tool with, before it asks for the first time."""
+        if not self._is_counted:
+            self._within.queue.make_room(len(self.waiting.arguments.encode()))
+            self._is_counted = True
 
     def _make_room_for(self, entry: Entry) -> None:
         """Count a step for the limits; one that is too large ends the tool, since it could not be played again."""

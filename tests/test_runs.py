@@ -76,6 +76,36 @@ class TestRuns:
         said = f"thread {chat.thread_id}: a run has not come to its end: what it enqueued is dropped (2)"
         assert ("INFO", said) in lines(caplog)
 
+    @pytest.mark.parametrize("is_away", [False, True])
+    async def test_a_long_run_is_not_taken_for_dead(self, is_away: bool, caplog: pytest.LogCaptureFixture) -> None:
+        """A run that streams for longer than 120 seconds keeps its claim: a reload starts no second one."""
+        now, store = [1_000_000.0], WatchedStore(PlansStore())
+        refused: list[str] = []
+        loaded: list[Any] = []
+
+        async def refuse_once(name: str, _: Any) -> None:
+            if is_away and name == "save_plan" and not refused:
+                refused.append(name)
+                raise ConnectionError
+
+        async def thinks(server: Scripted, context: Any) -> AsyncIterator[Any]:
+            store.before = refuse_once
+            for n in range(6):
+                now[0] += 45
+                yield ProgressUpdateEvent(text=f"{n}")
+                if n == 4:
+                    loaded.append(await Conversation(server, thread_id=chat.thread_id).act(RESUME))
+            yield message("done", context.thread, "done")
+
+        server, chat = scripted(store, asks(selection()), thinks, clock=lambda: now[0])
+
+        await chat.say("go")
+        reply = await chat.answer(["a"])
+
+        assert (["done"], 2) == (reply.texts, server.runs)
+        assert [[]] == [page.errors for page in loaded]
+        assert is_away is ("could not claim more time" in caplog.text)
+
     async def test_a_body_that_fails_after_its_call_was_made(self, store: Store[Any]) -> None:
         """A pending call that ChatKit has made already is held back, and gone when the rest of the body fails."""
 

@@ -10,6 +10,7 @@ import pytest
 from chatkit_clienttools._protocol.decide import (
     Acted,
     Answered,
+    AtWork,
     Cancelled,
     Ended,
     Event,
@@ -561,6 +562,22 @@ ENDS = {
         thread(plan(body=body(OTHER))), Stopped(ME), body=body(OTHER)
     ),
     "a run that has failed without a body changes nothing": Case(thread(plan()), Stopped(ME)),
+    "a run that is at work still has more time": Case(
+        thread(plan(S, answers=1, body=body(ME, sees=1, holds=[S], until=NOW + 1))),
+        AtWork(ME),
+        then=["s queued"],
+        body=body(ME, sees=1, holds=[S], until=NOW + BODY_SECONDS),
+    ),
+    "a run that is at work does not lengthen the body of another": Case(
+        thread(plan(body=body(OTHER, until=NOW + 1))), AtWork(ME), body=body(OTHER, until=NOW + 1)
+    ),
+    "a run that is at work takes no body that was taken from it": Case(thread(plan()), AtWork(ME)),
+    "a run that is at work leaves a call alone whose time is over": Case(
+        thread(plan(LATE, body=body(ME, until=NOW + 1)), pending(LATE)),
+        AtWork(ME),
+        then=["a pending"],
+        body=body(ME, until=NOW + BODY_SECONDS),
+    ),
 }
 
 OTHERS = {
@@ -830,6 +847,8 @@ def test_what_changes_nothing_is_the_same_value() -> None:
         "a body that has asked for nothing changes nothing",
         "a run that has failed leaves the body of another alone",
         "a run that has failed without a body changes nothing",
+        "a run that is at work does not lengthen the body of another",
+        "a run that is at work takes no body that was taken from it",
         "an action leaves the open calls alone",
         "a form leaves the open calls alone",
         "the body of a form does not take the place of one that is at work",

@@ -10,6 +10,7 @@ import pytest
 from chatkit_clienttools._protocol.decide import (
     Acted,
     Answered,
+    AtWork,
     Cancelled,
     Ended,
     Expired,
@@ -39,6 +40,7 @@ EVENTS = [
     FilledIn(by=ME),
     Resumed(by=ME),
     StepTaken(ME, TOOL),
+    AtWork(ME),
     Stopped(ME),
     WentOn(ME, TOOL),
     Wrote("m", by=ME),

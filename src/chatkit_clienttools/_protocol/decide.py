@@ -104,6 +104,13 @@ class WentOn:
 
 
 @dataclass(frozen=True)
+class AtWork:
+    """A body is at work still."""
+
+    by: str
+
+
+@dataclass(frozen=True)
 class Stopped:
     """A body has failed, or was cut off."""
 
@@ -133,7 +140,9 @@ def recorded(event: Event) -> Event:
     return event
 
 
-Event = Answered | Resumed | Wrote | Acted | FilledIn | Ended | StepTaken | WentOn | Stopped | Cancelled | Expired
+Event = (
+    Answered | Resumed | Wrote | Acted | FilledIn | Ended | StepTaken | WentOn | AtWork | Stopped | Cancelled | Expired
+)
 
 
 class Tool(Protocol):
@@ -167,13 +176,13 @@ class Policy:
     taken: Callable[[str, Any], Any] = field(default=lambda _, output: output)
     """What is stored of an answer to a tool: the answer, or why it was refused."""
 
-    def decide(self, thread: Thread, event: Event) -> Thread:  # noqa: C901, PLR0911  one for each event
+    def decide(self, thread: Thread, event: Event) -> Thread:  # noqa: C901, PLR0911, PLR0912  one for each event
         """Return the thread as it has to be after the event; the same value if nothing has to change."""
         message = event.message if isinstance(event, Wrote) else None
         thread = thread.without_strays().without_finished().with_outputs(message)
         if isinstance(event, (Answered, Resumed, Wrote, FilledIn)):
             thread = _without_body(thread, event.by)  # claimed in an attempt that somebody else has overtaken
-        if thread.overdue and not isinstance(event, (Ended, StepTaken, WentOn, Stopped)):
+        if thread.overdue and not isinstance(event, (Ended, StepTaken, WentOn, AtWork, Stopped)):
             thread = self._expiring(thread, thread.overdue)
             if isinstance(event, Answered):  # whatever it says, it is too late
                 return self._go_on(thread, event.by)
@@ -192,6 +201,8 @@ class Policy:
                 return _step_taken(thread, event)
             case WentOn():
                 return self._went_on(thread, event)
+            case AtWork():
+                return _at_work(thread, event.by)
             case Stopped():
                 return _without_body(thread, event.by)
             case Cancelled():
@@ -408,10 +419,17 @@ def _is_run_by(thread: Thread, tool: WaitingTool, by: str) -> bool:
 
 def _step_taken(thread: Thread, event: StepTaken) -> Thread:
     """Return the thread with one more step in the journal of a tool, and more time for its body."""
-    tool, body = thread.plan.tool(event.tool.id), thread.plan.body
-    if tool is None or body is None or not _is_run_by(thread, tool, event.by):
+    tool = thread.plan.tool(event.tool.id)
+    if tool is None or not _is_run_by(thread, tool, event.by):
         return thread
-    thread = _replacing(thread, event.tool.but(is_cancelled=tool.is_cancelled))
+    return _at_work(_replacing(thread, event.tool.but(is_cancelled=tool.is_cancelled)), event.by)
+
+
+def _at_work(thread: Thread, by: str) -> Thread:
+    """Return the thread with more time for a body, if it is still that of the request."""
+    body = thread.plan.body
+    if body is None or body.by != by:
+        return thread
     return thread.planning(body=body.model_copy(update={"until": thread.now + BODY_SECONDS}))
 
 

@@ -91,6 +91,7 @@ class RunningBody:
         events = self._make()
         try:
             async for event in events:
+                await self.run.stay_at_work()
                 if not self.queue.holds_back(event):
                     self.is_silent = self.is_silent and _is_about_work(event)
                     yield event

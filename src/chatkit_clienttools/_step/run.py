@@ -8,8 +8,9 @@ from uuid import uuid4
 from chatkit.types import ClientToolCallItem, ThreadCreatedEvent, ThreadItemDoneEvent, UserMessageItem
 from pydantic_core import from_json
 
-from chatkit_clienttools._protocol.decide import Acted, Ended, FilledIn, StepTaken, Stopped, WentOn, Wrote
+from chatkit_clienttools._protocol.decide import Acted, AtWork, Ended, FilledIn, StepTaken, Stopped, WentOn, Wrote
 from chatkit_clienttools._protocol.outputs import output_in
+from chatkit_clienttools._protocol.plan import BODY_SECONDS
 from chatkit_clienttools.content import with_content
 from chatkit_clienttools.errors import printable
 from chatkit_clienttools.observe import ToolEvent, announce_tool, logger
@@ -293,6 +294,17 @@ class Run:
         outcome = await cast("Steps", self._steps).take(StepTaken(self.id, tool))
         body = outcome.after.plan.body
         return body is not None and body.by == self.id
+
+    async def stay_at_work(self) -> None:
+        """Claim more time for the body that runs here, when half of it is over: others take it for dead after that."""
+        body = self.plan.body if self._may_hold_body else None
+        if body is None or body.until - self.rules.clock() > BODY_SECONDS / 2:
+            return
+        try:
+            self._now_at(await cast("Steps", self._steps).take(AtWork(self.id)))
+        except Exception as error:  # noqa: BLE001  a run need not fail for that, and tries it again
+            why = type(error).__name__
+            logger.warning("thread %s: a long run could not claim more time (%s)", self.shown, why)
 
     def removed(self) -> list[str]:
         """The items that are gone, of which the browser has not heard; each is named once."""

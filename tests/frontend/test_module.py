@@ -339,14 +339,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [
-            ("10n", "BigInt"),
-            ("{ ids: [10n] }", "BigInt"),
             ("(() => { const it = {}; it.it = it; return it; })()", "circular"),
-            ("() => 1", "it holds a function"),
-            ("{ then_some: () => 1 }", "it holds a function"),
-            ('Symbol("s")', "it holds a symbol"),
-            ("new Map([[1, 2]])", "it holds a Map"),
-            ("{ chosen: new Set([1]) }", "it holds a Set"),
             ('{ ["\\ud800"]: 1 }', "cut through a character"),
             ("{ toJSON() { throw new Error('never') } }", "never"),
         ],
@@ -359,6 +352,97 @@ class TestErrors:
 
         assert error.startswith("the answer is not JSON: ")
         assert reason in error
+
+    @pytest.mark.parametrize(
+        ("answer", "problem"),
+        [
+            ("10n", "result is a bigint"),
+            ("{ ids: [10n] }", "result.ids[0] is a bigint"),
+            ("() => 1", "result is a function"),
+            ("{ then_some: () => 1 }", "result.then_some is a function"),
+            ('Symbol("s")', "result is a symbol"),
+            ("{ price: NaN }", "result.price is NaN: JSON has finite numbers only"),
+            ("[1, -Infinity]", "result[1] is -Infinity: JSON has finite numbers only"),
+            ("{ day: new Date(NaN) }", "result.day is an invalid Date"),
+            ("{ toJSON: () => NaN }", "result is NaN: JSON has finite numbers only"),
+            ("new Blob(['x'])", "result is a Blob: use clientFile or clientImage"),
+            (
+                "{ items: [0, 1, { file: new File([], 'a') }] }",
+                "result.items[2].file is a File: use clientFile or clientImage",
+            ),
+            ("{ later: Promise.resolve(1) }", "result.later is a Promise: await it"),
+        ],
+    )
+    def test_the_error_names_the_place(self, node: Node, answer: str, problem: str) -> None:
+        """A developer finds what is not JSON by the error alone."""
+        assert {"_receipt": "call_1", "error": f"the answer is not JSON: {problem}"} == node(f"""
+            return await withReceipts(() => ({answer}), {{ onError }})(delivered("call_1"));
+        """)
+
+    @pytest.mark.parametrize(
+        ("answer", "what"),
+        [
+            ("new Map([[1, 2]])", "a Map"),
+            ("new Set([1])", "a Set"),
+            ("new Error('no canvas')", "an Error"),
+            ("new TypeError('no canvas')", "an Error"),
+            ("new Response('x')", "a Response"),
+            ("new ArrayBuffer(1)", "an ArrayBuffer"),
+            ("new Uint8Array([1])", "a Uint8Array"),
+            ("new URLSearchParams('a=1')", "a URLSearchParams"),
+            ("/x/", "a RegExp"),
+            ("[1].values()", "an Array Iterator"),
+            ("new (class Shape { #x = 1 })()", "a Shape"),
+            ("new (class extends Map {})()", "a Map"),
+            ("(await import('node:vm')).runInNewContext('new Map()')", "a Map"),
+        ],
+    )
+    def test_an_object_that_would_be_emptied_is_an_error(self, node: Node, answer: str, what: str) -> None:
+        """JSON would have made an empty object of it, or one that nobody expects."""
+        expected = f"the answer is not JSON: result.it is {what}: make a plain object or an array of it"
+        assert expected == node(f"""
+            return (await withReceipts(async () => ({{ it: {answer} }}), {{ onError }})(delivered("call_1"))).error;
+        """)
+
+    @pytest.mark.parametrize(
+        ("key", "place"),
+        [("größe_1", ".größe_1"), ("$id", ".$id"), ("two words", '["two words"]'), ("1st", '["1st"]'), ("", '[""]')],
+    )
+    def test_the_place_is_written_as_in_the_source(self, node: Node, key: str, place: str) -> None:
+        """What is no name in JavaScript is quoted."""
+        assert f"the answer is not JSON: result{place} is a function" == node(f"""
+            const answer = {{ {json.dumps(key)}: () => 1 }};
+            return (await withReceipts(() => answer, {{ onError }})(delivered("call_1"))).error;
+        """)
+
+    def test_the_place_of_an_object_that_is_there_twice(self, node: Node) -> None:
+        """An object may be at several places; an error in one that follows names its own."""
+        assert "the answer is not JSON: result.second[1] is NaN: JSON has finite numbers only" == node("""
+            const answer = { first: [{ x: 1 }], second: [{ x: 1 }, NaN] };
+            answer.first[0] = answer.second[0];
+            return (await withReceipts(() => answer, { onError })(delivered("call_1"))).error;
+        """)
+
+    @pytest.mark.parametrize(
+        ("answer", "sent"),
+        [
+            ("{ gone: undefined, list: [undefined] }", {"list": [None]}),
+            ("Object.assign(Object.create(null), { x: 1 })", {"x": 1}),
+            ("(await import('node:vm')).runInNewContext('({ list: [{ x: 1 }] })')", {"list": [{"x": 1}]}),
+            ("new Proxy({ x: [1] }, {})", {"x": [1]}),
+            ("new Date(0)", "1970-01-01T00:00:00.000Z"),
+            ("(await import('node:vm')).runInNewContext('new Date(0)')", "1970-01-01T00:00:00.000Z"),
+            ("new URL('data:,x')", "data:,x"),
+            ("new (class { x = 1; toJSON() { return { y: 2 }; } })()", {"y": 2}),
+            ("new (class { x = 1; toJSON() { return this; } })()", {"x": 1}),
+            ("{ none: null, toJSON: 7 }", {"none": None, "toJSON": 7}),
+        ],
+    )
+    def test_what_is_json_is_sent(self, node: Node, answer: str, sent: object) -> None:
+        """Plain objects and arrays, also those of an iframe, and whatever has a `toJSON` of its own."""
+        assert {"_receipt": "call_1", "result": sent} == node(f"""
+            return await withReceipts(async () => ({answer}), {{ onError }})(delivered("call_1"));
+        """)
 
     def test_an_answer_without_json_is_null(self, node: Node) -> None:
         """An object that says it has no JSON has answered null, as `undefined` has."""

@@ -278,18 +278,53 @@ function bare(outcome) {
 
 function json(value) {
   try {
-    return JSON.stringify(value, strictly) ?? "null";
+    return JSON.stringify(value, strictly()) ?? "null";
   } catch (cause) {
     throw new TypeError(`the answer is not JSON: ${messageOf(cause)}`, { cause });
   }
 }
 
-/** Refuse what JSON would drop in silence, and mend text that was cut through a character: servers refuse that. */
-function strictly(key, value) {
-  if (typeof value === "function" || typeof value === "symbol") throw new TypeError(`it holds a ${typeof value}`);
-  if (value instanceof Map || value instanceof Set) throw new TypeError(`it holds a ${value.constructor.name}`);
-  if (key.isWellFormed?.() === false) throw new TypeError("it has a key that was cut through a character");
-  return typeof value === "string" ? (value.toWellFormed?.() ?? value) : value;
+/** Return a replacer that refuses what JSON would silently drop, empty or make null, and says where it is. */
+function strictly() {
+  const places = new Map(); // where each object is: "result.items[2]"
+  return function replacer(key, value) {
+    const place = () => (places.has(this) ? places.get(this) + stepTo(key, this) : "result");
+    const problem = problemWith(value, this[key]);
+    if (problem) throw new TypeError(`${place()} is ${problem}`);
+    if (key.isWellFormed?.() === false) throw new TypeError("it has a key that was cut through a character");
+    if (typeof value === "object" && value !== null) places.set(value, place());
+    return typeof value === "string" ? (value.toWellFormed?.() ?? value) : value; // servers refuse half a character
+  };
+}
+
+function stepTo(key, holder) {
+  if (Array.isArray(holder)) return `[${key}]`;
+  return /^[\p{L}_$][\p{L}\d_$]*$/u.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`;
+}
+
+/** Say what a value is, if it is not JSON; `original` is what it was before its `toJSON`. */
+function problemWith(value, original) {
+  if (typeof value === "number" && !Number.isFinite(value)) return `${value}: JSON has finite numbers only`;
+  if (value === null && tagOf(original) === "Date") return "an invalid Date";
+  if (["function", "symbol", "bigint"].includes(typeof value)) return `a ${typeof value}`;
+  if (typeof value !== "object" || value === null || isPlain(value)) return undefined;
+  const tag = tagOf(value);
+  const kind = tag === "Object" ? (value.constructor?.name ?? tag) : tag;
+  return `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}: ${CURES[kind] ?? "make a plain object or an array of it"}`;
+}
+
+const ENCODE = "use clientFile or clientImage";
+const CURES = { Blob: ENCODE, File: ENCODE, Promise: "await it" };
+
+/** Whether JSON holds all of an object. A plain object of an iframe derives from that frame's own Object. */
+function isPlain(value) {
+  const parent = Object.getPrototypeOf(value);
+  const isObject = parent === null || Object.getPrototypeOf(parent) === null;
+  return isObject || Array.isArray(value) || typeof value.toJSON === "function";
+}
+
+function tagOf(value) {
+  return Object.prototype.toString.call(value).slice("[object ".length, -1);
 }
 
 function messageOf(error) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agents import Agent, Runner
+from agents import Agent
 from chatkit.agents import AgentContext, stream_agent_response
 
 from chatkit_clienttools import ClientToolServer
@@ -38,7 +38,7 @@ class MerakServer(ClientToolServer[RequestContext]):
         agent_context = AgentContext(thread=thread, store=self.store, request_context=context)
         newest = await converter.load_history(self.store, thread, context)
         history = await converter.to_agent_input(newest)
-        result = Runner.run_streamed(self.agent, history, context=agent_context)
+        result = sequencer.run_streamed(self.agent, history, context=agent_context)
         try:
             async for event in stream_agent_response(agent_context, result):
                 yield event

@@ -307,21 +307,14 @@ function problemWith(value, original) {
   if (typeof value === "number" && !Number.isFinite(value)) return `${value}: JSON has finite numbers only`;
   if (value === null && tagOf(original) === "Date") return "an invalid Date";
   if (["function", "symbol", "bigint"].includes(typeof value)) return `a ${typeof value}`;
-  if (typeof value !== "object" || value === null || isPlain(value)) return undefined;
+  if (typeof value !== "object" || value === null || Array.isArray(value) || value.toJSON) return undefined;
   const tag = tagOf(value);
-  const kind = tag === "Object" ? (value.constructor?.name ?? tag) : tag;
-  return `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}: ${CURES[kind] ?? "make a plain object or an array of it"}`;
+  if (tag === "Object") return undefined;
+  return `${/^[AEIO]/.test(tag) ? "an" : "a"} ${tag}: ${CURES[tag] ?? "make a plain object or an array of it"}`;
 }
 
 const ENCODE = "use clientFile or clientImage";
 const CURES = { Blob: ENCODE, File: ENCODE, Promise: "await it" };
-
-/** Whether JSON holds all of an object. A plain object of an iframe derives from that frame's own Object. */
-function isPlain(value) {
-  const parent = Object.getPrototypeOf(value);
-  const isObject = parent === null || Object.getPrototypeOf(parent) === null;
-  return isObject || Array.isArray(value) || typeof value.toJSON === "function";
-}
 
 function tagOf(value) {
   return Object.prototype.toString.call(value).slice("[object ".length, -1);

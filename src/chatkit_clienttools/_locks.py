@@ -26,7 +26,7 @@ class ThreadLock(asyncio.Lock):
     async def acquire(self) -> Literal[True]:
         """Wait for the others."""
         task = asyncio.current_task()
-        if self._holder is task:
+        if task is not None and self._holder is task:
             raise UsageError(_WAITS_FOR_ITSELF.format(printable(self._thread_id)))
         await super().acquire()
         self._holder = task

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from chatkit_clienttools._protocol.decide import (
     Acted,
     Answered,
+    AtWork,
     Cancelled,
     Ended,
     Expired,
@@ -225,6 +226,16 @@ class ThreadMachine(RuleBasedStateMachine):
         by = data.draw(st.sampled_from(sorted(self.runs)))
         del self.runs[by]
         self.take(Stopped(by), death)
+
+    @precondition(lambda self: self.runs)
+    @rule(death=deaths, data=st.data())
+    def body_is_at_work(self, death: int | None, data: st.DataObject) -> None:
+        """A body claims more time; one that others have taken for dead gets nothing back."""
+        by = data.draw(st.sampled_from(sorted(self.runs)))
+        _, before = self.read()
+        after = self.take(AtWork(by), death)
+        if after:
+            assert (before.plan.body and before.plan.body.by) == (after.plan.body and after.plan.body.by)
 
     @rule(death=deaths)
     def application_cancels(self, death: int | None) -> None:

@@ -209,7 +209,7 @@ ROWS = [
     Row("the same", "pydantic-ai's deferred tools, all 3 in one round trip, without a page", 1.0, against_pydantic_ai),
     Row(
         "the same",
-        "the same agent of pydantic-ai, served to a page by its own adapter",
+        "pydantic-ai's deferred tools, served to a page by its own adapter",
         1.0,
         against_pydantic_ai_with_a_page,
     ),

@@ -388,6 +388,14 @@ class TestRefusals:
 
         assert [("anything", {"people": ["Ada", "Grace"]})] == (await chat.say("go")).calls
 
+    async def test_an_iterator_with_something_that_is_not_json(self) -> None:
+        """An iterator is read when it fails, so the error names the arguments as a whole, and what was in it."""
+        call = ClientToolCall(name="anything", arguments={"x": iter([object()])})
+
+        error, _ = await self.refusal(call)
+
+        assert str(error).endswith("arguments: not JSON (Unable to serialize unknown type: <class 'object'>)")
+
     @pytest.mark.parametrize(("value", "name"), [(float("nan"), "NaN"), (float("-inf"), "-Infinity")])
     async def test_not_a_number(self, value: float, name: str) -> None:
         """NaN and infinity are not JSON, and the error names them."""

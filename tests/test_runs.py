@@ -91,7 +91,7 @@ class TestRuns:
         async def thinks(server: Scripted, context: Any) -> AsyncIterator[Any]:
             store.before = refuse_once
             for n in range(6):
-                now[0] += 45
+                now[0] += 60
                 yield ProgressUpdateEvent(text=f"{n}")
                 if n == 4:
                     loaded.append(await Conversation(server, thread_id=chat.thread_id).act(RESUME))
@@ -104,7 +104,8 @@ class TestRuns:
 
         assert (["done"], 2) == (reply.texts, server.runs)
         assert [[]] == [page.errors for page in loaded]
-        assert is_away is ("could not claim more time" in caplog.text)
+        said = f"thread {chat.thread_id}: a long run could not claim more time (ConnectionError)"
+        assert [said] * is_away == [line for line in caplog.messages if "claim more time" in line]
 
     async def test_a_body_that_fails_after_its_call_was_made(self, store: Store[Any]) -> None:
         """A pending call that ChatKit has made already is held back, and gone when the rest of the body fails."""

@@ -378,7 +378,19 @@ class TestAWrapperAroundTheServersStore:
         said = await asyncio.wait_for(chat.say("go"), SOON)
 
         assert (1, []) == (len(said.errors), said.calls)
-        assert "a second server keeps its plans in metadata" in caplog.text
+        assert f"Thread {chat.thread_id}: a second server keeps its plans in metadata" in caplog.text
+
+    async def test_a_copy_that_was_loaded_past_it(self) -> None:
+        """A thread that was loaded from the store inside, with its plan, may be saved through `server.store`."""
+        inside = PlainStore()
+        server, chat = scripted(inside, asks(*THREE), says("done"))
+        await chat.say("go")
+        copy = await inside.load_thread(chat.thread_id or "", None)
+
+        await server.store.save_thread(copy, None)
+
+        assert KEY in copy.metadata
+        assert NAMES[1:] == await rest_of_three(chat)
 
     async def test_the_sequencer_is_asked_with_it(self, store: Store[Any]) -> None:
         """`snapshot` and `cancel` take a wrapper around `server.store`, too."""

@@ -90,14 +90,14 @@ class TestSomethingThatWasCancelledElsewhere:
 
     async def test_in_a_step(self, store: Store[Any]) -> None:
         """A step whose function awaits what was cancelled has failed, and its tool may go on."""
-        kinds: list[str] = []
+        failures: list[tuple[str, str]] = []
 
         async def buys(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
             await chooses(sequencer, ctx)
             try:
                 return await sequencer.step(ctx, what_was_cancelled)
             except StepFailedError as error:
-                kinds.append(error.kind)
+                failures.append((error.kind, error.text))
                 return "not bought"
 
         page = Waiting(store, [[calls("buys")], speaks("Sorry.")], tool(buys))
@@ -105,7 +105,8 @@ class TestSomethingThatWasCancelledElsewhere:
         await page.say()
         reply = await page.answer({"name": "Ada"})
 
-        assert (["RuntimeError"], ["Sorry."]) == (kinds, reply.texts)
+        assert [("RuntimeError", "something that it has awaited was cancelled")] == failures
+        assert ["Sorry."] == reply.texts
         assert ("output", "not bought") == page.seen_by_model[-1]
 
     async def test_beside_it_in_a_task_group(self, store: Store[Any], log: pytest.LogCaptureFixture) -> None:

@@ -169,7 +169,7 @@ class PlansInMetadata(StoreWrapper[TContext], Generic[TContext]):
     async def save_thread(self, thread: ThreadMetadata, context: TContext) -> None:
         async with self._alone_on(thread.id):
             stored = await find_thread(self.inner, thread.id, context)
-            if revision_in(thread) > (revision_in(stored) if stored else 0):
+            if stored is not None and revision_in(thread) > revision_in(stored):
                 raise UsageError(_TWO_ADAPTERS.format(printable(thread.id)))
             await super().save_thread(_with_document(thread, stored and stored.metadata.get(METADATA_KEY)), context)
 

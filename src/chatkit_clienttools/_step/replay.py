@@ -93,7 +93,6 @@ class Replay:
         self._answers = answers or {}
         self._is_nested = is_nested
         self._journal = list(waiting.journal)
-        self._is_counted = bool(waiting.journal)
         self._position = 0
         self._called: deque[tuple[str, Coroutine[Any, Any, Any]]] = deque()
         """Each `ask(...)` and `step(...)` of the body, which has to await it."""
@@ -247,9 +246,8 @@ class Replay:
 
     def _make_room_for_the_tool(self) -> None:
         """Count what the model has called a tool with, before it asks for the first time."""
-        if not self._is_counted:
+        if not self.waiting.journal:
             self._within.queue.make_room(len(self.waiting.arguments.encode()))
-            self._is_counted = True
 
     def _make_room_for(self, entry: Entry) -> None:
         """Count a step for the limits; one that is too large ends the tool, since it could not be played again."""
@@ -484,7 +482,7 @@ def _failing() -> Iterator[None]:
             raise
         raise RuntimeError("something that it has awaited was cancelled") from error
     except BaseException as error:
-        rest = None if is_suspension(error) else _without_suspension(error)
+        rest = _without_suspension(error)
         if rest is None:
             raise
         raise rest from None

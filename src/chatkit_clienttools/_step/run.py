@@ -330,8 +330,8 @@ class Run:
 
 
 def _read(arguments: str) -> object:
-    """Return arguments to compare them; what is not JSON, as it is."""
+    """Return arguments to compare them; None if they are not JSON: no tool waits that was called with such."""
     try:
         return from_json(arguments)
     except ValueError:
-        return arguments
+        return None

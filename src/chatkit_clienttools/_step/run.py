@@ -272,8 +272,8 @@ class Run:
 
         The id alone does not tell: some providers give the same one to each first call.
         """
-        called = (call_id, name, _read(arguments))
-        return any(called == (tool.call_id, tool.name, _read(tool.arguments)) for tool in self.plan.tools)
+        alike = [tool for tool in self.plan.tools if (tool.call_id, tool.name) == (call_id, name)]
+        return any(_read(tool.arguments) == _read(arguments) for tool in alike)
 
     async def state_to_go_on_from(self) -> tuple[str, dict[str, Any]] | None:
         """Return the state of the run that the last answer belongs to, and what its tools have returned meanwhile."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from agents import Agent, RunContextWrapper, RunHooks, Runner, function_tool
-from agents.testing import ScriptedModel
+from agents.testing import ScriptedModel, function_call
 from chatkit.agents import AgentContext, stream_agent_response
 from chatkit.types import ThreadMetadata
 
@@ -657,6 +657,20 @@ class TestArgumentsThatAreNoObject:
 
         assert (["Ada it is."], TEXT) == (reply.texts, right)
         assert TEXT != wrong
+
+    async def test_the_id_of_a_tool_that_waits(self, store: Store[Any]) -> None:
+        """The model reads that its call was wrong, though a call of the same tool with the same id waits."""
+        wrong = function_call("pick_for", "{bad", call_id="call_1")
+        model = ScriptedModel([[calls("pick_for", {"query": "tea"}, call_id="call_1")], [wrong], speaks("Sorry.")])
+        sequencer = ClientToolSequencer(TOOLS, on_user_message="keep")
+        server = Server(store, sequencer, lambda s: Agent[Any](name="a", model=model, tools=s.both))
+        chat = Conversation(server)
+
+        await chat.say("who?")
+        reply = await chat.say("what now?")
+
+        assert (["Sorry."], [], 1) == (reply.texts, reply.calls, len(texts_in(model)))
+        assert TEXT not in texts_in(model)
 
     async def test_a_name_that_two_tools_have(self, store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
         """A tool that cannot wait, since another one has its name, is run all the same, and says why it cannot."""

@@ -23,7 +23,8 @@ from chatkit.agents import AgentContext
 
 from chatkit_clienttools import ClientToolSequencer
 from chatkit_clienttools._step.lookup import current_body
-from chatkit_clienttools._step.queued import Suspended, transaction
+from chatkit_clienttools._step.queued import transaction
+from chatkit_clienttools._step.suspension import Suspended
 from chatkit_clienttools.errors import UsageError
 from tests.helpers.conversation import Conversation
 from tests.helpers.merak import TOOLS, SequencedServer, anything, calls, speaks

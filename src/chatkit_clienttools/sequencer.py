@@ -20,11 +20,12 @@ from ._protocol.decide import Cancelled, Expired
 from ._protocol.states import State
 from ._step.gated import GatedTool
 from ._step.lookup import body_of, current_queue
-from ._step.queued import transaction, without_stop_iteration
+from ._step.queued import transaction
 from ._step.replay import current_replay
 from ._step.rules import Rules
 from ._step.step import Steps
 from ._step.streamed import StreamedRun
+from ._step.suspension import without_stop_iteration
 from .errors import DamagedPlanError, UsageError, printable
 from .observe import log_and_return, logger
 from .receipts import STAMPS

@@ -16,7 +16,7 @@ from chatkit.agents import AgentContext
 from chatkit.widgets import Card, Text
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from chatkit_clienttools._step import replay
+from chatkit_clienttools._step.functions import type_of_result
 from chatkit_clienttools.errors import StepFailedError, UsageError
 from chatkit_clienttools.stores import MemoryStore
 from tests.helpers.merak import calls, speaks
@@ -246,7 +246,7 @@ async def test_what_may_be_a_step(function: Any, result: str) -> None:
 @pytest.mark.parametrize("function", [find, Shop().price], ids=["function", "method"])
 def test_the_type_of_a_step_is_made_once(function: Any) -> None:
     """What the function of a step returns is looked up once for each function, however often bodies run again."""
-    assert replay._type_of_result("", function) is replay._type_of_result("", function)
+    assert type_of_result("", function) is type_of_result("", function)
 
 
 @pytest.mark.parametrize(

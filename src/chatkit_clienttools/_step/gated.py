@@ -26,7 +26,8 @@ from chatkit_clienttools.observe import log_and_return
 
 from .lookup import current_body, current_queue, open_body
 from .queued import transaction
-from .replay import Replay, current_replay, mute_repetitions
+from .repetitions import mute_repetitions
+from .replay import Replay, current_replay
 from .requests import setting
 
 if TYPE_CHECKING:

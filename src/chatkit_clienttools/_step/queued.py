@@ -16,9 +16,10 @@ from chatkit_clienttools.errors import QueueFullError, not_json
 from chatkit_clienttools.observe import log_and_return, logger, place_of
 
 from .requests import setting
+from .suspension import is_suspension
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chatkit.types import ThreadStreamEvent
 
@@ -30,16 +31,6 @@ T = TypeVar("T")
 
 AWAITED_NONE = {"object NoneType can't be used in 'await' expression", "'NoneType' object can't be awaited"}
 """What Python says of `await sequencer.enqueue(...)`."""
-
-
-class Suspended(BaseException):
-    """Unwinds a body that waits, or that another request has taken over. Not an `Exception`: nothing may catch it."""
-
-
-def is_suspension(error: BaseException) -> bool:
-    """Whether a body unwinds because it waits; a task group wraps what has ended its tasks."""
-    inside = getattr(error, "exceptions", None)
-    return all(map(is_suspension, inside)) if inside else isinstance(error, Suspended)
 
 
 class Invocation:
@@ -232,14 +223,6 @@ def transaction(tool: str, queue: Queue | None) -> Iterator[None]:
                 logger.warning("%sthe tool %s raised %s%s%s%s", thread, tool, kind, hint, dropped, place_of(error))
                 logger.debug("where that was", exc_info=error)
             raise
-
-
-def without_stop_iteration(function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
-    """Call a function in a thread that asyncio waits for: with a StopIteration, it would do so for ever."""
-    try:
-        return function(*args, **kwargs)
-    except StopIteration as error:
-        raise RuntimeError("the function has raised StopIteration") from error  # as Python does in an async one
 
 
 def _refuse(constant: str) -> None:

@@ -17,11 +17,8 @@ from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
-from weakref import WeakKeyDictionary
 
-from chatkit.types import ThreadItemAddedEvent, ThreadItemUpdatedEvent, WorkflowItem
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic import TypeAdapter, ValidationError
 
 from chatkit_clienttools._protocol.plan import Entry, WaitingTool
 from chatkit_clienttools.answers import has_expired
@@ -35,16 +32,18 @@ from chatkit_clienttools.errors import (
     StepFailedError,
     UsageError,
 )
-from chatkit_clienttools.observe import log_and_return, logger, place_of
+from chatkit_clienttools.observe import log_and_return, logger
 from chatkit_clienttools.receipts import answer_of, new_ask_id
 
-from .queued import Suspended, is_suspension, transaction, without_stop_iteration
+from .functions import run_function, type_of_result
+from .queued import transaction
+from .suspension import Suspended, failures_as_exceptions, is_suspension
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     from chatkit.agents import AgentContext, ClientToolCall
-    from chatkit.types import ClientToolCallItem, ThreadStreamEvent
+    from chatkit.types import ClientToolCallItem
 
     from .body import RunningBody
     from .gated import GatedTool
@@ -53,9 +52,6 @@ T = TypeVar("T")
 
 CODE_HAS_CHANGED = "The code of this tool has changed while it waited."
 """What the model is told of a tool whose body does something else on replay."""
-
-MAX_ERROR = 1000
-"""How much is kept of the text of an error that a step has raised."""
 
 MAX_CANCELLED = 100
 """How often a body may ask for something that is cancelled at once, because the user has written."""
@@ -125,7 +121,7 @@ class Replay:
             return self._result
         self.has_run = True
         try:
-            with transaction(self.tool.name, self._within.queue), _failing():
+            with transaction(self.tool.name, self._within.queue), failures_as_exceptions():
                 self._result = await self.tool.call(args, kwargs)
                 self._check_that_it_may_return()
         except Exception as error:  # noqa: BLE001  it is raised again where the Agents SDK expects it
@@ -229,12 +225,12 @@ class Replay:
         with self._alone(ctx, "step()"):
             target = function.func if isinstance(function, functools.partial) else function
             name = getattr(target, "__qualname__", type(target).__qualname__)
-            adapter = _type_of_result(name, target)
+            adapter = type_of_result(name, target)
             cause: Exception | None = None
             entry = self._next("step", name)
             if entry is None:
                 try:
-                    entry, cause = await _taken(name, function, args, kwargs, adapter)
+                    entry, cause = await run_function(name, function, args, kwargs, adapter)
                 except UsageError as error:
                     self._refuse(error)  # it was taken, and is in no journal
                 self._make_room_for(entry)
@@ -380,124 +376,3 @@ _NEVER_GIVES_UP = (
     f"has asked {MAX_CANCELLED} times more after the user has written. Whatever it asks for then is cancelled: it has "
     "to come to its end when it catches CallCancelledError."
 )
-
-
-class _Unrepeated:
-    """ChatKit's queue of events, without what a body streams again."""
-
-    def __init__(self, events: asyncio.Queue[Any]) -> None:
-        self.events = events
-        self._begun: dict[str, WorkflowItem] = {}
-        """The workflows that the body has begun again, by the ids that they have now: the page does not know these."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.events, name)
-
-    async def put(self, event: ThreadStreamEvent) -> None:
-        """Take an event, unless it was streamed before."""
-        running = current_replay.get()
-        is_silent = running is not None and running.is_silent
-        match event:
-            case ThreadItemAddedEvent(item=WorkflowItem() as item) if is_silent:
-                self._begun[item.id] = item
-            case ThreadItemUpdatedEvent(item_id=item_id) if item_id in self._begun and not is_silent:
-                item = self._begun.pop(item_id).model_copy(deep=True)
-                event = ThreadItemAddedEvent(item=item)  # with the task that the update is about
-        if not is_silent:
-            await self.events.put(event)
-
-
-def mute_repetitions(context: AgentContext[Any]) -> None:
-    """Let the bodies of tools that run with this context stream nothing twice."""
-    if not isinstance(context._events, _Unrepeated):  # noqa: SLF001  ChatKit offers no other place
-        context._events = cast("Any", _Unrepeated(context._events))  # noqa: SLF001
-
-
-_adapters: WeakKeyDictionary[Callable[..., Any], TypeAdapter[Any]] = WeakKeyDictionary()
-"""The types that functions of steps return. To make an adapter takes longer than all else that a step does."""
-
-
-def _type_of_result(name: str, function: Callable[..., Any]) -> TypeAdapter[Any]:
-    """Return the type that the function of a step says it returns; whatever is JSON if it does not say."""
-    target = getattr(function, "__func__", function)
-    if not inspect.isfunction(target):  # nothing else has to have a place in a weak dictionary
-        return _adapter_of(name, target)
-    if target not in _adapters:
-        _adapters[target] = _adapter_of(name, target)
-    return _adapters[target]
-
-
-def _adapter_of(name: str, target: Any) -> TypeAdapter[Any]:
-    result = getattr(target, "__annotations__", {}).get("return", Any)
-    try:
-        if isinstance(result, str):  # only this one: others may be known to type checkers alone
-            result = eval(result, inspect.unwrap(target).__globals__)  # noqa: S307  it is the application's own code
-        return TypeAdapter(result)
-    except (NameError, PydanticSchemaGenerationError) as error:
-        problem = (
-            f"The step {name} says that it returns {result!r}: a type is needed that is known at run time, and that"
-        )
-        raise log_and_return(UsageError(f"{problem} pydantic can read from JSON")) from error
-
-
-async def _taken(
-    name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], adapter: TypeAdapter[Any]
-) -> tuple[Entry, Exception | None]:
-    """Call a function, and return a line for the journal."""
-    try:
-        with _failing():
-            result = await _called(function, args, kwargs)
-    except Exception as error:  # noqa: BLE001  it is recorded, and raised again as StepFailedError
-        logger.warning("the step %s has raised %s%s", name, type(error).__name__, place_of(error))
-        logger.debug("where that was", exc_info=error)
-        return Entry(kind="step", name=name, error=(type(error).__name__, str(error)[:MAX_ERROR])), error
-    problem = "what is not JSON: annotate what it returns, with a pydantic model"
-    try:
-        written = adapter.dump_json(result, warnings=False, by_alias=True, round_trip=True)
-        problem = "something else than its annotation says"
-        adapter.validate_json(written)
-    except (PydanticSerializationError, ValidationError) as error:
-        raise log_and_return(UsageError(f"The step {name} has returned {problem}")) from error
-    return Entry(kind="step", name=name, result=written.decode()), None
-
-
-async def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if inspect.iscoroutinefunction(function):
-        return await function(*args, **kwargs)
-    result: Any | Awaitable[Any] = await asyncio.to_thread(without_stop_iteration, function, args, kwargs)
-    return await result if inspect.isawaitable(result) else result
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Make an `Exception` of what has gone wrong inside without being one.
-
-    What the code awaits may have been cancelled, while nobody cancels the code itself. And a task group has both: the
-    end of a body that waits, and what another task has raised when the group has cancelled it.
-    """
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        if _is_being_cancelled():
-            raise
-        raise RuntimeError("something that it has awaited was cancelled") from error
-    except BaseException as error:
-        rest = _without_suspension(error)
-        if rest is None:
-            raise
-        raise rest from None
-
-
-def _without_suspension(error: BaseException) -> Exception | None:
-    """Return what else is in a group than the end of a body that waits."""
-    split = getattr(error, "split", None)
-    if split is None or isinstance(error, Exception):
-        return None
-    _, rest = split(Suspended)
-    return rest if isinstance(rest, Exception) else None
-
-
-def _is_being_cancelled() -> bool:
-    """Whether somebody cancels the task that runs here; Python 3.10 does not say, so it may be."""
-    cancelling = getattr(asyncio.current_task(), "cancelling", None)
-    return cancelling is None or cancelling() > 0

@@ -22,9 +22,8 @@ try:
     from .demo import NAMES, CannotRunError, demos
     from .offline import has_key
 except ModuleNotFoundError as missing:
-    print(
-        f"python -m examples: there is no module {missing.name}; `make demo` installs what is needed", file=sys.stderr
-    )
+    cure = "`make demo` installs what is needed into .venv, for `.venv/bin/python -m examples`"
+    print(f"python -m examples: there is no module {missing.name}; {cure}", file=sys.stderr)
     sys.exit(MISTAKE)
 
 

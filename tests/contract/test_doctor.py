@@ -339,6 +339,13 @@ class TestDoctor:
         assert progress.endswith("\r\x1b[K")
         assert "\n" not in progress
 
+    def test_in_a_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """In a file progress is the first check, every tenth, and the last one: the report is not buried."""
+        assert 0 == main(["doctor", "myapp.store:good"])
+
+        lines = [line for line in capsys.readouterr().err.splitlines() if f"/{len(CHECKS)} " in line]
+        assert [1, *range(10, len(CHECKS), 10), len(CHECKS)] == [int(line.partition("/")[0]) for line in lines]
+
     @pytest.mark.parametrize("factory", ["myapp.store:interrupted", "myapp.store:signalled"])
     @pytest.mark.usefixtures("heeds_interrupts")
     def test_interrupted(self, factory: str, capsys: pytest.CaptureFixture[str]) -> None:

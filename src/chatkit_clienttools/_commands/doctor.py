@@ -96,9 +96,9 @@ def _maker(name: str) -> Callable[[], Any]:
 
 
 def _progress(number: int, total: int, name: str) -> None:
-    """Say on stderr which check is under way: in one line on a terminal, in lines anywhere else."""
+    """Say on stderr which check is under way: each one on a terminal, some of them in a file."""
     line = f"{number:>3}/{total} {name}"
     if sys.stderr.isatty():
         print(f"\r\x1b[K{line}", end="\r\x1b[K" if number == total else "", file=sys.stderr, flush=True)  # noqa: T201
-    else:
+    elif number == 1 or number % 10 == 0 or number == total:
         print(line, file=sys.stderr, flush=True)  # noqa: T201

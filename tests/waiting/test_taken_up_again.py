@@ -123,6 +123,33 @@ async def test_an_agent_used_as_a_tool_may_ask(store: Store[Any]) -> None:
     assert ([TEXT], ["It is Ada."]) == (texts_in(inner_model), texts_in(outer_model))
 
 
+async def test_an_agent_that_a_tool_runs_itself(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A tool that asks in a run which another tool has made itself waits in vain: the log says what to use instead."""
+    inner_model = ScriptedModel([[calls("pick")], speaks("never said")])
+    outer_model = ScriptedModel([[calls("ask_inner")], speaks("Nobody knows."), speaks("Ada, too.")])
+
+    def make(server: Server) -> Agent[Any]:
+        inner = Agent[Any](name="inner", model=inner_model, tools=[server.pick])
+
+        @function_tool
+        async def ask_inner(ctx: Ctx) -> str:
+            return f"{(await Runner.run(inner, 'who?', context=ctx.context)).final_output}"
+
+        return Agent[Any](name="outer", model=outer_model, tools=[ask_inner])
+
+    chat = Conversation(Server(store, ClientToolSequencer(TOOLS), make))
+    asked = await chat.say("who?")
+    reply = await answered(chat, asked, {"name": "Ada"})
+
+    assert (["Nobody knows."], ["Ada, too."]) == (asked.texts, reply.texts)
+    assert [
+        (
+            "the tool pick waits for the browser in an agent that another tool has run with `Runner.run`, which gets "
+            "no result of it: use `agent.as_tool(...)`"
+        )
+    ] == [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+
+
 async def test_the_context_that_it_goes_on_with(store: Store[Any]) -> None:
     """In a run that is taken up again the tools get the context of the request with the answer."""
     contexts, look = looks()
@@ -228,7 +255,7 @@ async def test_what_other_tools_have_returned_is_kept(store: Store[Any]) -> None
     assert (["Ada it is."], ["looked up", TEXT], 1) == (reply.texts, texts_in(model), server.looked_up)
 
 
-async def test_another_run_of_the_same_request(store: Store[Any]) -> None:
+async def test_another_run_of_the_same_request(store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:
     """The run in which a tool waits is taken up again, also if `respond` has run another agent after it."""
     model = ScriptedModel([[calls("look_up"), calls("pick")], speaks("Ada it is.")])
     titles = ScriptedModel([speaks("A choice.")])
@@ -253,6 +280,7 @@ async def test_another_run_of_the_same_request(store: Store[Any]) -> None:
 
     assert (["A choice."], ["Ada it is."]) == (asked.texts, reply.texts)
     assert (["looked up", TEXT], 1) == (texts_in(model), server.looked_up)
+    assert [] == [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
 async def test_a_message_in_between_makes_the_state_worthless(store: Store[Any]) -> None:

@@ -58,9 +58,9 @@ class StreamedRun:
     async def stream_events(self) -> AsyncIterator[StreamEvent]:
         """Begin the run, or take it up again, and yield its events."""
         body = open_body(self._rules, self._context)
-        state = None
+        state, before = None, set[str]()
         if body is not None:
-            body.keeps_state = True
+            body.keeps_state, before = True, {*body.tools}
             state = await self._state_of(body)
         while not self._is_cancelled:
             result = self._begin(state)
@@ -69,8 +69,12 @@ class StreamedRun:
             if body is None or (state := await self._unparked(result, body)) is None:
                 break
         ended = self._result
-        if ended is not None and body is not None and _waits_in(ended, body):
+        if ended is None or body is None:
+            return
+        if _waits_in(ended, body):
             body.keep_state(ended.to_state().to_string(context_serializer=_nothing_of))
+        if not self._is_cancelled:
+            _tell_of_lost_runs(ended, body, before)
 
     def _begin(self, state: RunState[Any, Any] | None) -> RunResultStreaming:
         """Begin a run, from its state if there is one."""
@@ -131,6 +135,18 @@ class StreamedRun:
 def _waits_in(result: RunResultStreaming, body: RunningBody) -> bool:
     """Whether a run has ended because a tool waits; another run of the same request may have ended before."""
     return any(each.call_id in body.tools for each in result.interruptions)
+
+
+def _tell_of_lost_runs(result: RunResultStreaming, body: RunningBody, before: set[str]) -> None:
+    """Say which tool waits in a run that is not part of this one, though it was made in it: nobody takes that up."""
+    known = before.union(each.call_id for each in result.interruptions)
+    for call_id, running in body.tools.items():
+        if running.is_waiting and call_id not in known:
+            logger.error(
+                "the tool %s waits for the browser in an agent that another tool has run with `Runner.run`, which gets "
+                "no result of it: use `agent.as_tool(...)`",
+                running.tool.name,
+            )
 
 
 def _nothing_of(context: Any) -> dict[str, Any]:  # noqa: ARG001  it is made anew, and may hold what is nobody's business

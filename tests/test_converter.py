@@ -11,6 +11,7 @@ from chatkit.types import ClientToolCallItem, HiddenContextItem
 
 from chatkit_clienttools import ClientTool, ClientToolConverter, ClientToolSequencer
 from chatkit_clienttools._protocol.outputs import Output, item_of
+from chatkit_clienttools.errors import UsageError
 from tests.helpers.conversation import at
 
 SEQUENCER = ClientToolSequencer(
@@ -165,3 +166,13 @@ class TestAsMixin:
 
         assert expected == await self.Both(SEQUENCER, "!").to_agent_input([note])
         assert "x!" in repr(expected)
+
+
+def test_what_is_no_sequencer_is_refused() -> None:
+    """A list of tools in the place of the sequencer is refused at once, not when the first call is read."""
+    with pytest.raises(UsageError) as raised:
+        ClientToolConverter([ClientTool("x")])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    assert "ClientToolConverter takes the ClientToolSequencer that the tools and the server share, not a list" == str(
+        raised.value
+    )

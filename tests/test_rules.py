@@ -68,8 +68,8 @@ class TestWarnings:
             rules.warn_about_unknown(name)
 
         said = (
-            "client tool 'nmber' is not in the list that this ClientToolSequencer was given: whatever the browser "
-            "answers goes to the model. Add it there"
+            "client tool 'nmber' is not in the list that this ClientToolSequencer was given: its answer is not checked "
+            "and goes to the model, also with `result=None`. Add it there"
         )
         assert [said] == caplog.messages
 

@@ -389,6 +389,14 @@ class TestAnswers:
             (Quoting, {"name": SECRET}, "the answer does not fit the tool's result type: name (value_error)"),
             (Any, {"error": SECRET}, "the browser reported an error"),
             (
+                Animation,
+                None,
+                (
+                    "the answer does not fit the tool's result type: value (model_type): the page has sent none. It "
+                    "belongs under `result`, beside `_receipt`"
+                ),
+            ),
+            (
                 list[int],
                 [SECRET, 2, None],
                 "the answer does not fit the tool's result type: 0 (int_parsing), 2 (int_type)",

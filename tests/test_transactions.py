@@ -149,7 +149,9 @@ class TestAToolThatRaises:
 
         await released(talking_to(sequencer, [[calls("search")], speaks("sorry")], search))
 
-        assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited; what it" in caplog.text
+        [logged] = [record for record in caplog.records if "raised" in record.getMessage()]
+        said = "the tool search raised TypeError; leave out `await` before `enqueue` and `discard`; what it"
+        assert (logging.ERROR, True) == (logged.levelno, said in logged.getMessage())
 
     @pytest.mark.parametrize(
         "words", ["object NoneType can't be used in 'await' expression", "'NoneType' object can't be awaited"]
@@ -159,7 +161,7 @@ class TestAToolThatRaises:
         with pytest.raises(TypeError), transaction("search", None):
             raise TypeError(words)
 
-        assert "the tool search raised TypeError; `enqueue` and `discard` are not awaited (" in caplog.text
+        assert "the tool search raised TypeError; leave out `await` before `enqueue` and `discard` (" in caplog.text
 
     async def test_where_it_was(self, caplog: pytest.LogCaptureFixture) -> None:
         """At the level DEBUG, which may show what users say, the log has the error itself, with its traceback."""
@@ -234,7 +236,7 @@ class TestAToolThatRaises:
 
         assert [] == await released(chat)
         assert caplog.messages[0].startswith(
-            "The tool search cannot wait for the browser. ask() and step() work in the"
+            "The tool search cannot wait for the browser: it is not async. ask() and step() work in the"
         )
 
     async def test_one_that_raises_stop_iteration(self) -> None:
@@ -474,6 +476,25 @@ class TestAsADecorator:
         tool = ClientToolSequencer().function_tool(name_override="find", description_override="Find.")(look_up)
 
         assert ("find", "Find.") == (tool.name, tool.description)
+
+    @pytest.mark.parametrize("is_async", [True, False])
+    def test_a_context_without_a_type(self, *, is_async: bool) -> None:
+        """A `ctx` without a type would be an argument that the model fills in: the error says what to write."""
+
+        async def search(ctx, query: str) -> str:  # type: ignore[no-untyped-def]
+            return "found"
+
+        def find(context, query: str) -> str:  # type: ignore[no-untyped-def]
+            return "found"
+
+        with pytest.raises(UsageError) as raised:
+            ClientToolSequencer().function_tool(search if is_async else find)
+
+        name, first = ("search", "ctx") if is_async else ("find", "context")
+        assert (
+            f"{name}: `{first}` has no type, and the model would have to fill it in: "
+            f"`{first}: RunContextWrapper[AgentContext]`"
+        ) == str(raised.value)
 
     def test_on_a_tool(self) -> None:
         """On what is a tool already, the error says which line to change."""

@@ -13,9 +13,11 @@ from openai.types.responses.response_input_item_param import FunctionCallOutput
 from ._protocol.outputs import output_in
 from ._step.lookup import current_body, current_run
 from .content import is_content, loaded
+from .errors import UsageError
 from .media import ClientImage
 from .news import News, as_answers, call_id_of, marks_in, renamed, that_hold, waiting_in, with_outputs
 from .receipts import ASKED, answer_of, unstamped
+from .sequencer import ClientToolSequencer
 from .store import newest_items
 from .tools import is_error_report
 
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from chatkit.types import SDKHiddenContextItem, ThreadItem, ThreadMetadata, UserMessageItem
 
     from .media import ClientFile, Media
-    from .sequencer import ClientToolSequencer
-
 
 TContext = TypeVar("TContext")
 
@@ -60,6 +60,11 @@ class ClientToolConverter(ThreadItemConverter):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if not isinstance(sequencer, ClientToolSequencer):
+            raise UsageError(
+                f"ClientToolConverter takes the ClientToolSequencer that the tools and the server share, not a "
+                f"{type(sequencer).__name__}"
+            )
         self._sequencer = sequencer
         self._newest = {"input_image": newest_images, "input_file": newest_files}
 

@@ -200,8 +200,11 @@ class ClientToolSequencer:
         """
 
         def decorate(function: ToolFunction[...]) -> FunctionTool:
+            _refuse_context_without_type(function)
             if not inspect.iscoroutinefunction(function):
-                return agents.function_tool(_as_transaction(function), **options)
+                tool = agents.function_tool(_as_transaction(function), **options)
+                self.rules.cannot_wait[tool.name] = "is not async"
+                return tool
             return GatedTool(self.rules, function, options).tool
 
         if isinstance(function, FunctionTool):
@@ -339,9 +342,16 @@ class ClientToolSequencer:
         body_of(self.rules, context)
         running = current_replay.get()
         if running is None or running.rules is not self.rules:
-            where = f"The tool {ctx.tool_name} cannot wait for the browser. " if isinstance(ctx, ToolContext) else ""
-            raise log_and_return(UsageError(f"{where}{_CANNOT_WAIT}"))
+            raise log_and_return(UsageError(f"{self._why_not(ctx)}. {_CANNOT_WAIT}"))
         return running
+
+    def _why_not(self, ctx: object) -> str:
+        """Say why what has this context cannot wait."""
+        if not isinstance(ctx, ToolContext):
+            return "ask() or step() was called outside of a tool"
+        name = ctx.tool_name
+        problem = self.rules.cannot_wait.get(name, "is not made by `@sequencer.function_tool` of this sequencer")
+        return f"The tool {name} cannot wait for the browser: it {problem}"
 
     def _check(self, method: str, call: object) -> None:
         if not isinstance(call, ClientToolCall):
@@ -443,6 +453,17 @@ def _by_name(tools: Iterable[ClientTool[..., Any]]) -> dict[str, ClientTool[...,
             raise UsageError(f"Two client tools are named {tool.name!r}; the frontend could not tell them apart")
         by_name[tool.name] = tool
     return by_name
+
+
+def _refuse_context_without_type(function: ToolFunction[...]) -> None:
+    """Refuse a context that the Agents SDK would take for an argument, and ask the model for."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first and first.name in ("ctx", "context") and first.annotation is first.empty:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise UsageError(
+            f"{name}: `{first.name}` has no type, and the model would have to fill it in: "
+            f"`{first.name}: RunContextWrapper[AgentContext]`"
+        )
 
 
 def _as_transaction(function: ToolFunction[...]) -> ToolFunction[...]:

@@ -228,7 +228,8 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
         """Return the same for a log: which fields do not fit, and not what is in them."""
         error = self._error_in(answer)
         if isinstance(error, ValidationError):
-            return f"the answer does not fit the tool's result type: {', '.join(self._misfits(error))}"
+            cure = _NO_ANSWER if answer is None else ""
+            return f"the answer does not fit the tool's result type: {', '.join(self._misfits(error))}{cure}"
         return None if error is None else self._in_short(error)
 
     def _error_in(self, answer: object) -> Exception | None:
@@ -258,6 +259,9 @@ class ClientTool(_Declared[P], Generic[P, R_co]):
             path = ".".join(str(part) for part in each["loc"] if isinstance(part, int) or part in declared)
             misfits.append(f"{path or 'value'} ({each['type']})")
         return [*misfits, *_and_more(found)]
+
+
+_NO_ANSWER = ": the page has sent none. It belongs under `result`, beside `_receipt`"
 
 
 class _ReportedError(Exception):

@@ -271,6 +271,18 @@ class TestStores:
 
         assert [] == [word for word in words if word not in str(raised.value)]
 
+    async def test_one_that_was_never_given(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A server whose `__init__` forgets the one of its base class is told so, in the log of each request."""
+
+        class Forgets(Works):
+            def __init__(self) -> None:
+                pass
+
+        reply = await Conversation(Forgets()).say("hello")
+
+        assert 1 == len(reply.errors)
+        assert "Forgets has no store: call super().__init__(store) in Forgets.__init__" in caplog.text
+
     def test_it_is_refused_later_as_well(self) -> None:
         """Whenever a store is assigned it is checked, and the server keeps the one it had."""
         server = Works(PlainStore())

@@ -319,6 +319,26 @@ class TestWarnings:
             "`Runner.run_streamed`"
         ) == warning
 
+    async def test_no_run_after_a_tool_has_returned(self, log: pytest.LogCaptureFixture) -> None:
+        """A `respond` that returns without a user message gets that warning alone: no run followed with a history."""
+
+        class Returns(SequencedServer):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                if input_user_message is not None:
+                    async for event in super().respond(thread, input_user_message, context):
+                        yield event
+
+        class Page(Waiting):
+            kind = Returns
+
+        page = Page(MemoryStore(), [[calls("chooses")]], tool(chooses))
+        await page.say()
+        reply = await page.answer({"name": "Ada"})
+
+        assert ([], []) == (reply.texts, reply.errors)
+        [warning] = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+        assert "a run has ended without an answer. Perhaps `respond` returns if there is no user message" in warning
+
     @pytest.mark.parametrize("keeps_state", [False, True])
     async def test_a_run_that_is_not_kept(self, log: pytest.LogCaptureFixture, *, keeps_state: bool) -> None:
         """A run that waits and is not of `sequencer.run_streamed` forgets what other tools returned: a line says so."""

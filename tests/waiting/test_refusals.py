@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 Ctx = RunContextWrapper[AgentContext[Any]]
 
-NO_TOOL_THAT_WAITS = (
-    "The tool asks cannot wait for the browser. ask() and step() work in the body of an async function that is a tool "
-    "by `@sequencer.function_tool` of the same sequencer, without needs_approval=, timeout= and guardrails: the "
-    "function runs in parts, and each part would need an approval, or have the time, of its own"
+CAN_WAIT = (
+    "ask() and step() work in the body of an async function that is a tool by `@sequencer.function_tool` of the same "
+    "sequencer, without needs_approval=, timeout= and guardrails: the function runs in parts, and each part would need "
+    "an approval, or have the time, of its own"
 )
 NOT_ALONE = (
     "ask() in the tool asks was called while another ask() or step() is under way: call one after the other, not in "
@@ -55,6 +55,10 @@ NO_SERVER = (
     "a client tool call cannot be queued. No request to a ClientToolServer is being served here. Derive the server "
     "from ClientToolServer, call it through `process()`, and start threads with the context, as asyncio.to_thread does."
 )
+
+
+def cannot_wait(problem: str) -> str:
+    return f"The tool asks cannot wait for the browser: it {problem}. {CAN_WAIT}"
 
 
 async def asks(sequencer: ClientToolSequencer, ctx: Ctx) -> str:
@@ -116,7 +120,9 @@ class TestTools:
 
             return asks
 
-        assert NO_TOOL_THAT_WAITS == await refusal_on(page_with(make), log)
+        assert cannot_wait("is not made by `@sequencer.function_tool` of this sequencer") == await refusal_on(
+            page_with(make), log
+        )
 
     @pytest.mark.parametrize("what", ["ask", "step"])
     async def test_a_synchronous_tool(self, log: pytest.LogCaptureFixture, what: str) -> None:
@@ -131,7 +137,7 @@ class TestTools:
 
             return synchronous
 
-        assert NO_TOOL_THAT_WAITS == await refusal_on(page_with(make), log)
+        assert cannot_wait("is not async") == await refusal_on(page_with(make), log)
 
     @pytest.mark.parametrize(
         "option", [name for name in OPTIONS if name in inspect.signature(function_tool).parameters]
@@ -140,7 +146,7 @@ class TestTools:
         """A tool with an approval, a time limit or a guardrail of its own cannot ask: each would see parts of it."""
         page = page_with(tool(asks, **{option: OPTIONS[option]}))
 
-        assert NO_TOOL_THAT_WAITS == await refusal_on(page, log)
+        assert cannot_wait(f"has {option}=") == await refusal_on(page, log)
 
     async def test_a_tool_that_cannot_ask_needs_no_receipts(self) -> None:
         """A tool that cannot ask does not turn receipts on: the params of what it enqueues have no `_receipt`."""

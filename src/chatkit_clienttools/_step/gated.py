@@ -58,7 +58,9 @@ class GatedTool:
         self.tool = agents.function_tool(self._wrapped(), **options)
         self._invoke = self.tool.on_invoke_tool
         self.tool.on_invoke_tool = self._on_invoke
-        if not any(options.get(name) for name in SEEN_IN_PARTS):
+        if in_parts := [f"{name}=" for name in SEEN_IN_PARTS if options.get(name)]:
+            rules.cannot_wait[self.name] = f"has {' and '.join(in_parts)}"
+        else:
             self.tool.needs_approval = self._gate
             rules.register(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -218,9 +219,10 @@ def transaction(tool: str, queue: Queue | None) -> Iterator[None]:
             taken_back = queue.take_back(invocation) if queue else 0
             if isinstance(error, Exception) or (taken_back and not is_suspension(error)):
                 dropped = f"; what it has enqueued is dropped ({taken_back})" if taken_back else ""
-                hint = "; `enqueue` and `discard` are not awaited" if str(error) in AWAITED_NONE else ""
+                hint = "; leave out `await` before `enqueue` and `discard`" if str(error) in AWAITED_NONE else ""
                 thread, kind = f"thread {queue.thread}: " if queue else "", type(error).__name__
-                logger.warning("%sthe tool %s raised %s%s%s%s", thread, tool, kind, hint, dropped, place_of(error))
+                level = logging.ERROR if hint else logging.WARNING
+                logger.log(level, "%sthe tool %s raised %s%s%s%s", thread, tool, kind, hint, dropped, place_of(error))
                 logger.debug("where that was", exc_info=error)
             raise
 

@@ -57,6 +57,8 @@ class Rules:
     name: str = field(default_factory=lambda: uuid4().hex[:8])
     tracer: Tracer | None = None
     """What makes spans, if the sequencer is instrumented."""
+    cannot_wait: dict[str, str] = field(default_factory=dict)
+    """Why a tool cannot wait, by the tool's name: what it is or has."""
     _warnings: set[str] = field(default_factory=set)
     _unknown: set[str] = field(default_factory=set)
 
@@ -127,8 +129,8 @@ class Rules:
             return
         self._unknown.add(name)
         logger.warning(
-            "client tool %r is not in the list that this ClientToolSequencer was given: whatever the browser answers "
-            "goes to the model. Add it there",
+            "client tool %r is not in the list that this ClientToolSequencer was given: its answer is not checked and "
+            "goes to the model, also with `result=None`. Add it there",
             name,
         )
 

@@ -212,7 +212,7 @@ class Run:
                 "`Runner.run_streamed`",
                 self.shown,
             )
-        if self._returned_tool is None or body.has_read_outputs:
+        if self._returned_tool is None or body.has_read_outputs or body.is_silent:
             return
         self.rules.warn_once(
             "thread %s: the tool %s has returned, and the history of the run that followed did not come through "

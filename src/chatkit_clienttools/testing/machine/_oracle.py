@@ -207,7 +207,8 @@ class Oracle:
         left = {", ".join(call.name for call in world.waiting) for world in self.worlds if world.waiting}
         self._must(
             lambda world: not world.waiting or world.is_out,
-            f"nothing is pending, and the page was not given {_any_of(due)}; open, in order: {_any_of(left)}",
+            f"nothing is pending, and the page was not given {_any_of(due)}; open, in order: {_any_of(left)}. "
+            "Your server has to ask for all that `messages` lists, also after an error of the page",
         )
 
     def pending(self, keys: list[Key]) -> None:

@@ -142,4 +142,4 @@ def brief(value: Any) -> str:
 def summed(moments: list[Moment]) -> str:
     """Say how many client tools have run, and how often the assistant has answered."""
     kinds = [moment.kind for moment in moments]
-    return f"=> client tools: {kinds.count('calls')}; answers: {kinds.count('reads')}"
+    return f"=> client tools: {kinds.count('calls')}; replies: {kinds.count('reads')}"

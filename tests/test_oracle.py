@@ -40,7 +40,7 @@ class TestOracle:
         oracle = self.oracle()
         oracle.became(oracle.message(["shows", "gets", "shows"]))
 
-        with pytest.raises(ImpossibleError, match=r"was not given shows; open, in order: shows, gets, shows$"):
+        with pytest.raises(ImpossibleError, match=r"was not given shows; open, in order: shows, gets, shows\. Your"):
             oracle.nothing_is_due()
 
     def test_only_the_call_that_is_out_is_pending(self) -> None:

@@ -15,12 +15,12 @@ from chatkit.agents import AgentContext
 from chatkit_clienttools import ClientTool, ClientToolSequencer
 from chatkit_clienttools.errors import UsageError
 from tests.helpers.conversation import Conversation
-from tests.helpers.merak import PlainServer, calls, speaks
+from tests.helpers.merak import PlainServer, SequencedServer, calls, speaks
 from tests.helpers.stores import PlainStore
 from tests.helpers.waiting import Waiting, animation, choose, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 Ctx = RunContextWrapper[AgentContext[Any]]
 
@@ -147,6 +147,24 @@ class TestTools:
         page = page_with(tool(asks, **{option: OPTIONS[option]}))
 
         assert cannot_wait(f"has {option}=") == await refusal_on(page, log)
+
+    @pytest.mark.fails
+    async def test_outside_of_a_tool(self, log: pytest.LogCaptureFixture) -> None:
+        """A `respond` that asks itself is told that there is no tool, and the user that it went wrong."""
+
+        class Asks(SequencedServer):
+            async def respond(self, thread: Any, input_user_message: Any, context: Any) -> AsyncIterator[Any]:
+                assert self.client_tools
+                await self.client_tools.ask(self.agent_context(thread, context), animation(state="start"))
+                yield
+
+        class Page(Waiting):
+            kind = Asks
+
+        reply = await Page(PlainStore(), []).say()
+
+        assert ([], 1) == (reply.calls, len(reply.errors))
+        assert f"ask() or step() was called outside of a tool. {CAN_WAIT}" == log.records[0].getMessage()
 
     async def test_a_tool_that_cannot_ask_needs_no_receipts(self) -> None:
         """A tool that cannot ask does not turn receipts on: the params of what it enqueues have no `_receipt`."""

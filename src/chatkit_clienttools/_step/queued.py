@@ -7,7 +7,7 @@ import logging
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chatkit.agents import AgentContext, ClientToolCall
 from chatkit.types import ClientToolCallItem, ThreadItemDoneEvent
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from chatkit_clienttools._protocol.plan import Plan
 
     from .rules import Rules
-
-T = TypeVar("T")
 
 AWAITED_NONE = {"object NoneType can't be used in 'await' expression", "'NoneType' object can't be awaited"}
 """What Python says of `await sequencer.enqueue(...)`."""

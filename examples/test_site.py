@@ -134,7 +134,7 @@ def test_a_demo_is_played_in_the_terminal() -> None:
 
     lines = played.stdout.splitlines()
     assert (0, "") == (played.returncode, played.stderr)
-    assert ["=>", "client", "tools:", "1;", "answers:", "2", "=>", "client", "tools:", "3;", "answers:", "1"] == (
+    assert ["=>", "client", "tools:", "1;", "replies:", "2", "=>", "client", "tools:", "3;", "replies:", "1"] == (
         lines[-1].split()
     )
     assert 100 >= max(map(len, lines))

@@ -697,7 +697,7 @@ class TestArgumentsThatAreNoObject:
         await chat.say("who?")
         reply = await chat.say("what now?")
 
-        assert (["Sorry."], [], 1) == (reply.texts, reply.calls, len(texts_in(model)))
+        assert (["Sorry."], [], 1) == (reply.texts, reply.errors, len(texts_in(model)))
         assert TEXT not in texts_in(model)
 
     async def test_a_name_that_two_tools_have(self, store: Store[Any], caplog: pytest.LogCaptureFixture) -> None:

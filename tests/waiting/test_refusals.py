@@ -148,6 +148,14 @@ class TestTools:
 
         assert cannot_wait(f"has {option}=") == await refusal_on(page, log)
 
+    async def test_two_such_options(self, log: pytest.LogCaptureFixture) -> None:
+        """If a tool has two options that keep it from asking, both are named."""
+        options = {name: OPTIONS[name] for name in ("tool_input_guardrails", "tool_output_guardrails")}
+
+        refusal = await refusal_on(page_with(tool(asks, **options)), log)
+
+        assert cannot_wait("has tool_input_guardrails= and tool_output_guardrails=") == refusal
+
     @pytest.mark.fails
     async def test_outside_of_a_tool(self, log: pytest.LogCaptureFixture) -> None:
         """A `respond` that asks itself is told that there is no tool, and the user that it went wrong."""

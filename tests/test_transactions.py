@@ -477,8 +477,8 @@ class TestAsADecorator:
 
         assert ("find", "Find.") == (tool.name, tool.description)
 
-    @pytest.mark.parametrize("is_async", [True, False])
-    def test_a_context_without_a_type(self, *, is_async: bool) -> None:
+    @pytest.mark.parametrize(("name", "first"), [("search", "ctx"), ("find", "context"), ("partial", "context")])
+    def test_a_context_without_a_type(self, name: str, first: str) -> None:
         """A `ctx` without a type would be an argument that the model fills in: the error says what to write."""
 
         async def search(ctx, query: str) -> str:  # type: ignore[no-untyped-def]
@@ -487,10 +487,10 @@ class TestAsADecorator:
         def find(context, query: str) -> str:  # type: ignore[no-untyped-def]
             return "found"
 
+        functions: dict[str, Any] = {"search": search, "find": find, "partial": functools.partial(find)}
         with pytest.raises(UsageError) as raised:
-            ClientToolSequencer().function_tool(search if is_async else find)
+            ClientToolSequencer().function_tool(functions[name])
 
-        name, first = ("search", "ctx") if is_async else ("find", "context")
         assert (
             f"{name}: `{first}` has no type, and the model would have to fill it in: "
             f"`{first}: RunContextWrapper[AgentContext]`"

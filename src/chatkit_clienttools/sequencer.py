@@ -459,16 +459,15 @@ def _refuse_context_without_type(function: ToolFunction[...]) -> None:
     """Refuse a context that the Agents SDK would take for an argument, and ask the model for."""
     first = next(iter(inspect.signature(function).parameters.values()), None)
     if first and first.name in ("ctx", "context") and first.annotation is first.empty:
-        name = getattr(function, "__name__", type(function).__name__)
         raise UsageError(
-            f"{name}: `{first.name}` has no type, and the model would have to fill it in: "
+            f"{_name_of(function)}: `{first.name}` has no type, and the model would have to fill it in: "
             f"`{first.name}: RunContextWrapper[AgentContext]`"
         )
 
 
 def _as_transaction(function: ToolFunction[...]) -> ToolFunction[...]:
     """Wrap a function that is not async so that what it has enqueued is dropped if it raises."""
-    name = getattr(function, "__name__", type(function).__name__)
+    name = _name_of(function)
 
     @functools.wraps(function)
     def synchronous(*args: Any, **kwargs: Any) -> Any:
@@ -481,6 +480,10 @@ def _as_transaction(function: ToolFunction[...]) -> ToolFunction[...]:
             return result
 
     return synchronous
+
+
+def _name_of(function: ToolFunction[...]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _factory_of_locks(lock: Any) -> Any:

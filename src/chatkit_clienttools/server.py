@@ -32,7 +32,7 @@ from ._step.run import Run
 from ._step.step import has_pending
 from .answers import OUTCOMES, reason_in
 from .errors import UsageError, printable
-from .observe import in_words, log_and_return, logger
+from .observe import in_words, logger
 from .receipts import opened
 from .sequencer import ClientToolSequencer
 from .store import refuse_what_is_no_store
@@ -124,8 +124,7 @@ class ClientToolServer(ChatKitServer[TContext], Generic[TContext]):
             return self._store
         except AttributeError:
             name = type(self).__name__
-            problem = f"{name} has no store: call super().__init__(store) in {name}.__init__"
-            raise log_and_return(UsageError(problem)) from None
+            raise UsageError(f"{name} has no store: call super().__init__(store) in {name}.__init__") from None
 
     @store.setter
     def store(self, store: Store[TContext]) -> None:
